@@ -1,0 +1,7 @@
+"""API: HTTP in, Stripe's shape out. Thin: parse, one verb of a room below, bytes.
+
+Owns:       no table; the route registry, from which routing and the OpenAPI document are made.
+Announces:  nothing.
+May import: every room below it: payments, wallet, customers, ledger, vault, merchants, idempotency, log, db, security, shapes, core.
+Start with: app.py, then payment_intents.py.
+"""

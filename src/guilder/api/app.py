@@ -1,0 +1,163 @@
+"""The ASGI application: one request from its first byte to its last.
+
+Route, key, idempotency key, parameters, handler, bytes. Whatever goes wrong on the way becomes one of the errors of
+docs/errors.md: 503 only when nothing can have been stored, never a stack trace. A plain ASGI callable: for requests of
+this size a framework costs more than everything else that the API does (see docs/adr).
+"""
+
+from typing import Final
+
+import structlog
+
+from guilder.api.auth import caller_of, secret_key_required
+from guilder.api.call import Call, check_expand, refusal_reply
+from guilder.api.fingerprint import fingerprint_of, fingerprint_of_bytes
+from guilder.api.forms import Tree, parse_form, parse_json
+from guilder.api.http import RETRY_AFTER_SECONDS, Gone, Receive, Reply, Request, Scope, Send, idempotency_key, is_json, read_body, send_reply
+from guilder.api.params import read
+from guilder.api.registry import Registry, Route
+from guilder.api.services import Services
+from guilder.core.errors import Refusal, ResultUnknown, Unavailable
+from guilder.db.errors import Again
+from guilder.idempotency import Claim, look
+
+_log = structlog.get_logger()
+
+# Refusals behind which a stored answer may stand: the key is looked up before one of these is reported.
+_MAY_HIDE_AN_ANSWER: Final = frozenset({400, 402, 404})
+
+OPENAPI_PATH: Final = "/openapi.json"
+
+
+class Api:
+    """The application. Built once per process by bootstrap; `openapi` is the document's bytes."""
+
+    def __init__(self, services: Services, registry: Registry, openapi: bytes) -> None:
+        self._services = services
+        self._registry = registry
+        self._openapi = openapi
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive, self._services.ids.new("req"))
+        try:
+            reply = await self._guarded(request)
+        except Gone:
+            return
+        await send_reply(send, reply, request)
+
+    async def _guarded(self, request: Request) -> Reply:
+        """The reply, whatever happens."""
+        retry_after: int | None = None
+        try:
+            return await self._reply(request)
+        except Refusal as error:
+            refusal = error
+        except Unavailable as error:
+            _log.warning("request_unavailable", problem=str(error), **_about(request))
+            refusal, retry_after = _unavailable(), RETRY_AFTER_SECONDS
+        except (ResultUnknown, Again) as error:
+            _log.warning("request_result_unknown", problem=str(error), **_about(request))
+            refusal = _unknown(request.method)
+        except Gone:
+            raise
+        except Exception:
+            _log.exception("request_failed", **_about(request))
+            refusal = _unknown(request.method)
+        return refusal_reply(refusal, request.id, problem=request.wants_problem, retry_after=retry_after)
+
+    async def _reply(self, request: Request) -> Reply:
+        if request.path == OPENAPI_PATH and request.method == "GET":
+            return Reply(body=self._openapi)
+        route, ids = self._registry.find(request.method, request.path)
+        caller = await caller_of(request.headers, self._services.authenticate)
+        if caller.kind == "publishable" and not route.publishable:
+            raise secret_key_required()
+        call = Call(self._services, caller, request, ids)
+        if request.method == "POST":
+            return await self._post(call, route, request)
+        tree = parse_form(request.query)
+        if request.method == "DELETE":
+            tree = {**tree, **parse_form(await read_body(request, route.body_max))}
+        return await _handle(call, route, tree)
+
+    async def _post(self, call: Call, route: Route, request: Request) -> Reply:
+        """A POST under its key: whatever depends on state is answered only after the key was looked up."""
+        services = self._services
+        given = idempotency_key(request.headers)
+        request.key = key = given or services.ids.new("key")
+        as_json = is_json(request.headers)
+        body = await read_body(request, route.body_max)
+        unreadable: Refusal | None = None
+        tree: Tree = {}
+        try:
+            tree = parse_json(body) if as_json else parse_form(body, route.count_max)
+            fingerprint = await fingerprint_of(
+                request.method, request.path, tree, keyed=services.fingerprint, card_fingerprints=services.card_fingerprints,
+            )
+        except Refusal as refusal:
+            unreadable = refusal
+            fingerprint = fingerprint_of_bytes(request.method, request.path, body, services.fingerprint)
+        call.claim_or_none = Claim(
+            account=call.account, livemode=call.livemode, key=key, fingerprint=fingerprint, request_id=request.id,
+            expand=_expand_of(tree),
+        )  # fmt: skip
+        try:
+            if unreadable is not None:
+                raise unreadable
+            return await _handle(call, route, tree)
+        except Refusal as refusal:
+            if given is None or refusal.status not in _MAY_HIDE_AN_ANSWER or refusal.facts.type == "idempotency_error":
+                raise
+            stored = await look(services.db, call.claim)
+            if stored is None:
+                raise
+            return await call.result(stored)
+
+
+async def _handle(call: Call, route: Route, tree: Tree) -> Reply:
+    params = read(tree, route.params)
+    if params.expand:
+        call.expand = check_expand(params.expand, route.answers, of_list=route.of_list)
+    return await route.handle(call, params)
+
+
+def _expand_of(tree: Tree) -> tuple[str, ...]:
+    """The request's expand list, before it is known to be right; a wrong one is refused before the claim is used."""
+    expand = tree.get("expand")
+    return tuple(path for path in expand if isinstance(path, str)) if isinstance(expand, list) else ()
+
+
+def _about(request: Request) -> dict[str, str]:
+    """What a log line says of a request; its parameters never stand there."""
+    return {"request_id": request.id, "method": request.method, "path": request.path}
+
+
+def _unavailable() -> Refusal:
+    return Refusal(
+        "Service is not possible at the moment, and nothing was stored. Please repeat the request.",
+        status=503, type="api_error", should_retry=True,
+    )
+
+
+def _unknown(method: str) -> Refusal:
+    """What a request is told whose result we cannot know: an answer never lies (DESIGN 2.6)."""
+    if method != "POST":
+        return Refusal("Something went wrong on our side.", status=500, type="api_error", should_retry=False)
+    return Refusal(
+        "The result of this request is not known yet; repeat it with the same idempotency key.",
+        status=500, type="api_error", should_retry=True,
+    )
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """What the server asks at start and stop; bootstrap opens and closes what we use."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

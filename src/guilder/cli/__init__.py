@@ -1,0 +1,45 @@
+"""The command line: one file per group of commands, everything heavy imported inside the command that needs it.
+
+Owns:       nothing.
+Announces:  nothing.
+May import: everything.
+Start with: up.py.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from guilder import __version__
+from guilder.cli import clock, keys, migrate, run, up
+from guilder.cli.output import fail
+from guilder.core.errors import GuilderError
+
+app = typer.Typer(
+    name="guilder", help="A payment system that you run yourself.", no_args_is_help=True, add_completion=False,
+    # Plain help: the rich one costs more than everything else of `guilder --help`.
+    rich_markup_mode=None, pretty_exceptions_enable=False,
+)
+app.command("up")(up.up)
+app.command("run")(run.run)
+app.command("migrate")(migrate.migrate)
+app.add_typer(clock.app, name="clock")
+app.add_typer(keys.app, name="keys")
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run one command; whatever we refuse is one line on standard error and exit status 1."""
+    try:
+        app()
+    except GuilderError as error:
+        fail(str(error), as_json="--json" in sys.argv)

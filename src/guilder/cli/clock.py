@@ -1,0 +1,78 @@
+"""`guilder clock`: the sandbox's business time, which can be moved forward."""
+
+import re
+import time
+from typing import Annotated, Final
+
+import typer
+
+from guilder.cli.options import Data, Json, load
+from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
+from guilder.core.errors import GuilderError
+
+app = typer.Typer(help="Show business time, or move it forward.", invoke_without_command=True, rich_markup_mode=None)
+
+UNITS: Final = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+DURATION: Final = re.compile(r"(\d{1,6})([smhdw])")
+
+# Every process looks at the clock each 0.1 s; one that has not confirmed after this long is stuck.
+CONFIRM_SECONDS: Final = 10.0
+# Ten years at once is a slip of the finger, and there is no way back.
+ADVANCE_MAX: Final = 3_660 * DAY
+
+
+class ClockNotMoved(GuilderError):
+    """The clock could not be moved, or not everybody has followed; the message says which."""
+
+
+@app.callback()
+def show(context: typer.Context, data: Data = None, as_json: Json = False) -> None:
+    """Show business time, or move it forward with `advance`."""
+    if context.invoked_subcommand is None:
+        from guilder import folder  # noqa: PLC0415
+
+        _write(folder.read_offset(load(data_dir=data)), as_json)
+
+
+@app.command()
+def advance(
+    duration: Annotated[str, typer.Argument(help="How far, such as 7d, 36h, 1d12h, 90m.")], data: Data = None, as_json: Json = False,
+) -> None:
+    """Move business time forward; returns when every process has followed."""
+    from guilder import folder  # noqa: PLC0415
+
+    settings = load(data_dir=data)
+    micros = parse_duration(duration)
+    if not settings.data_dir.is_dir():
+        raise ClockNotMoved(f"there is no Guilder in {settings.data_dir}; name its folder with --data")
+    offset = folder.advance_clock(settings, micros)
+    began = time.monotonic()
+    while waiting := folder.unconfirmed(settings, offset):
+        if time.monotonic() - began > CONFIRM_SECONDS:
+            raise ClockNotMoved(f"the clock was moved, but these processes have not followed: {', '.join(map(str, waiting))}")
+        time.sleep(0.01)
+    _write(offset, as_json)
+
+
+def parse_duration(text: str) -> int:
+    """A duration such as 1d12h in microseconds. Raises ClockNotMoved."""
+    parts = DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ClockNotMoved(f"{text!r} is not a duration; write for example 7d, 36h, 1d12h or 90m")
+    micros = sum(int(number) * UNITS[unit] for number, unit in parts)
+    if not 0 < micros <= ADVANCE_MAX:
+        raise ClockNotMoved("time moves forward only, by ten years at most")
+    return micros
+
+
+def _write(offset: int, as_json: bool) -> None:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from guilder.cli.output import write_json  # noqa: PLC0415
+
+    now = (time.time_ns() // 1000 + offset) // SECOND
+    if as_json:
+        write_json({"now": now, "offset_seconds": offset // SECOND})
+    else:
+        ahead = f", {offset // SECOND:,} seconds ahead of real time" if offset else ", real time"
+        print(f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC{ahead}")

@@ -1,0 +1,88 @@
+"""`guilder keys`: API keys of merchants. A secret is shown once, when it is made."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from guilder.cli.options import Account, Data, Json, load
+
+if TYPE_CHECKING:
+    from guilder.config import Settings
+    from guilder.merchants import ApiKey, KeyKind, Merchants
+
+app = typer.Typer(help="List, make and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
+Result = TypeVar("Result")
+
+
+@app.command("list")
+def list_keys(account: Account = None, data: Data = None, as_json: Json = False) -> None:
+    """List the API keys of a merchant, without their secrets."""
+    from guilder.cli.output import write_json, write_table  # noqa: PLC0415
+
+    found = _with_merchants(load(data_dir=data), account, lambda merchants, id_: merchants.list_keys(id_))
+    if as_json:
+        write_json({"keys": list(found)})
+        return
+    rows = [(key.id, _mode(key), key.kind, f"...{key.last4}", "revoked" if key.revoked else "works") for key in found]
+    write_table("API keys", ["id", "mode", "kind", "ends in", "state"], rows)
+
+
+@app.command()
+def create(
+    account: Account = None,
+    live: Annotated[bool, typer.Option("--live", help="A key for live payments instead of test ones.")] = False,
+    publishable: Annotated[bool, typer.Option("--publishable", help="A publishable key instead of a secret one.")] = False,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Make an API key and show it, this once."""
+    from guilder.cli.output import write_json, write_lines  # noqa: PLC0415
+
+    kind: KeyKind = "publishable" if publishable else "secret"
+    key, secret = _with_merchants(
+        load(data_dir=data), account, lambda merchants, id_: merchants.create_key(id_, livemode=live, kind=kind),
+    )
+    if as_json:
+        write_json({"key": key, "secret": secret.reveal()})
+        return
+    write_lines([("id", key.id), ("mode", _mode(key)), ("kind", key.kind), ("key", secret.reveal())])
+    print("\nKeep it now: it is not shown again.")
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(help="The key's id, from `guilder keys list`.")],
+    account: Account = None, data: Data = None, as_json: Json = False,
+) -> None:
+    """Stop an API key from working, everywhere within a second. Safe to repeat."""
+    from guilder.cli.output import write_json  # noqa: PLC0415
+
+    revoked = _with_merchants(load(data_dir=data), account, lambda merchants, id_: merchants.revoke_key(id_, key))
+    if as_json:
+        write_json({"key": revoked})
+    else:
+        print(f"{revoked.id} is revoked")
+
+
+def _mode(key: "ApiKey") -> str:
+    return "live" if key.livemode else "test"
+
+
+def _with_merchants(settings: "Settings", account: str | None, work: "Callable[[Merchants, str], Awaitable[Result]]") -> Result:
+    """Do something with the merchants of the system that the settings name."""
+    from guilder import bootstrap, folder  # noqa: PLC0415
+    from guilder.cli.system import NoSystem, with_database  # noqa: PLC0415
+    from guilder.role import run_in_loop  # noqa: PLC0415
+
+    sandbox = folder.read_sandbox(settings)
+    id_ = account or (sandbox.account if sandbox else None)
+    if id_ is None:
+        raise NoSystem(f"there is no sandbox merchant in {settings.data_dir}; name the merchant with --account")
+
+    async def do(found: "Settings") -> Result:
+        async with bootstrap.merchants(found) as merchants:
+            return await work(merchants, id_)
+
+    with with_database(settings) as found:
+        return run_in_loop(do(found))

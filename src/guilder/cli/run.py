@@ -1,0 +1,38 @@
+"""`guilder run ROLE`: one role against a database that is already there, for those who have a supervisor of their own."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from guilder.cli.options import Data, Json, load
+
+
+def run(
+    role: Annotated[str, typer.Argument(help="api, vault, executor, worker or network.")],
+    data: Data = None,
+    port: Annotated[int | None, typer.Option(help="The API's port; the others follow it.  [env GUILDER_PORT]")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.  [env GUILDER_HOST]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Start one role against GUILDER_DATABASE_URL, and stay."""
+    from guilder import bootstrap  # noqa: PLC0415
+    from guilder.cli.output import fail, write_json  # noqa: PLC0415
+    from guilder.role import READY, run_in_loop, run_role  # noqa: PLC0415
+
+    settings = load(data_dir=data, port=port, host=host)
+    body = bootstrap.ROLES.get(role)
+    if body is None:
+        fail(f"there is no role {role}; there are {', '.join(bootstrap.ROLES)}", as_json=as_json)
+    if role in bootstrap.NEED_DATABASE:
+        if settings.database_url is None:
+            fail("set GUILDER_DATABASE_URL; `guilder up` brings a database of its own", as_json=as_json)
+        run_in_loop(bootstrap.check(settings))
+
+    def tell(word: str) -> None:
+        if word == READY and as_json:
+            write_json({"ready": True, "role": role})
+        elif word == READY:
+            sys.stderr.write(f"{role} is ready\n")
+
+    raise typer.Exit(run_role(role, body, settings, tell=tell))

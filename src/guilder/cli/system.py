@@ -1,0 +1,41 @@
+"""Finding the system that a command is about: a running one, a given database, or a stopped one whose database is started."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from guilder.config import Settings
+from guilder.core.errors import GuilderError
+
+
+class NoSystem(GuilderError):
+    """There is nothing here that the command could work on; the message says what would help."""
+
+
+@contextmanager
+def with_database(settings: Settings, *, create: bool = False) -> Iterator[Settings]:
+    """Settings whose database answers: GUILDER_DATABASE_URL, the running system's, or the stopped one's, started alone.
+
+    `create` makes the embedded database when there is none yet. Raises NoSystem.
+    """
+    from guilder import folder  # noqa: PLC0415
+
+    if settings.database_url is not None:
+        yield settings
+        return
+    running = folder.read_running(settings)
+    if running is not None and folder.is_alive(settings):
+        yield msgspec.structs.replace(settings, database_url=running.database_url, ports=running.ports)
+        return
+    server = folder.embedded_server(settings)
+    if not server.exists and not create:
+        raise NoSystem(f"there is no Guilder in {settings.data_dir}; start one with `guilder up`, or name its folder with --data")
+    with folder.claimed(settings):
+        server.create()
+        server.start()
+        try:
+            server.wait_until_ready()
+            yield msgspec.structs.replace(settings, database_url=server.dsn())
+        finally:
+            server.stop()

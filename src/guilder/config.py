@@ -1,0 +1,209 @@
+"""One frozen Settings, read once from flags and GUILDER_* variables and handed in everywhere.
+
+A flag wins over its variable, a variable over the default. Whatever is wrong is refused by name before anything starts.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from guilder.core.errors import GuilderError
+
+PORT: Final = 8420
+PORT_MAX: Final = 65_535
+
+# A Unix socket's path has at most 107 bytes, and the longest of our names in that folder is `.s.PGSQL.5432`.
+RUN_FOLDER_MAX: Final = 107 - len("/.s.PGSQL.5432")
+
+# More API processes than this need more than the 16 connections that one system may have.
+API_PROCESSES_MAX: Final = 4
+
+
+class WrongSetting(GuilderError):
+    """A flag or variable that makes no sense; the message names it and says what would be right."""
+
+
+class Ports(Struct, frozen=True, kw_only=True):
+    """Where each part listens: five numbers in a row from the API's, unless all were taken as they were free."""
+
+    api: int
+    checkout: int
+    dashboard: int
+    network_http: int
+    network_iso: int
+
+    @classmethod
+    def from_first(cls, first: int) -> "Ports":
+        """N for the API and the next four for the others; 0 leaves every one to be found."""
+        if first == 0:
+            return cls(api=0, checkout=0, dashboard=0, network_http=0, network_iso=0)
+        return cls(api=first, checkout=first + 1, dashboard=first + 2, network_http=first + 3, network_iso=first + 4)
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What every part of one installation agrees on."""
+
+    data_dir: Path
+    database_url: str | None
+    """None: the embedded server."""
+    host: str
+    port: int | None
+    """None: the ports of the last time, else 8420 and the next four. 0: the ports of the last time, else free ones."""
+    ports: Ports
+    api_processes: int
+    checkout_url: str | None
+    master_key_file: Path
+    app_key_file: Path
+    network_host: str
+    """Where the acquirer listens; the sandbox's own unless set."""
+    raw_cards_live: bool
+    """Whether live secret keys may send raw card numbers."""
+
+    @classmethod
+    def load(cls, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "Settings":
+        """Settings from variables, with flags over them (by field name; None means not given).
+
+        Raises WrongSetting.
+        """
+        flags = {name: value for name, value in (overrides or {}).items() if value is not None}
+        data = Path(str(_given(env, flags, "data_dir", "GUILDER_DATA", "guilder-data"))).expanduser().absolute()
+        port = _given(env, flags, "port", "GUILDER_PORT", None)
+        number = None if port is None else _port(port)
+        return cls(
+            data_dir=data,
+            database_url=_database_url(_given(env, flags, "database_url", "GUILDER_DATABASE_URL", None)),
+            host=str(_given(env, flags, "host", "GUILDER_HOST", "127.0.0.1")),
+            port=number,
+            ports=Ports.from_first(PORT if number is None else number),
+            api_processes=_whole(
+                "GUILDER_API_PROCESSES", _given(env, flags, "api_processes", "GUILDER_API_PROCESSES", 1), 1, API_PROCESSES_MAX,
+            ),
+            checkout_url=_url("GUILDER_CHECKOUT_URL", env.get("GUILDER_CHECKOUT_URL")),
+            master_key_file=Path(env.get("GUILDER_MASTER_KEY_FILE") or data / "keys" / "master.key"),
+            app_key_file=Path(env.get("GUILDER_APP_KEY_FILE") or data / "keys" / "app.key"),
+            network_host=env.get("GUILDER_NETWORK_HOST") or "127.0.0.1",
+            raw_cards_live=_yes("GUILDER_RAW_CARDS_LIVE", env.get("GUILDER_RAW_CARDS_LIVE")),
+        )
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the sockets lie: DATA/run, or a folder of this user's with a short name where that path is too long."""
+        wanted = self.data_dir / "run"
+        if len(os.fsencode(wanted)) <= RUN_FOLDER_MAX:
+            return wanted
+        mark = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"guilder-{os.geteuid()}-{mark}"
+
+    @property
+    def vault_socket(self) -> Path:
+        """Where the vault listens."""
+        return self.run_dir / "vault.sock"
+
+    @property
+    def clock_file(self) -> Path:
+        """Holds what business time is ahead of real time, in microseconds."""
+        return self.data_dir / "clock"
+
+    @property
+    def run_file(self) -> Path:
+        """What runs, for those who look for it."""
+        return self.data_dir / "run.json"
+
+    @property
+    def sandbox_file(self) -> Path:
+        """The sandbox merchant and its test keys."""
+        return self.data_dir / "sandbox.json"
+
+    @property
+    def ports_file(self) -> Path:
+        """The ports of the last time."""
+        return self.data_dir / "ports.json"
+
+    @property
+    def generation_file(self) -> Path:
+        """How often this installation has been started, outside its database."""
+        return self.data_dir / "generation"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the supervisor for as long as it lives."""
+        return self.data_dir / "lock"
+
+    @property
+    def log_dir(self) -> Path:
+        """One file for each role, and PostgreSQL's."""
+        return self.data_dir / "log"
+
+    @property
+    def network_dir(self) -> Path:
+        """The sandbox bank world's own memory."""
+        return self.data_dir / "network"
+
+    @property
+    def api_url(self) -> str:
+        """The API's address, as others reach it."""
+        return f"http://{_in_url(self.host)}:{self.ports.api}"
+
+    @property
+    def network_control(self) -> str:
+        """The sandbox bank world's control port."""
+        return f"http://{_in_url(self.network_host)}:{self.ports.network_http}"
+
+
+def _in_url(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - comparing, not binding
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _given(env: Mapping[str, str], flags: Mapping[str, object], field: str, variable: str, default: object) -> object:
+    if field in flags:
+        return flags[field]
+    return env.get(variable) or default
+
+
+def _whole(name: str, value: object, least: int, most: int) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        raise WrongSetting(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+    return number
+
+
+def _port(value: object) -> int:
+    number = _whole("the port (--port, GUILDER_PORT)", value, 0, PORT_MAX)
+    if number > PORT_MAX - 4:
+        raise WrongSetting(f"the port must leave room for the four that follow it: at most {PORT_MAX - 4}, not {number}")
+    return number
+
+
+def _database_url(value: object) -> str | None:
+    if value is None:
+        return None
+    if urlsplit(str(value)).scheme not in ("postgres", "postgresql"):
+        raise WrongSetting("GUILDER_DATABASE_URL must begin with postgresql://")
+    return str(value)
+
+
+def _url(name: str, value: str | None) -> str | None:
+    if not value:
+        return None
+    if urlsplit(value).scheme not in ("http", "https"):
+        raise WrongSetting(f"{name} must begin with http:// or https://, not {value!r}")
+    return value.rstrip("/")
+
+
+def _yes(name: str, value: str | None) -> bool:
+    if not value:
+        return False
+    if value.lower() not in ("1", "true", "yes", "0", "false", "no"):
+        raise WrongSetting(f"{name} must be yes or no, not {value!r}")
+    return value.lower() in ("1", "true", "yes")

@@ -1,0 +1,240 @@
+"""A pool of connections whose sessions have our limits and whose errors are already translated."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
+
+import asyncpg
+
+from guilder.core.errors import ResultUnknown
+from guilder.db.connection import Connection, Record
+from guilder.db.errors import translate, translate_connect
+
+# Longest wait for a free connection, a new one included. A pool is sized for its process, so a longer wait means that
+# the database stands still; the caller then answers 503 while the client still listens.
+ACQUIRE_TIMEOUT_SECONDS: Final = 5.0
+CONNECT_TIMEOUT_SECONDS: Final = 4.0
+
+# Longest single statement. The largest flush takes well under a second; this ends what waits for a lock that somebody
+# forgot. PostgreSQL switches this timer off before it commits, so no COMMIT is ever cut short by it; for the same
+# reason no client-side timeout is used anywhere (it would cancel a COMMIT).
+STATEMENT_TIMEOUT_MS: Final = 30_000
+
+# A client that stops between two statements of a transaction loses its locks after this long (DESIGN section 4).
+IDLE_IN_TRANSACTION_MS: Final = 2_000
+
+# Statements whose plans a connection keeps; more than any process has.
+STATEMENT_CACHE: Final = 512
+
+SESSION: Final[dict[str, str]] = {
+    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+    # A dead peer is noticed within 10 s: idle 4 s, then three probes 2 s apart.
+    "tcp_keepalives_idle": "4",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    # A statement that waits for a lock ends within a second of its client's death.
+    "client_connection_check_interval": "1000",
+    "jit": "off",
+    "timezone": "UTC",
+}
+
+# Plans of the hot statements must not depend on statistics that a fresh database does not have (performance.md, trap 1).
+HOT_SESSION: Final[dict[str, str]] = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+
+# The source file that PostgreSQL names in its warning that a commit is local only; its text depends on the language.
+REPLICATION_SOURCE: Final = "syncrep.c"
+
+
+class Database:
+    """An asyncpg pool for one process and one database role.
+
+    Raises from every call: Unavailable when nothing was stored, ResultUnknown when that is not known, Again when the
+    transaction can be run once more; asyncpg's own error for anything else (db.errors).
+    """
+
+    def __init__(self, pool: asyncpg.Pool, dsn: str, *, role: str, name: str) -> None:
+        self._pool = pool
+        self._warned: set[int] = set()
+        self.dsn = dsn
+        self.role = role
+        self.name = name
+
+    @classmethod
+    async def connect(cls, dsn: str, *, role: str, max_size: int, hot: bool = False, name: str) -> Self:
+        """Open a pool; one connection is made at once, so that a wrong address is noticed here.
+
+        Args:
+            role: the database role that every session takes on (`guilder_app`, `guilder_vault`, `guilder_reader`).
+            max_size: connections at most; all of `guilder up` may have 16.
+            hot: plans that do not depend on statistics, for the processes that run the hot statements.
+            name: shown by pg_stat_activity.
+        """
+        try:
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=0,
+                init_size=1,
+                max_size=max_size,
+                # Connections are kept for ever: a new one costs milliseconds and its plans are gone.
+                max_queries=2**62,
+                max_inactive_connection_lifetime=0,
+                max_cached_statement_lifetime=0,
+                statement_cache_size=STATEMENT_CACHE,
+                timeout=CONNECT_TIMEOUT_SECONDS,
+                server_settings=session_settings(role=role, hot=hot, name=name),
+                # Nothing that we run leaves session state behind, so the reset's round trip is saved.
+                reset=_keep_session,
+            )
+        except Exception as error:
+            raise translate_connect(error) from error
+        return cls(pool, dsn, role=role, name=name)
+
+    async def fetch(self, sql: str, *arguments: object) -> list[Record]:
+        """Run one statement in autocommit and return its rows."""
+        return await self._run("fetch", sql, arguments)  # type: ignore[no-any-return]
+
+    async def fetchrow(self, sql: str, *arguments: object) -> Record | None:
+        """Run one statement in autocommit and return its first row, None when there is none."""
+        return await self._run("fetchrow", sql, arguments)  # type: ignore[no-any-return]
+
+    async def fetchval(self, sql: str, *arguments: object) -> Any:  # noqa: ANN401 - a database value
+        """Run one statement in autocommit and return the first column of its first row, None when there is none."""
+        return await self._run("fetchval", sql, arguments)
+
+    async def execute(self, sql: str, *arguments: object) -> str:
+        """Run one statement in autocommit (several without arguments); returns the server's word, such as `UPDATE 1`."""
+        return await self._run("execute", sql, arguments)  # type: ignore[no-any-return]
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run one statement for each row of arguments, all in one transaction."""
+        await self._run("executemany", sql, (rows,))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction, READ COMMITTED: committed when the block ends, rolled back when it raises.
+
+        A lost connection inside the block is Unavailable (nothing was committed), during COMMIT ResultUnknown. A
+        cancelled caller never cancels the COMMIT. No call to anyone else belongs inside: the session is ended when it
+        idles for 2 s.
+        """
+        connection = await self._acquire()
+        try:
+            transaction = connection.transaction()
+            try:
+                await transaction.start()
+                yield connection
+            except BaseException as error:
+                await _roll_back(connection, transaction)
+                raise _or_same(translate(error, committing=False), error)
+            await self._commit(connection, transaction)
+        finally:
+            await self._release(connection)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit, for session-level work; whoever uses it leaves no session state behind."""
+        connection = await self._acquire()
+        try:
+            yield connection
+        except Exception as error:
+            raise _or_same(translate(error, committing=True), error)
+        finally:
+            await self._release(connection)
+
+    @property
+    def size(self) -> int:
+        """Connections open now."""
+        return int(self._pool.get_size())
+
+    async def close(self) -> None:
+        """Wait for what is running, then close every connection."""
+        await self._pool.close()
+
+    def terminate(self) -> None:
+        """Close every connection now; what is running becomes ResultUnknown."""
+        self._pool.terminate()
+
+    async def _run(self, verb: str, sql: str, arguments: Sequence[object]) -> Any:  # noqa: ANN401 - as the driver returns it
+        connection = await self._acquire()
+        try:
+            result = await getattr(connection, verb)(sql, *arguments)
+            self._refuse_local_commit(connection)
+            return result
+        except Exception as error:
+            raise _or_same(translate(error, committing=True), error)
+        finally:
+            await self._release(connection)
+
+    async def _commit(self, connection: Connection, transaction: Any) -> None:  # noqa: ANN401 - asyncpg's Transaction
+        # The driver would answer a cancellation by cancelling the COMMIT, the classic way to make its result unknown.
+        commit = asyncio.ensure_future(transaction.commit())
+        try:
+            try:
+                await asyncio.shield(commit)
+            except asyncio.CancelledError:
+                await asyncio.wait({commit})
+                if not commit.cancelled():
+                    commit.exception()
+                raise
+            self._refuse_local_commit(connection)
+        except Exception as error:
+            raise _or_same(translate(error, committing=True), error)
+
+    async def _acquire(self) -> Any:  # noqa: ANN401 - the driver's proxy, used by name
+        try:
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+        except Exception as error:
+            raise _or_same(translate_connect(error), error)
+        connection.add_log_listener(self._noticed)
+        return connection
+
+    async def _release(self, connection: Any) -> None:  # noqa: ANN401
+        self._warned.discard(id(connection))
+        try:
+            connection.remove_log_listener(self._noticed)
+            await self._pool.release(connection)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            # The connection died; asyncpg has already dropped it, and what ran on it has its result.
+            return
+
+    def _noticed(self, connection: Connection, notice: asyncpg.PostgresLogMessage) -> None:
+        if getattr(notice, "server_source_filename", None) == REPLICATION_SOURCE:
+            self._warned.add(id(connection))
+
+    def _refuse_local_commit(self, connection: Connection) -> None:
+        """A commit whose wait for the standby was cut short is reported as success with a warning: it is unknown."""
+        if id(connection) in self._warned:
+            raise ResultUnknown("committed here, but perhaps not on the standby")
+
+
+def session_settings(*, role: str | None, hot: bool = False, name: str) -> dict[str, str]:
+    """The settings that a session starts with; they hold without a statement of their own."""
+    return {
+        **SESSION,
+        **(HOT_SESSION if hot else {}),
+        **({"role": role} if role else {}),
+        "application_name": f"guilder {name}",
+    }
+
+
+async def _keep_session(_connection: Connection) -> None:
+    """What asyncpg runs when a connection comes back: nothing."""
+
+
+async def _roll_back(connection: Any, transaction: Any) -> None:  # noqa: ANN401
+    try:
+        if not connection.is_closed():
+            await transaction.rollback()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        # The server rolls back whatever a dead session had open.
+        return
+
+
+def _or_same(translated: BaseException, original: BaseException) -> BaseException:
+    """The translation, naming the original as its cause; the original itself when there was nothing to translate."""
+    if translated is not original:
+        translated.__cause__ = original
+    return translated

@@ -1,0 +1,140 @@
+"""Plain commands under a key: claim, effect and answer commit together. The payments' hot path claims in its own flush."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import asyncpg
+from msgspec import Struct
+
+from guilder.core.errors import Refusal
+from guilder.db.pool import Database
+from guilder.idempotency.model import Claim, Result
+from guilder.shapes.facts import Answer, decode_answer, encode
+
+# The claim waits for a concurrent transaction that holds the same key, and then sees its row; by PostgreSQL's unique index.
+_CLAIM: Final = """
+INSERT INTO idempotency_key (key, account, livemode, fingerprint, request_id, expand, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING 1
+"""
+_CLAIM_ANSWERED: Final = """
+INSERT INTO idempotency_key (key, account, livemode, fingerprint, request_id, expand, created_at, answer)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING 1
+"""
+_ANSWER: Final = """
+UPDATE idempotency_key SET answer = $4 WHERE key = $1 AND account = $2 AND livemode = $3 AND answer IS NULL
+"""
+_LOOK: Final = """
+SELECT fingerprint, answer, object, created_at, expand FROM idempotency_key
+WHERE key = $1 AND account = $2 AND livemode = $3
+"""
+
+
+class Pending(Struct, frozen=True):
+    """A key that is claimed and not answered: what it works on and since when."""
+
+    object: str | None
+    created_at: int
+    expand: tuple[str, ...]
+
+
+class AlreadyClaimed(Exception):
+    """The key is taken: rolls the effect back; `look` says what stands there."""
+
+
+def mismatch(key: str) -> Refusal:
+    """The refusal of a key that was first used with another endpoint or other parameters."""
+    return Refusal(
+        "Keys for idempotent requests can only be used with the same parameters they were first used with. "
+        f"Try using a key other than '{key}' if you meant to execute a different request.",
+        type="idempotency_error",
+    )
+
+
+def in_use(key: str) -> Refusal:
+    """The refusal of a retry that comes while the first request runs; SDKs repeat it by themselves."""
+    return Refusal(
+        f"There is currently another in-progress request using this Idempotent Key ({key}). Repeat it in a moment.",
+        status=409, code="idempotency_key_in_use", should_retry=True,
+    )
+
+
+async def find(db: Database, claim: Claim) -> Answer | Pending | None:
+    """What stands under the key: its answer, Pending while it has none, None for a new key.
+
+    Raises Refusal (400 idempotency_error) when the key was first used with another endpoint or other parameters.
+    """
+    row = await db.fetchrow(_LOOK, claim.key, claim.account, claim.livemode)
+    if row is None:
+        return None
+    if row["fingerprint"] != claim.fingerprint:
+        raise mismatch(claim.key)
+    if row["answer"] is None:
+        expand = tuple(row["expand"].split(",")) if row["expand"] else ()
+        return Pending(row["object"], row["created_at"], expand)
+    return decode_answer(row["answer"])
+
+
+async def look(db: Database, claim: Claim) -> Result | None:
+    """The stored answer of the key, or None for a new key. Reads only.
+
+    Raises Refusal: 400 idempotency_error (other parameters), 409 idempotency_key_in_use (not answered yet).
+    """
+    found = await find(db, claim)
+    if isinstance(found, Pending):
+        raise in_use(claim.key)
+    return None if found is None else Result(found, replayed=True)
+
+
+async def once(
+    db: Database, claim: Claim, now: int, effect: Callable[[asyncpg.Connection], Awaitable[Answer]],
+) -> Result:
+    """Run the effect and store its answer under the key, in one transaction; or give back the answer that stands there.
+
+    The effect may raise Refusal: then nothing is stored and the key stays free. Safe to repeat.
+    """
+    try:
+        async with db.transaction() as connection:
+            claimed = await connection.fetchval(
+                _CLAIM, claim.key, claim.account, claim.livemode, claim.fingerprint, claim.request_id,
+                ",".join(claim.expand), now,
+            )
+            if not claimed:
+                raise AlreadyClaimed
+            answer = await effect(connection)
+            await connection.execute(_ANSWER, claim.key, claim.account, claim.livemode, encode(answer))
+            return Result(answer)
+    except AlreadyClaimed:
+        pass
+    found = await look(db, claim)
+    if found is None:
+        raise in_use(claim.key)
+    return found
+
+
+async def store_answer(db: Database, claim: Claim, now: int, answer: Answer) -> Result:
+    """Store an answer that nothing else goes with, such as a refusal that depends on state; or give back the one that stands there."""
+    stored = await db.fetchval(
+        _CLAIM_ANSWERED, claim.key, claim.account, claim.livemode, claim.fingerprint, claim.request_id, ",".join(claim.expand), now,
+        encode(answer),
+    )
+    if stored:
+        return Result(answer)
+    found = await look(db, claim)
+    if found is None:
+        raise in_use(claim.key)
+    return found
+
+
+async def answer_all(db: Database, keys: Sequence[str]) -> dict[tuple[str, str, bool], Answer]:
+    """The answers that stand under any of these keys, by (key, account, livemode)."""
+    rows = await db.fetch(
+        "SELECT key, account, livemode, answer FROM idempotency_key WHERE key = ANY($1) AND answer IS NOT NULL", list(keys),
+    )
+    return {(row["key"], row["account"], row["livemode"]): decode_answer(row["answer"]) for row in rows}
+
+
+async def answer_if_none(db: Database, claim: Claim, answer: Answer) -> Answer:
+    """Write the answer unless one stands there, and return the one that stands there now. One statement; safe to repeat."""
+    await db.execute(_ANSWER, claim.key, claim.account, claim.livemode, encode(answer))
+    found = await find(db, claim)
+    return found if isinstance(found, Answer) else answer

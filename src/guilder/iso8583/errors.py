@@ -1,0 +1,10 @@
+"""Errors of this border: one.
+
+    FrameError      bytes that are not a message of our dialect, or a message that cannot be written in it
+"""
+
+from guilder.core.errors import GuilderError
+
+
+class FrameError(GuilderError):
+    """Not a message of our dialect. The text names the field and the reason, never a value: values hold card data."""

@@ -1,0 +1,12 @@
+"""Log: the outbox with gapless positions, and the consumers that read it.
+
+Owns:       tables sender, log_head, log_entry, log_consumer, log_parked, dead_letter, event_head, event.
+Announces:  nothing; it carries what others announce.
+May import: shapes, db, core.
+Start with: model.py, then consume.py.
+"""
+
+from guilder.log.announce import announce
+from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry, NewEvent, partition_of
+
+__all__ = ["TOPIC_ATTEMPTS", "TOPIC_EVENTS", "Entry", "NewEvent", "announce", "partition_of"]

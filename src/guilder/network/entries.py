@@ -1,0 +1,81 @@
+"""What stands in the truth file: one line for each thing that was decided, enough to rebuild the memory from.
+
+Lines are JSON arrays that begin with their kind. A struct is never changed, only extended at its end with defaults.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from guilder.network.issuer import Terms
+
+
+class Kind:
+    """What an operation is; the same words in the truth and in DE 48 tag KD."""
+
+    AUTHORIZATION: Final = "authorization"
+    PURCHASE: Final = "purchase"  # an authorization and its capture in one
+    CAPTURE: Final = "capture"
+    VOID: Final = "void"
+    REVERSAL: Final = "reversal"
+    REFUND: Final = "refund"
+    # Not asked for by a message: a refund in progress went through; an approved refund came back.
+    REFUND_SETTLED: Final = "refund_settled"
+    REFUND_RETURNED: Final = "refund_returned"
+
+
+# In `undid`: the original has not come yet; should it come within a day, it is declined. No effect either.
+UNDID_IN_ADVANCE: Final = "in_advance"
+# In `undid`: a refund in progress that was stopped before it moved money. No effect, so the truth does not show it.
+UNDID_REFUND_IN_PROGRESS: Final = "refund_in_progress"
+
+
+class Opened(Struct, array_like=True, frozen=True, tag="opened"):
+    """The first line: the file's format and the key for digests of card numbers, in hexadecimal."""
+
+    format: int
+    digest_key: str
+
+
+class AccountsAdded(Struct, array_like=True, frozen=True, tag="accounts"):
+    """Accounts that the control port opened: a run of generated numbers (`bin`), or one given number (`digest`)."""
+
+    at: int
+    terms: Terms
+    bin: str = ""
+    first: int = 0
+    count: int = 0
+    name: str = ""
+    masked: str = ""
+    digest: str = ""
+
+
+class Entry(Struct, array_like=True, frozen=True, tag="did", gc=False):
+    """One operation and what the bank world decided about it.
+
+    `original` is the reference that it acts on, `account` the card account's name, `checks` CVC and postcode verdict.
+    `undid` lists kind and amount of each effect that a void or a reversal took back.
+    """
+
+    at: int
+    kind: str
+    acquirer: str
+    reference: str
+    transmitted: str
+    amount: int
+    currency: str
+    code: str
+    original: str = ""
+    account: str = ""
+    checks: str = ""
+    undid: tuple[tuple[str, int], ...] = ()
+
+
+Line = Opened | AccountsAdded | Entry
+
+# The format that this version writes, and the only one that it reads.
+FORMAT: Final = 1
+
+encode_line: Final = msgspec.json.Encoder().encode
+decode_line: Final = msgspec.json.Decoder(Line).decode

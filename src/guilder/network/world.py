@@ -1,0 +1,133 @@
+"""The bank world as one thing: what a message does, what stands in the file, what the memory holds.
+
+`carry_out` changes the memory and collects the line at once; nobody may hear of it before `truth.sync` has returned
+True. That includes the answers to inquiries: what they tell may not be durable yet.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from guilder.core.clock import Clock
+from guilder.iso8583 import Code, FrameError, Message, Mti, Network
+from guilder.network.answers import answer_of, bare_answer, status_of
+from guilder.network.books import Books, Operation
+from guilder.network.decide import Refused, decide, read_order, settle_refund
+from guilder.network.entries import FORMAT, AccountsAdded, Entry, Line, Opened, decode_line, encode_line
+from guilder.network.errors import TruthUnreadable
+from guilder.network.issuer import Terms
+from guilder.network.scheme import Scheme, mask
+from guilder.network.truth_file import TruthFile
+
+DIGEST_KEY_BYTES: Final = 32
+# An inquiry settles what is in progress when it is this one in a row.
+SETTLING_INQUIRY: Final = 2
+
+Answer = tuple[str, dict[int, str]]
+"""Message type and fields of an answer."""
+
+
+class World:
+    """Acquirer, scheme and issuers over one truth file."""
+
+    def __init__(self, truth: TruthFile, clock: Clock) -> None:
+        self.truth = truth
+        self.scheme = Scheme()
+        self.books = Books(self.scheme)
+        self._clock = clock
+
+    def recover(self, draw_key: Callable[[int], bytes]) -> None:
+        """Rebuild the memory from the file; start the file if it is new. Raises TruthUnreadable."""
+        number = 0
+        for number, line in enumerate(self.truth.recover(), start=1):
+            try:
+                self._replay(decode_line(line))
+            except msgspec.MsgspecError as error:
+                raise TruthUnreadable(f"line {number} of {self.truth.path} is none of ours: {error}") from error
+        if number == 0:
+            opened = Opened(FORMAT, draw_key(DIGEST_KEY_BYTES).hex())
+            self.truth.append(encode_line(opened))
+            self._replay(opened)
+
+    def carry_out(self, message: Message) -> Answer:
+        """Do what a request asks and say what to answer. Raises FrameError for a message type that is no request."""
+        mti, fields = message.mti, message.fields
+        answer_mti = Mti.ANSWERS.get(mti)
+        if answer_mti is None:
+            raise FrameError("the message type is no request")
+        if mti == Mti.INQUIRY:
+            return answer_mti, self._inquire(fields)
+        if mti == Mti.NETWORK:
+            return answer_mti, _manage(fields)
+        order = read_order(message)
+        if isinstance(order, Refused):
+            return answer_mti, bare_answer(fields, order.code)
+        decision = decide(order, self.books, self._clock.now())
+        if isinstance(decision, Entry):
+            decision = self._record(decision)
+        elif isinstance(decision, Refused):
+            return answer_mti, bare_answer(fields, decision.code)
+        return answer_mti, answer_of(fields, decision)
+
+    def keep_house(self) -> None:
+        """Move the refunds whose time has come, and forget what is old."""
+        now = self._clock.now()
+        for acquirer, reference in self.books.due_refunds(now):
+            self._settle(acquirer, reference)
+        self.books.sweep(now)
+
+    def open_run(self, bin_: str, count: int, terms: Terms) -> list[str]:
+        """Open accounts with generated numbers; returns the numbers. Raises BadRequest."""
+        first = self.scheme.plan_run(bin_, count)
+        added = AccountsAdded(self._clock.now(), terms, bin=bin_, first=first, count=count)
+        self.truth.append(encode_line(added))
+        return self.scheme.add(added)
+
+    def open_given(self, number: str, terms: Terms) -> list[str]:
+        """Open an account with this number, which is not written anywhere; returns it. Raises BadRequest."""
+        self.scheme.plan_given(number)
+        digest = self.scheme.digest(number)
+        added = AccountsAdded(self._clock.now(), terms, name=f"given-{digest}", masked=mask(number), digest=digest)
+        self.truth.append(encode_line(added))
+        self.scheme.add(added)
+        return [number]
+
+    def _replay(self, line: Line) -> None:
+        if isinstance(line, Entry):
+            self.books.apply(line)
+        elif isinstance(line, AccountsAdded):
+            self.scheme.add(line)
+        else:
+            if line.format != FORMAT:
+                raise TruthUnreadable(f"{self.truth.path} has format {line.format}; this version reads {FORMAT}")
+            self.scheme.use_key(bytes.fromhex(line.digest_key))
+
+    def _record(self, entry: Entry) -> Operation:
+        operation = self.books.apply(entry)
+        self.truth.append(encode_line(entry))
+        return operation
+
+    def _inquire(self, fields: dict[int, str]) -> dict[int, str]:
+        """Status inquiry. The second one in a row settles what is in progress, as asking a bank again does."""
+        if not (7 in fields and 32 in fields and 37 in fields):
+            return bare_answer(fields, Code.FORMAT_ERROR)
+        acquirer, reference = fields[32], fields[37]
+        operation = self.books.find(acquirer, reference)
+        if operation is None:
+            return bare_answer(fields, Code.NOT_FOUND)
+        operation.asked += 1
+        if operation.asked >= SETTLING_INQUIRY:
+            self._settle(acquirer, reference)
+        return status_of(fields, operation)
+
+    def _settle(self, acquirer: str, reference: str) -> None:
+        entry = settle_refund(acquirer, reference, self.books, self._clock.now())
+        if entry is not None:
+            self._record(entry)
+
+
+def _manage(fields: dict[int, str]) -> dict[int, str]:
+    """Sign on, sign off, echo: all are answered; nothing depends on them."""
+    known = fields.get(70) in (Network.SIGN_ON, Network.SIGN_OFF, Network.ECHO)
+    return bare_answer(fields, Code.APPROVED if known and 7 in fields else Code.FORMAT_ERROR)

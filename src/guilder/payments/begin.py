@@ -1,0 +1,106 @@
+"""Begin an operation: the attempt's row, which is the intent and stands before a byte is sent."""
+
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from guilder.core.clock import SECOND, Micros
+from guilder.core.ensure import present
+from guilder.core.ids import Ids
+from guilder.payments.model import (
+    PAYMENT_SLOT,
+    Attempt,
+    AttemptFacts,
+    Key,
+    Payment,
+    Terms,
+    refund_slot,
+)
+from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
+from guilder.psp.model import Operation, Original, draw_wire
+from guilder.psp.router import Choice
+from guilder.shapes.facts import PaymentIntentFacts, PaymentMethodFacts, RefundFacts
+
+# With the buyer present nobody waits longer for the first byte; past it the attempt is closed as not sent.
+EXECUTE_BY_SECONDS: Final = 60
+# Captures, voids and refunds have no buyer waiting: they may be sent as long as the operation makes sense.
+EXECUTE_BY_LATER_SECONDS: Final = 30 * 24 * 3600
+# When somebody looks at an attempt that nobody has claimed: a lost wake-up or log entry costs this long.
+UNCLAIMED_RETRY_SECONDS: Final = 5
+
+MANUAL: Final = "manual"
+
+
+class Try(Struct, frozen=True, kw_only=True):
+    """How a payment is to be taken: what the rules decided before anything was stored."""
+
+    payment_method: PaymentMethodFacts
+    choice: Choice
+    terms: Terms
+    send_cvc: bool
+    off_session: bool = False
+    error_on_requires_action: bool = False
+    risk_level: str = "normal"
+    risk_score: int = 0
+
+
+def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str, now: int, ids: Ids) -> tuple[PaymentIntentFacts, Attempt]:
+    """The payment under way, and the attempt that is to take or authorize its money.
+
+    Automatic capture is one message (purchase); manual capture authorizes only.
+    """
+    state = after(PAYMENT, PaymentState(facts.status), PaymentEvent.CONFIRMED)
+    processing = replace(
+        facts, status=state, payment_method=try_.payment_method.id, last_payment_error=None, failed_payment_method=None,
+        next_action_url=None,
+    )  # fmt: skip
+    operation = Operation.AUTHORIZE if facts.capture_method == MANUAL else Operation.PURCHASE
+    attempt = Attempt(
+        id=ids.new("at"), payment=facts.id, account=account, livemode=facts.livemode, operation=operation, slot=PAYMENT_SLOT,
+        amount=facts.amount, currency=facts.currency, execute_by=now + EXECUTE_BY_SECONDS * SECOND, created_at=now,
+        facts=AttemptFacts(
+            connector=try_.choice.connector, psp_merchant=try_.choice.psp_merchant, wire=draw_wire(ids, Micros(now)), terms=try_.terms,
+            payment_method=try_.payment_method, key=key, send_cvc=try_.send_cvc, off_session=try_.off_session,
+            error_on_requires_action=try_.error_on_requires_action, risk_level=try_.risk_level, risk_score=try_.risk_score,
+            route_reason=try_.choice.reason,
+        ),
+    )  # fmt: skip
+    return processing, attempt
+
+
+def follow(
+    payment: Payment, operation: Operation, amount: int, key: Key | None, *, now: int, ids: Ids, cancellation_reason: str | None = None,
+) -> Attempt:
+    """The attempt of a capture or void: it acts on the authorization, at the connector that made it."""
+    authorized_by = present(payment.authorized_by, "an authorized payment has its attempt", payment=payment.facts.id)
+    return _on(authorized_by, payment, operation, PAYMENT_SLOT, amount, key, now=now, ids=ids, cancellation_reason=cancellation_reason)
+
+
+def pay_back(payment: Payment, refund: RefundFacts, reservation: str, key: Key | None, *, now: int, ids: Ids) -> Attempt:
+    """The attempt of a refund: it acts on the purchase, or on the capture where that was a message of its own."""
+    taken = present(payment.captured_by or payment.authorized_by, "a refunded payment has its attempt", payment=payment.facts.id)
+    attempt = _on(taken, payment, Operation.REFUND, refund_slot(refund.id), refund.amount, key, now=now, ids=ids)
+    return replace(attempt, refund=refund.id, facts=replace(attempt.facts, reservation=reservation))
+
+
+def original(attempt: Attempt) -> Original:
+    """This attempt's request, as a later one names it."""
+    wire = attempt.facts.wire
+    return Original(reference=wire.reference, transmitted_at=wire.transmitted_at, stan=wire.stan, operation=attempt.operation)
+
+
+def _on(
+    acted_on: Attempt, payment: Payment, operation: Operation, slot: str, amount: int, key: Key | None, *,
+    now: int, ids: Ids, cancellation_reason: str | None = None,
+) -> Attempt:  # fmt: skip
+    before = acted_on.facts
+    return Attempt(
+        id=ids.new("at"), payment=payment.facts.id, account=payment.account, livemode=payment.facts.livemode, operation=operation,
+        slot=slot, amount=amount, currency=payment.facts.currency, execute_by=now + EXECUTE_BY_LATER_SECONDS * SECOND, created_at=now,
+        facts=AttemptFacts(
+            connector=before.connector, psp_merchant=before.psp_merchant, wire=draw_wire(ids, Micros(now)), terms=before.terms,
+            payment_method=before.payment_method, key=key, original=original(acted_on), route_reason=f"where {acted_on.id} went",
+            cancellation_reason=cancellation_reason,
+        ),
+    )  # fmt: skip

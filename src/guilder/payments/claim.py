@@ -1,0 +1,67 @@
+"""Claim: the second of a payment's three commits. What this sender may work on, and the consumer's position, in one statement."""
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from guilder.db.pool import Database
+from guilder.payments.codec import payment_facts_from
+from guilder.payments.model import Attempt, OpenSlot, Payment, attempt_facts_from, noted_from
+from guilder.psp.model import Operation
+
+# Entries per partition in one claim; times sixteen partitions this is a little more than the flush that settles them.
+CLAIM_EACH: Final = 16
+# Rows whose retry time has come, in one claim: enough to work off an outage, few enough to leave room for new payments.
+CLAIM_DUE: Final = 64
+
+CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5)"
+_SET_FREE: Final = "SELECT attempts_set_free($1, $2, $3)"
+_HOLD: Final = "SELECT log_hold_partitions($1, $2, $3, $4)"
+_PEERS: Final = "SELECT count(*) FROM sender WHERE role = 'executor' AND NOT lost"
+CONSUMER: Final = "executor"
+
+
+class Claimed(Struct, frozen=True):
+    """An attempt that this sender holds, and its payment as it stood at the claim (without charges and refunds)."""
+
+    attempt: Attempt
+    open: OpenSlot
+    payment: Payment
+    sender: str
+    # Straight from the log, never looked at before.
+    fresh: bool
+
+
+async def claim(hot: Database, sender: str, epoch: int, *, now: int, due: bool) -> list[Claimed]:
+    """Claim new entries of this sender's partitions and, with `due`, rows whose retry time has come.
+
+    One commit. Empty when there is nothing, or when the sender has lost its epoch. A lost answer leaves rows claimed
+    by us without a call in hand; `set_free` finds them.
+    """
+    rows = await hot.fetch(CLAIM, sender, epoch, now, CLAIM_EACH, CLAIM_DUE if due else 0)
+    return [_claimed(row, sender) for row in rows]
+
+
+async def set_free(db: Database, sender: str, in_hand: list[str], now: int) -> int:
+    """Set rows free that this sender holds without a call in hand; never between a claim and its hand-over."""
+    return int(await db.fetchval(_SET_FREE, sender, in_hand, now))
+
+
+async def hold_partitions(db: Database, consumer: str, sender: str, epoch: int, partitions: int) -> int:
+    """Take this sender's fair share of a consumer's partitions; returns how many it holds."""
+    peers = max(1, int(await db.fetchval(_PEERS)))
+    return int(await db.fetchval(_HOLD, consumer, sender, epoch, -(-partitions // peers)))
+
+
+def _claimed(row: Any, sender: str) -> Claimed:  # noqa: ANN401 - a row of payments_claim
+    facts = attempt_facts_from(row["facts"])
+    attempt = Attempt(
+        id=row["attempt"], payment=row["payment"], account=row["account"], livemode=row["livemode"], operation=Operation(row["operation"]),
+        slot=row["slot"], amount=row["amount"], currency=row["currency"], execute_by=row["execute_by"], created_at=row["created_at"],
+        facts=facts, refund=row["refund"], noted=noted_from(row["noted"]),
+    )  # fmt: skip
+    open_ = OpenSlot(row["slot"], row["attempt"], row["open_state"], sender, row["tries"], facts.key)
+    payment = Payment(
+        facts=payment_facts_from(row["payment_facts"]), account=row["account"], version=row["version"], confirmations=row["confirmations"],
+    )  # fmt: skip
+    return Claimed(attempt, open_, payment, sender, row["fresh"])

@@ -1,0 +1,156 @@
+"""Confirm: try to take a payment. What create with `confirm` and confirm share is `begin_taking`."""
+
+from typing import Final
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from guilder.core.errors import ErrorFacts, Refusal
+from guilder.idempotency.model import Claim, Result
+from guilder.payments.accept import accept
+from guilder.payments.answers import failure
+from guilder.payments.begin import Try, take
+from guilder.payments.events import event
+from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms
+from guilder.payments.services import Services, wrong_state
+from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
+from guilder.psp.errors import RouteRefused
+from guilder.psp.router import choose
+from guilder.risk import Decision, Signals, Verdict, decide
+from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, PaymentMethodFacts
+
+# A card that is tried more often than this on one payment is being tested, not used.
+CONFIRMATIONS_MAX: Final = 25
+CVC_SECONDS: Final = 15 * 60
+"""How long the vault keeps a CVC after its entry (DESIGN 2.4)."""
+
+
+async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> Result:
+    """Send a stored payment; the answer waits for the outcome. Commits like create.
+
+    Raises:
+        Refusal: no such payment (404), wrong state, missing payment method (400); its slot is taken (409, repeat).
+    """
+
+    async def plan(payment: Payment) -> Change:
+        facts = payment.facts
+        if not allows(PAYMENT, PaymentState(facts.status), PaymentEvent.CONFIRMED):
+            raise wrong_state(facts, "confirm", _CONFIRMABLE)
+        method = await _method(services, payment, command)
+        facts = _merged(facts, command, method)
+        change = Change(
+            account=payment.account, livemode=facts.livemode, payment=facts, expected=payment.version, claim=claim,
+            confirmations=payment.confirmations + 1,
+        )  # fmt: skip
+        if payment.confirmations >= CONFIRMATIONS_MAX:
+            raise Refusal(
+                f"This PaymentIntent has been confirmed {CONFIRMATIONS_MAX} times, which is the limit. Create a new one.",
+                code="payment_intent_unexpected_state",
+            )
+        return await begin_taking(
+            services, change, method, off_session=command.off_session, error_on_requires_action=command.error_on_requires_action,
+        )
+
+    return await accept(services, claim, command.payment, plan)
+
+
+_CONFIRMABLE: Final = tuple(state for state in PaymentState if allows(PAYMENT, state, PaymentEvent.CONFIRMED))
+
+
+async def _method(services: Services, payment: Payment, command: ConfirmPayment) -> PaymentMethodFacts:
+    method = command.payment_method
+    if method is UNSET:
+        if payment.facts.payment_method is None:
+            raise Refusal(
+                "You cannot confirm this PaymentIntent because it's missing a payment method. You can either update the "
+                "PaymentIntent with a payment method and then confirm it again, or confirm it again directly with a payment "
+                "method or ConfirmationToken.", code="payment_intent_unexpected_state",
+            )
+        method = await services.payment_method(payment.account, payment.facts.livemode, payment.facts.payment_method)
+    check_method(method, payment.facts.customer)
+    return method
+
+
+def check_method(method: PaymentMethodFacts, customer: str | None) -> None:
+    """Refuse a payment method that belongs to another customer than the payment's."""
+    if method.customer is not None and method.customer != customer:
+        raise Refusal(
+            f"The provided PaymentMethod {method.id} belongs to the Customer {method.customer}. "
+            "Set `customer` to that Customer to use it.", code="payment_method_unexpected_state", param="payment_method",
+        )
+
+
+def _merged(facts: PaymentIntentFacts, command: ConfirmPayment, method: PaymentMethodFacts) -> PaymentIntentFacts:
+    changes = {
+        name: getattr(command, name)
+        for name in ("capture_method", "setup_future_usage", "return_url", "personal", "request_three_d_secure")
+        if getattr(command, name) is not UNSET
+    }
+    return replace(facts, payment_method=method.id, **changes)
+
+
+async def begin_taking(
+    services: Services, change: Change, method: PaymentMethodFacts, *, off_session: bool, error_on_requires_action: bool,
+) -> Change:
+    """The change that sends a payment: rules asked, connector chosen, attempt made; or the change that refuses it.
+
+    Raises Refusal when no connector takes it.
+    """
+    facts, now = change.payment, services.clock.now()
+    decision = decide(_signals(services, facts, method))
+    key = _key(change)
+    if decision.verdict is Verdict.REFUSE:
+        return _blocked(services, change, method, decision, now)
+    try:
+        choice = choose(
+            services.routes, currency=facts.currency, amount_minor=facts.amount, brand=method.card.brand, livemode=facts.livemode,
+        )
+    except RouteRefused as error:
+        raise Refusal(str(error), code="payment_intent_incompatible_payment_method", param="payment_method") from error
+    terms = await services.terms(change.account, facts.livemode)
+    fresh = now // 1_000_000 - method.created < CVC_SECONDS
+    try_ = Try(
+        payment_method=method, choice=choice, terms=Terms(terms.price_version, terms.basis_points),
+        send_cvc=fresh and method.customer is None and not off_session and method.card.cvc_check is not None,
+        off_session=off_session, error_on_requires_action=error_on_requires_action, risk_level=decision.level,
+        risk_score=decision.score,
+    )  # fmt: skip
+    processing, attempt = take(facts, try_, key, account=change.account, now=now, ids=services.ids)
+    return replace(change, payment=processing, attempts=(attempt,), confirmations=max(change.confirmations, 1))
+
+
+def _key(change: Change) -> Key | None:
+    claim = change.claim
+    return Key(claim.key, claim.request_id, claim.expand) if claim else None
+
+
+def _signals(services: Services, facts: PaymentIntentFacts, method: PaymentMethodFacts) -> Signals:
+    return services.signals.gather(facts.amount, facts.currency, method)
+
+
+def _blocked(services: Services, change: Change, method: PaymentMethodFacts, decision: Decision, now: int) -> Change:
+    """Refused by our own rules before anything is sent: it reads as a decline, and says nothing of the reason to the payer."""
+    before = change.payment
+    charge = ChargeFacts(
+        id=services.ids.new("ch"), livemode=before.livemode, created=now // 1_000_000, amount=before.amount, currency=before.currency,
+        status="failed", payment_intent=before.id, payment_method=method.id, card=method.card, customer=before.customer,
+        description=before.description, metadata=before.metadata, billing=method.billing, personal=before.personal,
+        failure_code="card_declined", failure_message="Your card was declined.", decline_code=decision.decline_code,
+        outcome_type="blocked", outcome_reason=decision.reason, risk_level=decision.level, risk_score=decision.score,
+    )  # fmt: skip
+    error = ErrorFacts(
+        type="card_error", message="Your card was declined.", code="card_declined", decline_code=decision.decline_code, charge=charge.id,
+    )  # fmt: skip
+    facts = replace(
+        before, status=after(PAYMENT, PaymentState(before.status), PaymentEvent.REFUSED), payment_method=None,
+        last_payment_error=error, failed_payment_method=method, latest_charge=charge.id,
+    )  # fmt: skip
+    key = _key(change)
+    events = tuple(
+        event(services.ids, change.account, name, shown, key)
+        for name, shown in (("charge.failed", charge), ("payment_intent.payment_failed", facts))
+    )
+    return replace(
+        change, payment=facts, charges=(Charge(facts=charge),), events=change.events + events, answer=failure(facts, error),
+        confirmations=max(change.confirmations, 1),
+    )  # fmt: skip

@@ -1,0 +1,45 @@
+"""How a decline reads to the buyer and to the merchant: Stripe's codes and sentences (docs/errors.md lists them)."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from guilder.core.errors import ErrorFacts
+from guilder.core.outcome import Declined
+
+CODES_OF_THEIR_OWN: Final = frozenset({"expired_card", "incorrect_cvc", "processing_error", "incorrect_number", "authentication_required"})
+"""These stand in `code`; every other decline is `card_declined` with its `decline_code`."""
+
+GENERIC: Final = "generic_decline"
+MESSAGES: Final[Mapping[str, str]] = {
+    "insufficient_funds": "Your card has insufficient funds.",
+    "expired_card": "Your card has expired.",
+    "incorrect_cvc": "Your card's security code is incorrect.",
+    "incorrect_number": "Your card number is incorrect.",
+    "processing_error": "An error occurred while processing your card. Try again in a little bit.",
+    "authentication_required": "Your card was declined. This transaction requires authentication.",
+    "card_velocity_exceeded": "Your card was declined for making repeated attempts too frequently or exceeding its amount limit.",
+    "card_not_supported": "Your card is not supported.",
+    "currency_not_supported": "Your card does not support this currency.",
+}
+NOT_CHARGED: Final = "The payment could not be sent to the card network. Nothing was charged; try again."
+UNDONE: Final = "The payment could not be completed. Nothing was charged; try again."
+
+
+def message_of(code: str) -> str:
+    """The sentence for a decline code."""
+    return MESSAGES.get(code, "Your card was declined.")
+
+
+def card_error(declined: Declined, charge: str | None) -> ErrorFacts:
+    """The API error of a decline."""
+    own = declined.code in CODES_OF_THEIR_OWN
+    return ErrorFacts(
+        type="card_error", message=message_of(declined.code), code=declined.code if own else "card_declined",
+        decline_code=None if own and declined.code != "authentication_required" else declined.code, charge=charge,
+        advice_code=declined.advice, network_decline_code=declined.network_code,
+    )  # fmt: skip
+
+
+def nothing_charged(message: str) -> ErrorFacts:
+    """The API error of a payment that certainly moved nothing, through no decision of the issuer."""
+    return ErrorFacts(type="card_error", message=message, code="processing_error")

@@ -1,0 +1,283 @@
+"""Execute: the one place from which bytes about an attempt leave. Claims, calls the PSP with no transaction open, settles.
+
+Lists go in and callbacks come out: a task per attempt would cost more than everything else that is done here for one.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+import structlog
+from msgspec.structs import replace
+
+from guilder.core.clock import Clock, sleep
+from guilder.core.ensure import InvariantBroken, ensure, present
+from guilder.core.errors import ResultUnknown, Unavailable
+from guilder.core.ids import Ids
+from guilder.core.outcome import Approved, Declined, NotFound, Outcome
+from guilder.db.errors import Again
+from guilder.db.listen import Listener
+from guilder.db.pool import Database
+from guilder.db.sender import Sender
+from guilder.log.model import PARTITIONS
+from guilder.payments.answers import Load, complete
+from guilder.payments.claim import CONSUMER, Claimed, claim, hold_partitions, set_free
+from guilder.payments.model import NEW_PAYMENTS, Attempt, Change, OpenSlot, Payment, Reopened, recheck_slot
+from guilder.payments.resume import next_step, resend
+from guilder.payments.schedule import ALERT_AFTER_TRIES
+from guilder.payments.settle import Settling, settle
+from guilder.payments.states import AttemptState
+from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
+from guilder.psp.model import Connector, Exchange, Operation, Order
+
+log = structlog.get_logger(__name__)
+
+CHANNEL: Final = "guilder_accepted"
+# Behind the notification; also how often rows are looked for whose retry time has come.
+POLL_SECONDS: Final = 0.25
+# How often rows are set free that we hold without a call in hand, and partitions are shared out anew.
+TIDY_SECONDS: Final = 5.0
+PARTITIONS_SECONDS: Final = 1.0
+# Attempts in hand at once: the connectors' bulkheads are smaller; this only bounds memory.
+IN_HAND_MAX: Final = 4_000
+# While the database is away an answer is kept in memory and booked when it is back.
+BOOK_AGAIN_SECONDS: Final = 0.5
+
+
+class Executor:
+    """The role `executor`. Made by bootstrap; `run` until cancelled.
+
+    Args:
+        load: as in Services.
+    """
+
+    def __init__(
+        self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
+    ) -> None:  # fmt: skip
+        self._db = db
+        self._hot = hot
+        self._store = store
+        self._sender = sender
+        self._clock = clock
+        self._ids = ids
+        self._load = load
+        self._connectors: Mapping[str, Connector] = {}
+        self._in_hand: dict[tuple[str, str], Claimed] = {}
+        self._messages: dict[str, list[Exchange]] = defaultdict(list)
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- claim and send ---------------------------------------------------------------------------------------------
+
+    async def run(self, connectors: Mapping[str, Connector]) -> None:
+        """Work for ever. Survives a lost database; ends only by cancellation."""
+        self._connectors = connectors
+        listener = Listener(self._db.dsn, [CHANNEL], lambda *_: self._wake.set(), role=self._db.role, name="executor")
+        await listener.start()
+        tidied = held = float("-inf")
+        try:
+            while True:
+                try:
+                    now = self._clock.boot()
+                    if now - held > PARTITIONS_SECONDS:
+                        await hold_partitions(self._db, CONSUMER, self._sender.id, self._sender.epoch, PARTITIONS)
+                        held = now
+                    if now - tidied > TIDY_SECONDS:
+                        await self._tidy()
+                        tidied = now
+                    await self._round()
+                except (Unavailable, ResultUnknown, Again) as error:
+                    log.warning("executor_waits_for_database", reason=str(error))
+                    await sleep(POLL_SECONDS)
+        finally:
+            await listener.close()
+
+    async def _round(self) -> None:
+        """Claim and hand over until nothing is left, then wait for the next wake-up or poll."""
+        due = True
+        while len(self._in_hand) < IN_HAND_MAX:
+            claimed = await claim(self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), due=due)
+            due = False
+            if not claimed:
+                break
+            self._begin(claimed)
+        try:
+            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _tidy(self) -> None:
+        in_hand = [attempt for attempt, _ in self._in_hand]
+        freed = await set_free(self._db, self._sender.id, in_hand, self._clock.now())
+        if freed:
+            log.warning("attempts_set_free", count=freed)
+
+    def _begin(self, claimed: list[Claimed]) -> None:
+        """Hand each claimed attempt's next request to its connector; settle at once what needs none."""
+        orders: dict[str, list[Order]] = defaultdict(list)
+        now = self._clock.now()
+        for one in claimed:
+            self._in_hand[one.attempt.id, one.open.slot] = one
+            if one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
+                log.error("attempt_still_open", attempt=one.attempt.id, state=one.open.state, tries=one.open.tries)
+            step = next_step(one.attempt, one.open.state, one.open.tries, now)
+            if isinstance(step, Order):
+                orders[one.attempt.facts.connector].append(replace(step, sender_epoch=(one.sender, one.open.slot)))
+            else:
+                self._settle(one, one.attempt.operation, step)
+        for name, list_ in orders.items():
+            self._connectors[name].submit(list_, self._permit, self._deliver)
+
+    def _permit(self, order: Order) -> bool:
+        """Asked right before the first byte: is the claim that this goes out under still ours?"""
+        sender, _slot = _claim_of(order)
+        return self._sender.may_send(sender)
+
+    # --- take the outcome -------------------------------------------------------------------------------------------
+
+    def _deliver(self, order: Order, outcome: Outcome | NotFound) -> None:
+        _sender, slot = _claim_of(order)
+        one = self._in_hand.get((order.attempt_id, slot))
+        if one is None:
+            self.late(order, outcome)
+            return
+        if isinstance(outcome, NotFound) and one.open.state == AttemptState.IN_DOUBT:
+            again = resend(one.attempt, self._connectors[one.attempt.facts.connector].declares, self._clock.now())
+            if again is not None:
+                again = replace(again, sender_epoch=order.sender_epoch)
+                self._connectors[one.attempt.facts.connector].submit([again], self._permit, self._deliver)
+                return
+        self._settle(one, order.operation, outcome)
+
+    def _settle(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> None:
+        """Settle one outcome: from the claim's own reading where that is all it takes, else from a fresh one."""
+        key = one.attempt.facts.key
+        plain = one.fresh and one.attempt.operation in NEW_PAYMENTS and one.open.state == AttemptState.CREATED
+        if not plain or (key is not None and key.expand):
+            self._spawn(self._settle_fresh(one, asked, outcome))
+            return
+        if isinstance(outcome, Approved | Declined):
+            self._messages.pop(one.attempt.id, None)
+        change = settle(self._settling_of(one, one.payment, one.open, asked), outcome)
+        self._store.commit_soon(change).add_done_callback(lambda future: self._settled(one, asked, outcome, future))
+
+    def _settled(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound, future: "asyncio.Future[str | None]") -> None:
+        if future.cancelled():
+            return
+        if future.exception() is None and future.result() is None:
+            self._done(one)
+        else:
+            self._spawn(self._settle_fresh(one, asked, outcome))
+
+    async def _settle_fresh(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> None:
+        """Read the payment, decide, commit; again whenever it has moved on meanwhile. A definite answer is never lost."""
+        try:
+            while True:
+                try:
+                    if await self._settle_once(one, asked, outcome):
+                        return
+                except (Unavailable, ResultUnknown, Again):
+                    await sleep(BOOK_AGAIN_SECONDS)
+        except Exception:
+            log.exception("outcome_not_booked", attempt=one.attempt.id)
+            await self._note(one, outcome)
+        finally:
+            await self._keep_messages(one)
+            self._done(one)
+
+    async def _settle_once(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> bool:
+        """One try; True when there is nothing left to do."""
+        attempt = one.attempt
+        payment = await self._read(attempt)
+        open_ = next((slot for slot in payment.open_slots if slot.attempt == attempt.id), None)
+        definite = isinstance(outcome, Approved | Declined)
+        if open_ is None:
+            return not isinstance(outcome, Approved) or await self._undo_closed(attempt, payment, asked)
+        if not definite and open_.sender != one.sender:
+            return True
+        change = settle(self._settling_of(one, payment, open_, asked), outcome)
+        stored = await self._store.commit(await complete(change, self._load(attempt.account, attempt.livemode)))
+        ensure(stored in (None, STALE, ATTEMPT_MOVED), "an outcome can be booked", attempt=attempt.id, result=stored)
+        return stored is None
+
+    async def _undo_closed(self, attempt: Attempt, payment: Payment, asked: Operation) -> bool:
+        """An approval for an attempt that is closed: undo it at once, in a slot of its own, unless it is the one that counts."""
+        taken = {one.id for one in (payment.authorized_by, payment.captured_by) if one is not None}
+        if asked is Operation.REVERSAL or attempt.id in taken or attempt.operation not in NEW_PAYMENTS:
+            return True
+        log.error("late_approval_is_undone", attempt=attempt.id, payment=attempt.payment)
+        undo = Reopened(attempt.id, recheck_slot(attempt.id), AttemptState.REVERSING, self._clock.now())
+        change = Change(
+            account=payment.account, livemode=payment.facts.livemode, payment=payment.facts, expected=payment.version,
+            confirmations=payment.confirmations, reopened=(undo,),
+        )  # fmt: skip
+        return await self._store.commit(change) is None
+
+    def late(self, order: Order, outcome: Outcome | NotFound) -> None:
+        """A definite answer that came after its order had been given up: it counts as any other, whoever holds the row."""
+        self._spawn(self._settle_late(order, outcome))
+
+    async def _settle_late(self, order: Order, outcome: Outcome | NotFound) -> None:
+        attempt = await self._store.attempt(order.attempt_id)
+        if attempt is not None and isinstance(outcome, Approved | Declined):
+            sender, slot = _claim_of(order)
+            payment = await self._read(attempt)
+            open_ = payment.open_in(slot) or payment.open_in(attempt.slot)
+            if open_ is None:
+                await self._undo_closed(attempt, payment, order.operation)
+            else:
+                await self._settle_fresh(Claimed(attempt, open_, payment, sender, False), order.operation, outcome)
+
+    # --- bookkeeping ------------------------------------------------------------------------------------------------
+
+    def record(self, exchange: Exchange) -> None:
+        """Keep a masked message until its attempt is settled; plain approvals and declines are told by their rows."""
+        self._messages[exchange.attempt_id].append(exchange)
+
+    def lost(self, sender: str) -> None:
+        """Another has taken over: nothing that was claimed under this id may be sent or settled as ours any more."""
+        log.error("sender_lost", sender=sender)
+        self._in_hand.clear()
+
+    def _settling_of(self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation) -> Settling:
+        return Settling(
+            payment=payment, attempt=one.attempt, open=open_, asked=asked, now=self._clock.now(), ids=self._ids, reporter=one.sender,
+        )  # fmt: skip
+
+    async def _read(self, attempt: Attempt) -> Payment:
+        payment = await self._store.read(attempt.payment, attempt.account, attempt.livemode)
+        return present(payment, "an attempt's payment exists", attempt=attempt.id)
+
+    async def _note(self, one: Claimed, outcome: Outcome | NotFound) -> None:
+        if isinstance(outcome, Approved | Declined):
+            retry_at = self._clock.now() + 60_000_000
+            await self._store.note(one.attempt.id, one.open.slot, outcome, retry_at)
+
+    async def _keep_messages(self, one: Claimed) -> None:
+        messages = self._messages.pop(one.attempt.id, [])
+        if messages:
+            await self._store.keep_messages([(each.attempt_id, each.at, f"{each.direction}: {each.text}") for each in messages])
+
+    def _done(self, one: Claimed) -> None:
+        self._in_hand.pop((one.attempt.id, one.open.slot), None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("executor_task_failed", exc_info=task.exception())
+
+
+def _claim_of(order: Order) -> tuple[str, str]:
+    """The claim that an order goes out under: sender id and slot."""
+    match order.sender_epoch:
+        case (str(sender), str(slot)):
+            return sender, slot
+        case _:
+            raise InvariantBroken(f"an order names its claim (attempt={order.attempt_id!r})")

@@ -1,0 +1,22 @@
+"""Expire: authorizations that nobody captured in time are voided at the PSP, and only then let go in the books."""
+
+from typing import Final
+
+from guilder.payments.cancel import void
+from guilder.payments.services import Services
+from guilder.payments.states import PaymentState
+
+EXPIRED: Final = "expired"
+
+
+async def expire_authorizations(services: Services, limit: int) -> int:
+    """Begin to void authorizations whose time has passed, at most so many; returns how many were begun. Safe to repeat."""
+    begun = 0
+    for payment_id, account, livemode in await services.store.expired(services.clock.now(), limit):
+        payment = await services.store.read(payment_id, account, livemode)
+        if payment is None or payment.facts.status != PaymentState.REQUIRES_CAPTURE:
+            continue
+        change = void(payment, None, None, EXPIRED, now=services.clock.now(), ids=services.ids)
+        # Whoever else takes the slot first wins; the next round looks again.
+        begun += await services.store.commit(change) is None
+    return begun

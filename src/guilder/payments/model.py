@@ -1,0 +1,359 @@
+"""Payments' nouns: the commands, the attempt, the aggregate that one commit changes, and the change itself.
+
+A payment is the root of what belongs to it (attempts, charges, refunds): each commit that changes any of them names
+the version that it was decided on, and moves it by one. So a decision is a pure function of what was read, and whoever
+comes second reads again and decides again.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from guilder.core.outcome import Approved, Declined, NotSent, Unknown
+from guilder.idempotency.model import Claim
+from guilder.ledger.model import Transfer
+from guilder.log.model import NewEvent
+from guilder.psp.model import Operation, Original, Wire
+from guilder.shapes.facts import (
+    Answer,
+    BalanceTransactionFacts,
+    ChargeFacts,
+    Metadata,
+    PaymentIntentFacts,
+    PaymentMethodFacts,
+    RefundFacts,
+)
+
+# --- commands: what the API asks for, checked for shape and types already -------------------------------------------
+
+
+class CreatePayment(Struct, frozen=True, kw_only=True):
+    """Make a payment, and with `confirm` try to take it at once. Amounts are minor units by ISO 4217."""
+
+    amount: int
+    currency: str
+    confirm: bool = False
+    payment_method: PaymentMethodFacts | None = None
+    payment_method_types: tuple[str, ...] = ("card",)
+    automatic_payment_methods: str | None = None
+    capture_method: str = "automatic_async"
+    confirmation_method: str = "automatic"
+    customer: str | None = None
+    description: str | None = None
+    metadata: Metadata = ()
+    personal: str | None = None
+    statement_descriptor: str | None = None
+    statement_descriptor_suffix: str | None = None
+    setup_future_usage: str | None = None
+    return_url: str | None = None
+    off_session: bool = False
+    error_on_requires_action: bool = False
+    request_three_d_secure: str = "automatic"
+
+
+class ConfirmPayment(Struct, frozen=True, kw_only=True):
+    """Try to take a payment that exists. What is UNSET stays as it is."""
+
+    payment: str
+    client_secret: str | None = None
+    payment_method: PaymentMethodFacts | UnsetType = UNSET
+    capture_method: str | UnsetType = UNSET
+    setup_future_usage: str | None | UnsetType = UNSET
+    return_url: str | None | UnsetType = UNSET
+    personal: str | None | UnsetType = UNSET
+    off_session: bool = False
+    error_on_requires_action: bool = False
+    request_three_d_secure: str | UnsetType = UNSET
+
+
+class UpdatePayment(Struct, frozen=True, kw_only=True):
+    """Change a payment that is not under way; metadata and description at any time. None unsets, UNSET leaves alone.
+
+    `metadata` holds only what the request named: a None value deletes the key; None as a whole clears all.
+    """
+
+    payment: str
+    amount: int | UnsetType = UNSET
+    currency: str | UnsetType = UNSET
+    payment_method: PaymentMethodFacts | None | UnsetType = UNSET
+    payment_method_types: tuple[str, ...] | UnsetType = UNSET
+    capture_method: str | UnsetType = UNSET
+    customer: str | UnsetType = UNSET
+    description: str | None | UnsetType = UNSET
+    metadata: dict[str, str | None] | None | UnsetType = UNSET
+    personal: str | None | UnsetType = UNSET
+    statement_descriptor: str | None | UnsetType = UNSET
+    statement_descriptor_suffix: str | None | UnsetType = UNSET
+    setup_future_usage: str | None | UnsetType = UNSET
+    request_three_d_secure: str | UnsetType = UNSET
+
+
+class CapturePayment(Struct, frozen=True, kw_only=True):
+    """Take some or all of an authorized amount; None takes all. What is not taken is released."""
+
+    payment: str
+    amount_to_capture: int | None = None
+    metadata: dict[str, str | None] | None | UnsetType = UNSET
+    statement_descriptor: str | None | UnsetType = UNSET
+    statement_descriptor_suffix: str | None | UnsetType = UNSET
+
+
+class CancelPayment(Struct, frozen=True, kw_only=True):
+    """Give a payment up; an authorization is voided at the PSP first. `cancellation_reason` is Stripe's word."""
+
+    payment: str
+    cancellation_reason: str | None = None
+
+
+class CreateRefund(Struct, frozen=True, kw_only=True):
+    """Give money back; exactly one of payment and charge is given; None as amount gives back all that is left."""
+
+    payment: str | None = None
+    charge: str | None = None
+    amount: int | None = None
+    reason: str | None = None
+    metadata: Metadata = ()
+
+
+class UpdateRefund(Struct, frozen=True, kw_only=True):
+    """Change a refund's metadata."""
+
+    refund: str
+    metadata: dict[str, str | None] | None | UnsetType = UNSET
+
+
+class CancelRefund(Struct, frozen=True, kw_only=True):
+    """Withdraw a refund; possible only while it waits for money and nothing was sent."""
+
+    refund: str
+
+
+class UpdateCharge(Struct, frozen=True, kw_only=True):
+    """Change what may be changed of a charge."""
+
+    charge: str
+    description: str | None | UnsetType = UNSET
+    metadata: dict[str, str | None] | None | UnsetType = UNSET
+    customer: str | UnsetType = UNSET
+    personal: str | None | UnsetType = UNSET
+
+
+# --- the attempt ----------------------------------------------------------------------------------------------------
+
+
+class Key(Struct, frozen=True, array_like=True):
+    """The idempotency key that an attempt's outcome answers, and the request that brought it."""
+
+    key: str
+    request_id: str
+    expand: tuple[str, ...] = ()
+
+
+class Terms(Struct, frozen=True, array_like=True):
+    """The price that holds for this payment, as it stood at accept."""
+
+    price_version: int
+    basis_points: int
+
+
+class AttemptFacts(Struct, frozen=True, array_like=True):
+    """Everything else that a send, a query or a reversal of the attempt needs. The wire fields are drawn once, at accept."""
+
+    connector: str
+    psp_merchant: str
+    wire: Wire
+    terms: Terms
+    payment_method: PaymentMethodFacts
+    key: Key | None = None
+    send_cvc: bool = False
+    off_session: bool = False
+    error_on_requires_action: bool = False
+    risk_level: str = "normal"
+    risk_score: int = 0
+    route_reason: str = ""
+    # What it acts on: the purchase, authorization or capture that a capture, void or refund names.
+    original: Original | None = None
+    cancellation_reason: str | None = None
+    # The ledger's pending transfer that a refund's outcome posts or voids.
+    reservation: str | None = None
+    # Which attempt of its refund this is, counted from 1.
+    number: int = 1
+
+
+Noted = Approved | Declined | NotSent | Unknown
+_noted = msgspec.msgpack.Decoder(Noted)
+_attempt_facts = msgspec.msgpack.Decoder(AttemptFacts)
+pack: Final = msgspec.msgpack.Encoder().encode
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One try of one operation at a PSP. The row is the intent: it stands before a byte is sent."""
+
+    id: str
+    payment: str
+    account: str
+    livemode: bool
+    operation: Operation
+    slot: str
+    amount: int
+    currency: str
+    execute_by: int
+    created_at: int
+    facts: AttemptFacts
+    refund: str | None = None
+    # Not to be sent before this instant; None for at once.
+    begin_at: int | None = None
+    # What an outcome that could not be booked, or a late answer, left here.
+    noted: Noted | None = None
+
+
+NEW_PAYMENTS: Final = frozenset({Operation.PURCHASE, Operation.AUTHORIZE})
+"""Operations that begin to take a buyer's money; all others act on one of these."""
+
+PAYMENT_SLOT: Final = "payment"
+"""Authenticate, authorize, purchase, capture, cancel and expiry share it: at most one of them is open."""
+
+
+def refund_slot(refund: str) -> str:
+    """A refund's own slot: several refunds of a payment may be under way at once."""
+    return f"refund:{refund}"
+
+
+def recheck_slot(attempt: str) -> str:
+    """The slot in which an attempt that ended as undone is asked about again, and undone once more if need be."""
+    return f"recheck:{attempt}"
+
+
+class Charge(Struct, frozen=True, kw_only=True):
+    """A charge with the amounts that refunds are counted against: refunded + refunding <= facts.amount_captured."""
+
+    facts: ChargeFacts
+    refunded: int = 0
+    refunding: int = 0
+    # The day (since 1970) in which its money becomes available; None before capture, 0 for at once.
+    day: int | None = None
+    # The ledger's pending transfer that holds an authorization; None for a purchase.
+    hold: str | None = None
+
+
+class Refund(Struct, frozen=True, kw_only=True):
+    """A refund. `waiting` while it is accepted and waits for money: nothing reserved, nothing sent."""
+
+    facts: RefundFacts
+    waiting: bool = False
+
+
+class OpenSlot(Struct, frozen=True):
+    """A slot that is taken: by which attempt, in which state, claimed by whom (None: by nobody)."""
+
+    slot: str
+    attempt: str
+    state: str
+    sender: str | None
+    tries: int
+    # The request that waits for it; None when nobody does.
+    key: Key | None = None
+
+
+class Payment(Struct, frozen=True, kw_only=True):
+    """The aggregate as read in one statement: what a decision is made from."""
+
+    facts: PaymentIntentFacts
+    account: str
+    version: int
+    confirmations: int = 0
+    # The one that succeeded, if any; `charges` are all of them, the failed ones too.
+    charge: Charge | None = None
+    charges: tuple[Charge, ...] = ()
+    refunds: tuple[Refund, ...] = ()
+    open_slots: tuple[OpenSlot, ...] = ()
+    # The approved attempt that took or authorized the money, and the approved capture if there was one.
+    authorized_by: Attempt | None = None
+    captured_by: Attempt | None = None
+
+    def open_in(self, slot: str) -> OpenSlot | None:
+        """The open attempt of a slot, None when the slot is free."""
+        return next((open_ for open_ in self.open_slots if open_.slot == slot), None)
+
+
+# --- the change -----------------------------------------------------------------------------------------------------
+
+
+UNCLAIMED: Final = ""
+"""The reporter of whoever closes an attempt that nobody may have sent: the row must have no sender."""
+
+
+class AttemptMove(Struct, frozen=True, kw_only=True):
+    """The next state of the attempt in a slot.
+
+    Args:
+        before: the state that it was decided on.
+        reporter: the sender that must still hold the row, UNCLAIMED for nobody; None for a definite answer.
+        retry_at: when somebody looks again; None ends the row, because the state is final.
+    """
+
+    attempt: str
+    slot: str
+    before: str
+    after: str
+    reporter: str | None = None
+    retry_at: int | None = None
+    tries: int = 0
+    noted: Noted | None = None
+
+
+class Reopened(Struct, frozen=True):
+    """A slot of its own for an attempt that has ended: to ask about it again, or to undo what it did after all."""
+
+    attempt: str
+    slot: str
+    state: str
+    retry_at: int
+
+
+class BalanceTransaction(Struct, frozen=True, kw_only=True):
+    """A balance transaction and the day whose release makes it available (0: at once)."""
+
+    facts: BalanceTransactionFacts
+    payment: str
+    day: int
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """What one commit does to one payment: all of it or nothing.
+
+    Args:
+        expected: the version that it was decided on; None for a new payment.
+        claim: the idempotency key to claim, with `answer` when nothing is left to wait for.
+        answers: the key whose stored answer is `answer`, when an earlier commit claimed it.
+        closed: the key of a request whose attempt this change closes for another one, and the answer it gets.
+    """
+
+    account: str
+    livemode: bool
+    payment: PaymentIntentFacts
+    expected: int | None
+    claim: Claim | None = None
+    answers: Key | None = None
+    answer: Answer | None = None
+    closed: tuple[Key, Answer] | None = None
+    confirmations: int = 0
+    charges: tuple[Charge, ...] = ()
+    refunds: tuple[Refund, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    reopened: tuple[Reopened, ...] = ()
+    moves: tuple[AttemptMove, ...] = ()
+    balance_transactions: tuple[BalanceTransaction, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
+    events: tuple[NewEvent, ...] = ()
+
+
+def attempt_facts_from(data: bytes) -> AttemptFacts:
+    """The facts that were stored with an attempt."""
+    return _attempt_facts.decode(data)
+
+
+def noted_from(data: bytes | None) -> Noted | None:
+    """The outcome that was stored with an attempt, if any."""
+    return None if data is None else _noted.decode(data)

@@ -1,0 +1,92 @@
+"""Refunds: what a refund's attempt leaves behind. Pure; the verbs that begin one are in refund.py."""
+
+from msgspec.structs import replace
+
+from guilder.core.clock import SECOND
+from guilder.core.ensure import present
+from guilder.core.ids import Ids
+from guilder.core.outcome import Declined
+from guilder.payments import books
+from guilder.payments.answers import expand_of, success
+from guilder.payments.begin import pay_back
+from guilder.payments.events import event
+from guilder.payments.model import Attempt, Change, Charge, Payment, Refund
+from guilder.payments.schedule import BEGIN_ANEW
+from guilder.payments.states import REFUND, RefundEvent, RefundState, after
+from guilder.shapes.facts import Facts
+
+
+def of(payment: Payment, attempt: Attempt) -> Refund:
+    """The refund that an attempt is for."""
+    refund = next((refund for refund in payment.refunds if refund.facts.id == attempt.refund), None)
+    return present(refund, "a refund's attempt has its refund", attempt=attempt.id)
+
+
+def charge_of(payment: Payment) -> Charge:
+    """The charge that refunds of this payment are counted against."""
+    return present(payment.charge, "a refunded payment has its charge", payment=payment.facts.id)
+
+
+def counted(charge: Charge, *, refunded: int, refunding: int) -> Charge:
+    """The charge with other amounts given back; what is under way shows in `amount_refunded` too."""
+    back = refunded + refunding
+    facts = replace(charge.facts, amount_refunded=back, refunded=back > 0 and back == charge.facts.amount_captured)
+    return replace(charge, facts=facts, refunded=refunded, refunding=refunding)
+
+
+def paid_back(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: Ids) -> Change:
+    """The money went back to the buyer."""
+    refund, charge = of(payment, attempt), charge_of(payment)
+    facts = replace(refund.facts, status=after(REFUND, RefundState(refund.facts.status), RefundEvent.PAID_BACK), pending_reason=None,
+                    reference=attempt.facts.wire.reference)  # fmt: skip
+    charge = counted(charge, refunded=charge.refunded + attempt.amount, refunding=charge.refunding - attempt.amount)
+    return _settled(
+        change, charge, Refund(facts=facts), attempt, ids, books.refund_paid(attempt, charge, ids=ids),
+        (("charge.refunded", charge.facts), ("refund.updated", facts), ("charge.refund.updated", facts)),
+    )  # fmt: skip
+
+
+def refused(change: Change, payment: Payment, attempt: Attempt, declined: Declined, *, now: int, ids: Ids) -> Change:
+    """The issuer would not take it back: the reserved money returns, as a balance transaction of its own."""
+    refund, charge = of(payment, attempt), charge_of(payment)
+    booked = books.refund_failed(payment, attempt, charge, refund.facts, now=now, ids=ids)
+    facts = replace(
+        refund.facts, status=after(REFUND, RefundState(refund.facts.status), RefundEvent.DECLINED), pending_reason=None,
+        failure_reason=failure_reason(declined), failure_balance_transaction=booked.entries[0].facts.id,
+    )  # fmt: skip
+    charge = counted(charge, refunded=charge.refunded, refunding=charge.refunding - attempt.amount)
+    return _settled(
+        change, charge, Refund(facts=facts), attempt, ids, booked,
+        (("refund.failed", facts), ("charge.refund.updated", facts)),
+    )  # fmt: skip
+
+
+def begun_anew(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: Ids) -> Change:
+    """The attempt certainly did nothing: the refund stays pending, its money reserved, and another attempt is due later."""
+    refund = of(payment, attempt)
+    after(REFUND, RefundState(refund.facts.status), RefundEvent.TRIED_AGAIN)
+    tries = attempt.facts.number
+    delay = BEGIN_ANEW.delay_after(tries, lambda: 1.0) or 0.0
+    reservation = present(attempt.facts.reservation, "a refund's attempt has its reservation", attempt=attempt.id)
+    again = pay_back(payment, refund.facts, reservation, None, now=now, ids=ids)
+    again = replace(again, begin_at=now + round(delay * SECOND), facts=replace(again.facts, number=tries + 1))
+    answer = success(refund.facts, expand_of(attempt.facts.key))
+    return replace(change, attempts=(again,), answer=answer)
+
+
+def failure_reason(declined: Declined) -> str:
+    """Stripe's word for why a refund failed."""
+    return declined.code if declined.code in ("lost_or_stolen_card", "expired_or_canceled_card") else "declined"
+
+
+def _settled(
+    change: Change, charge: Charge, refund: Refund, attempt: Attempt, ids: Ids, booked: books.Booked,
+    events: tuple[tuple[str, Facts], ...],
+) -> Change:  # fmt: skip
+    return replace(
+        change, charges=(charge,), refunds=(refund,), transfers=booked.transfers, balance_transactions=booked.entries,
+        events=tuple(event(ids, change.account, name, facts, attempt.facts.key) for name, facts in events),
+        answer=success(refund.facts, expand_of(attempt.facts.key)),
+    )  # fmt: skip
+
+

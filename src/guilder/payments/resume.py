@@ -1,0 +1,64 @@
+"""Resume: what comes next for an attempt that somebody has just claimed. Pure.
+
+    created      the first request; past `execute_by` it is closed as not sent
+    in_doubt     an answer that is stored on it is booked first; else the PSP is asked
+    reversing    the reversal, until it is acknowledged
+    recheck      an undone attempt is asked about again
+
+After "not found" a capture, void or refund is sent again with its stored key, inside the key's window.
+"""
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from guilder.core.clock import SECOND
+from guilder.core.outcome import Approved, Declined, NotSent, Outcome
+from guilder.payments.model import NEW_PAYMENTS, Attempt
+from guilder.payments.states import AttemptState
+from guilder.psp.model import Declares, Operation, Order, query_about, reversal_of
+
+RESENT: Final = frozenset({Operation.CAPTURE, Operation.VOID, Operation.REFUND})
+"""Operations that are sent again when the PSP does not know them; a new payment is reversed instead."""
+
+# Kept free at the end of the PSP's idempotency window: a resend under way when it closes would count as new.
+WINDOW_MARGIN_SECONDS: Final = 600
+
+EXPIRED: Final = "expired"
+
+
+def first_order(attempt: Attempt) -> Order:
+    """The attempt's request as its row fixes it: first send, resend, and what queries and reversals are made from."""
+    facts = attempt.facts
+    wire = facts.wire
+    with_card = attempt.operation in NEW_PAYMENTS
+    return Order(
+        attempt_id=attempt.id, operation=attempt.operation, first=True, account=attempt.account, livemode=attempt.livemode,
+        psp_merchant=facts.psp_merchant, amount_minor=attempt.amount, currency=attempt.currency, psp_key=wire.psp_key,
+        reference=wire.reference, transmitted_at=wire.transmitted_at, stan=wire.stan, original=facts.original,
+        payment_method_id=facts.payment_method.id if with_card else None, send_cvc=facts.send_cvc,
+    )  # fmt: skip
+
+
+def next_step(attempt: Attempt, state: str, tries: int, now: int) -> Order | Outcome:
+    """What to send for a claimed attempt, or the outcome that is known already and only has to be settled."""
+    order = first_order(attempt)
+    match state:
+        case AttemptState.CREATED:
+            return NotSent(EXPIRED) if now >= attempt.execute_by else order
+        case AttemptState.REVERSING:
+            return replace(reversal_of(order), repeat=tries > 0)
+        case AttemptState.IN_DOUBT if isinstance(attempt.noted, Approved | Declined):
+            return attempt.noted
+        case _:
+            return query_about(order)
+
+
+def resend(attempt: Attempt, declares: Declares, now: int) -> Order | None:
+    """The same request once more, after the PSP said that it does not know it; None where that is not safe (any more)."""
+    window = declares.idempotency_window_seconds
+    if attempt.operation not in RESENT or window is None:
+        return None
+    if now >= attempt.created_at + (window - WINDOW_MARGIN_SECONDS) * SECOND:
+        return None
+    return replace(first_order(attempt), first=False)

@@ -1,0 +1,350 @@
+"""Settle: what an outcome makes of a payment. Pure: the payment as read, the attempt and the outcome in, one change out.
+
+The change is committed whole: state, charge, ledger, balance transaction, events and the stored API answer. It is
+decided on one version of the payment; when the store finds another one there, whoever decided reads and decides again.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from guilder.core.clock import DAY, epoch_seconds
+from guilder.core.errors import ErrorFacts
+from guilder.core.ids import Ids
+from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
+from guilder.payments import books, refunds
+from guilder.payments.answers import expand_of, failure, success
+from guilder.payments.declines import NOT_CHARGED, UNDONE, card_error, nothing_charged
+from guilder.payments.events import event
+from guilder.payments.model import NEW_PAYMENTS, Attempt, AttemptMove, Change, Charge, OpenSlot, Payment, Reopened, recheck_slot
+from guilder.payments.schedule import RECHECKS, retry_at
+from guilder.payments.states import (
+    ATTEMPT,
+    PAYMENT,
+    AttemptEvent,
+    AttemptState,
+    PaymentEvent,
+    PaymentState,
+    after,
+)
+from guilder.psp.model import Operation
+from guilder.shapes.facts import CardFacts, ChargeFacts, PaymentIntentFacts
+
+# How long an authorization of a buyer who was present can be captured; every scheme of the sandbox keeps it so long.
+AUTHORIZATION_DAYS: Final = 7
+
+RECHECK: Final = "recheck"
+"""The state of a slot in which an undone attempt is asked about again."""
+
+
+class Settling(Struct, frozen=True, kw_only=True):
+    """One outcome to be settled, with all that the decision needs.
+
+    Args:
+        asked: the operation of the order that brought the outcome: the attempt's own, a query or a reversal.
+        reporter: the sender that reports it; what is not definite counts only while the row names them.
+    """
+
+    payment: Payment
+    attempt: Attempt
+    open: OpenSlot
+    asked: Operation
+    now: int
+    ids: Ids
+    reporter: str | None = None
+
+
+def settle(s: Settling, outcome: Outcome | NotFound) -> Change:
+    """The change that this outcome makes; safe to decide again on a newer version."""
+    if s.open.state == RECHECK:
+        return _rechecked(s, outcome)
+    if s.open.state == AttemptState.REVERSING:
+        return _reversal_answered(s, outcome)
+    match outcome:
+        case Approved():
+            return _APPROVED[s.attempt.operation](s, outcome)
+        case Declined():
+            return _DECLINED[s.attempt.operation](s, outcome)
+        case NotSent() if s.open.state == AttemptState.CREATED:
+            return _UNSENT[s.attempt.operation](s, AttemptState.NOT_SENT)
+        case NotSent() | Unknown():
+            return _in_doubt(s, outcome)
+        case NotFound():
+            return _not_found(s)
+        case _:
+            raise NotImplementedError(f"{type(outcome).__name__} comes with 3-D Secure")
+
+
+# --- doubt ----------------------------------------------------------------------------------------------------------
+
+
+def _in_doubt(s: Settling, outcome: NotSent | Unknown) -> Change:
+    """Nobody knows: the payment shows `processing` (a refund `pending`), and whoever waits is told so once."""
+    event_ = AttemptEvent.PROVED_UNSENT if isinstance(outcome, NotSent) else AttemptEvent.NO_DEFINITE_ANSWER
+    state = after(ATTEMPT, AttemptState(s.open.state), event_)
+    tries = s.open.tries + 1 if s.open.state == state else 1
+    change = _changed(s, s.payment.facts, _move(s, state, retry_at=retry_at(state, tries, s.now), tries=tries, reporter=s.reporter))
+    if s.attempt.refund is not None:
+        return replace(change, answer=success(refunds.of(s.payment, s.attempt).facts, expand_of(s.attempt.facts.key)))
+    facts = s.payment.facts
+    if facts.in_doubt:
+        return change
+    facts = replace(facts, in_doubt=True)
+    return replace(
+        change, payment=facts, events=(event(s.ids, s.payment.account, "payment_intent.processing", facts, s.attempt.facts.key),),
+        answer=success(facts, expand_of(s.attempt.facts.key)),
+    )  # fmt: skip
+
+
+def _not_found(s: Settling) -> Change:
+    """The PSP does not know the reference. Not proof of absence: an authorization is reversed until that is acknowledged."""
+    if s.attempt.operation in NEW_PAYMENTS:
+        state = after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.REVERSAL_DECIDED)
+        return _changed(s, s.payment.facts, _move(s, state, retry_at=s.now, reporter=s.reporter))
+    return _in_doubt(s, Unknown("not_found"))
+
+
+def _reversal_answered(s: Settling, outcome: Outcome | NotFound) -> Change:
+    """From `reversing` nothing but the reversal's acknowledgement leads on; a late approval is noted."""
+    if s.asked is Operation.REVERSAL and isinstance(outcome, Approved):
+        after(ATTEMPT, AttemptState.REVERSING, AttemptEvent.REVERSAL_ACKNOWLEDGED)
+        if s.open.slot == recheck_slot(s.attempt.id):
+            return _changed(s, s.payment.facts, _move(s, AttemptState.UNDONE))
+        return _undone(s)
+    noted = outcome if isinstance(outcome, Approved | Declined) and s.asked is not Operation.REVERSAL else None
+    tries = s.open.tries + 1
+    move = _move(s, s.open.state, retry_at=retry_at(s.open.state, tries, s.now), tries=tries, reporter=s.reporter)
+    return _changed(s, s.payment.facts, replace(move, noted=noted, reporter=None if noted else s.reporter))
+
+
+def _undone(s: Settling) -> Change:
+    """The reversal is acknowledged: nothing was charged. The attempt is asked about again later."""
+    change = _UNSENT[s.attempt.operation](s, AttemptState.UNDONE)
+    first = Reopened(s.attempt.id, recheck_slot(s.attempt.id), RECHECK, s.now + RECHECKS[0])
+    return replace(change, reopened=(*change.reopened, first))
+
+
+def _rechecked(s: Settling, outcome: Outcome | NotFound) -> Change:
+    """An undone attempt was asked about again: an approval found now is undone at once and never moves the payment."""
+    match outcome:
+        case Approved():
+            move = replace(_move(s, AttemptState.REVERSING, retry_at=s.now), noted=outcome)
+        case Declined() | NotFound():
+            done = s.open.tries + 1
+            later = s.now + RECHECKS[done] if done < len(RECHECKS) else None
+            move = _move(s, RECHECK if later else AttemptState.UNDONE, retry_at=later, tries=done)
+        case _:
+            move = _move(s, RECHECK, retry_at=retry_at(RECHECK, 1, s.now), tries=s.open.tries)
+    return _changed(s, s.payment.facts, move)
+
+
+# --- a purchase or an authorization ---------------------------------------------------------------------------------
+
+
+def _paid(s: Settling, approved: Approved) -> Change:
+    """A purchase was approved: the money is the merchant's, less the fee, from the day it is released."""
+    facts = s.payment.facts
+    charge = Charge(facts=replace(_charge_facts(s, "succeeded", approved), captured=True, amount_captured=s.attempt.amount))
+    booked = books.purchase(s.attempt, charge, available_now=approved.available_now, now=s.now, ids=s.ids)
+    facts = replace(
+        facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.PAID), amount_received=s.attempt.amount,
+        latest_charge=charge.facts.id, in_doubt=False,
+    )  # fmt: skip
+    return _settled(s, facts, AttemptState.APPROVED, booked.charge, ("charge.succeeded", "payment_intent.succeeded"), booked)
+
+
+def _authorized(s: Settling, approved: Approved) -> Change:
+    """An authorization was approved: the amount is held until it is captured, canceled or expires."""
+    facts = s.payment.facts
+    before = epoch_seconds(s.now + AUTHORIZATION_DAYS * DAY)
+    charge = Charge(facts=replace(_charge_facts(s, "succeeded", approved), capture_before=before))
+    booked = books.authorization(s.attempt, charge, ids=s.ids)
+    facts = replace(
+        facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.AUTHORIZED), amount_capturable=s.attempt.amount,
+        latest_charge=charge.facts.id, in_doubt=False,
+    )  # fmt: skip
+    events = ("charge.succeeded", "payment_intent.amount_capturable_updated")
+    return _settled(s, facts, AttemptState.APPROVED, booked.charge, events, booked)
+
+
+def _payment_declined(s: Settling, declined: Declined) -> Change:
+    """The issuer said no: the payment asks for another card, and the failed charge stays to be seen."""
+    charge = _charge_facts(s, "failed", None)
+    error = card_error(declined, charge.id)
+    charge = replace(
+        charge, failure_code=error.code, failure_message=error.message, decline_code=error.decline_code,
+        network_decline_code=declined.network_code, outcome_type="issuer_declined", outcome_reason=declined.code,
+        card=_checked(s, declined), amount_captured=0,
+    )  # fmt: skip
+    facts = _failed(s.payment.facts, error, s, charge.id)
+    change = _settled(s, facts, AttemptState.DECLINED, Charge(facts=charge), ("charge.failed", "payment_intent.payment_failed"), None)
+    return replace(change, answer=failure(facts, error))
+
+
+def _payment_unsent(s: Settling, state: AttemptState) -> Change:
+    """Nothing was charged, through no decision of the issuer: the payment asks for a card again."""
+    error = nothing_charged(NOT_CHARGED if state is AttemptState.NOT_SENT else UNDONE)
+    facts = _failed(s.payment.facts, error, s, s.payment.facts.latest_charge)
+    reporter = s.reporter if state is AttemptState.NOT_SENT else None
+    change = _changed(s, facts, _move(s, state, reporter=reporter))
+    events = (event(s.ids, s.payment.account, "payment_intent.payment_failed", facts, s.attempt.facts.key),)
+    return replace(change, events=events, answer=failure(facts, error))
+
+
+def _failed(facts: PaymentIntentFacts, error: ErrorFacts, s: Settling, charge: str | None) -> PaymentIntentFacts:
+    return replace(
+        facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.FAILED), payment_method=None,
+        last_payment_error=error, failed_payment_method=s.attempt.facts.payment_method, latest_charge=charge, in_doubt=False,
+    )  # fmt: skip
+
+
+# --- a capture or a void --------------------------------------------------------------------------------------------
+
+
+def _captured(s: Settling, _approved: Approved) -> Change:
+    """An authorized amount, or a part of it, was taken; the rest is let go."""
+    before = refunds.charge_of(s.payment)
+    taken = replace(before.facts, captured=True, amount_captured=s.attempt.amount)
+    booked = books.capture(s.attempt, replace(before, facts=taken), now=s.now, ids=s.ids)
+    facts = s.payment.facts
+    facts = replace(
+        facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.CAPTURED), amount_capturable=0,
+        amount_received=s.attempt.amount, in_doubt=False,
+    )  # fmt: skip
+    return _settled(s, facts, AttemptState.APPROVED, booked.charge, ("charge.captured", "payment_intent.succeeded"), booked)
+
+
+def _capture_failed(s: Settling, declined: Declined) -> Change:
+    error = card_error(declined, s.payment.facts.latest_charge)
+    return _back_to_capture(s, AttemptState.DECLINED, PaymentEvent.CAPTURE_FAILED, error)
+
+
+def _capture_unsent(s: Settling, state: AttemptState) -> Change:
+    return _back_to_capture(s, state, PaymentEvent.CAPTURE_FAILED, nothing_charged(NOT_CHARGED))
+
+
+def _voided(s: Settling, _approved: Approved) -> Change:
+    """The authorization was given up: its hold is let go, and the payment is canceled."""
+    booked = books.release(refunds.charge_of(s.payment), ids=s.ids)
+    facts = s.payment.facts
+    reason = s.attempt.facts.cancellation_reason
+    facts = replace(
+        facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.CANCELED), amount_capturable=0,
+        canceled_at=epoch_seconds(s.now), cancellation_reason=reason, in_doubt=False,
+    )  # fmt: skip
+    events = ("charge.expired", "payment_intent.canceled") if reason == "expired" else ("payment_intent.canceled",)
+    return _settled(s, facts, AttemptState.APPROVED, booked.charge, events, booked)
+
+
+def _void_failed(s: Settling, declined: Declined) -> Change:
+    error = card_error(declined, s.payment.facts.latest_charge)
+    return _back_to_capture(s, AttemptState.DECLINED, PaymentEvent.CANCEL_FAILED, error)
+
+
+def _void_unsent(s: Settling, state: AttemptState) -> Change:
+    return _back_to_capture(s, state, PaymentEvent.CANCEL_FAILED, nothing_charged(NOT_CHARGED))
+
+
+def _back_to_capture(s: Settling, state: AttemptState, event_: PaymentEvent, error: ErrorFacts) -> Change:
+    """The authorization stands as before; the caller is told 402."""
+    facts = replace(s.payment.facts, status=after(PAYMENT, PaymentState(s.payment.facts.status), event_), in_doubt=False)
+    change = _changed(s, facts, _move(s, state, reporter=s.reporter if state is AttemptState.NOT_SENT else None))
+    return replace(change, answer=failure(facts, error))
+
+
+# --- a refund -------------------------------------------------------------------------------------------------------
+
+
+def _paid_back(s: Settling, _approved: Approved) -> Change:
+    return refunds.paid_back(_changed(s, s.payment.facts, _move(s, AttemptState.APPROVED)), s.payment, s.attempt, now=s.now, ids=s.ids)
+
+
+def _refund_declined(s: Settling, declined: Declined) -> Change:
+    change = _changed(s, s.payment.facts, _move(s, AttemptState.DECLINED))
+    return refunds.refused(change, s.payment, s.attempt, declined, now=s.now, ids=s.ids)
+
+
+def _refund_unsent(s: Settling, state: AttemptState) -> Change:
+    change = _changed(s, s.payment.facts, _move(s, state, reporter=s.reporter if state is AttemptState.NOT_SENT else None))
+    return refunds.begun_anew(change, s.payment, s.attempt, now=s.now, ids=s.ids)
+
+
+# --- what all of them share -----------------------------------------------------------------------------------------
+
+_APPROVED: Final[Mapping[Operation, Callable[[Settling, Approved], Change]]] = {
+    Operation.PURCHASE: _paid,
+    Operation.AUTHORIZE: _authorized,
+    Operation.CAPTURE: _captured,
+    Operation.VOID: _voided,
+    Operation.REFUND: _paid_back,
+}
+_DECLINED: Final[Mapping[Operation, Callable[[Settling, Declined], Change]]] = {
+    Operation.PURCHASE: _payment_declined,
+    Operation.AUTHORIZE: _payment_declined,
+    Operation.CAPTURE: _capture_failed,
+    Operation.VOID: _void_failed,
+    Operation.REFUND: _refund_declined,
+}
+# Certainly without effect: proved unsent, or undone.
+_UNSENT: Final[Mapping[Operation, Callable[[Settling, AttemptState], Change]]] = {
+    Operation.PURCHASE: _payment_unsent,
+    Operation.AUTHORIZE: _payment_unsent,
+    Operation.CAPTURE: _capture_unsent,
+    Operation.VOID: _void_unsent,
+    Operation.REFUND: _refund_unsent,
+}
+
+
+def _move(s: Settling, state: str, *, retry_at: int | None = None, tries: int = 0, reporter: str | None = None) -> AttemptMove:
+    return AttemptMove(
+        attempt=s.attempt.id, slot=s.open.slot, before=s.open.state, after=state, reporter=reporter, retry_at=retry_at, tries=tries,
+    )  # fmt: skip
+
+
+def _changed(s: Settling, facts: PaymentIntentFacts, move: AttemptMove) -> Change:
+    return Change(
+        account=s.payment.account, livemode=facts.livemode, payment=facts, expected=s.payment.version,
+        confirmations=s.payment.confirmations, moves=(move,), answers=s.attempt.facts.key,
+    )  # fmt: skip
+
+
+def _settled(
+    s: Settling, facts: PaymentIntentFacts, state: AttemptState, charge: Charge, events: tuple[str, ...], booked: books.Booked | None,
+) -> Change:  # fmt: skip
+    """The change of an outcome that leaves the payment at rest."""
+    key = s.attempt.facts.key
+    shown: dict[str, ChargeFacts | PaymentIntentFacts] = {"charge": charge.facts, "payment_intent": facts}
+    change = replace(
+        _changed(s, facts, _move(s, state)), charges=(charge,), answer=success(facts, expand_of(key)),
+        events=tuple(event(s.ids, s.payment.account, name, shown[name.partition(".")[0]], key) for name in events),
+    )  # fmt: skip
+    if booked is None:
+        return change
+    return replace(change, transfers=booked.transfers, balance_transactions=booked.entries)
+
+
+def _charge_facts(s: Settling, status: str, approved: Approved | None) -> ChargeFacts:
+    facts, attempt = s.payment.facts, s.attempt.facts
+    return ChargeFacts(
+        id=s.ids.new("ch"), livemode=facts.livemode, created=epoch_seconds(s.now), amount=s.attempt.amount, currency=s.attempt.currency,
+        status=status, payment_intent=facts.id, payment_method=attempt.payment_method.id, card=_checked(s, approved),
+        customer=facts.customer, description=facts.description, metadata=facts.metadata, billing=attempt.payment_method.billing,
+        personal=facts.personal, statement_descriptor=facts.statement_descriptor,
+        statement_descriptor_suffix=facts.statement_descriptor_suffix, risk_level=attempt.risk_level, risk_score=attempt.risk_score,
+        authorization_code=approved.authorization_code if approved else None,
+        network_transaction_id=approved.network_transaction_id if approved else None, connector=attempt.connector,
+    )  # fmt: skip
+
+
+def _checked(s: Settling, outcome: Approved | Declined | None) -> CardFacts:
+    """The card as the issuer's answer leaves it: with what was checked."""
+    card = s.attempt.facts.payment_method.card
+    if outcome is None:
+        return card
+    checks = outcome.checks
+    return replace(
+        card, cvc_check=checks.cvc or card.cvc_check, postal_code_check=checks.postal_code or card.postal_code_check,
+        line1_check=checks.line1 or card.line1_check,
+    )  # fmt: skip

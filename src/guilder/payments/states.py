@@ -1,0 +1,191 @@
+"""The states of a payment, an attempt and a refund. Everything about these states lives in this file; docs/states.md is drawn from it."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from guilder.core.ensure import InvariantBroken
+
+
+class PaymentState(StrEnum):
+    """What a PaymentIntent's `status` shows."""
+
+    REQUIRES_PAYMENT_METHOD = "requires_payment_method"
+    REQUIRES_CONFIRMATION = "requires_confirmation"
+    REQUIRES_ACTION = "requires_action"
+    PROCESSING = "processing"
+    REQUIRES_CAPTURE = "requires_capture"
+    SUCCEEDED = "succeeded"
+    CANCELED = "canceled"
+
+
+class PaymentEvent(StrEnum):
+    """What moves a payment."""
+
+    METHOD_GIVEN = "method_given"
+    METHOD_TAKEN = "method_taken"
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+    PAID = "paid"
+    AUTHORIZED = "authorized"
+    FAILED = "failed"
+    ACTION_WANTED = "action_wanted"
+    CAPTURE_SENT = "capture_sent"
+    CAPTURED = "captured"
+    CAPTURE_FAILED = "capture_failed"
+    CANCEL_SENT = "cancel_sent"
+    CANCEL_FAILED = "cancel_failed"
+    CANCELED = "canceled"
+
+
+class AttemptState(StrEnum):
+    """One try of one operation at a PSP (DESIGN section 3)."""
+
+    CREATED = "created"
+    IN_DOUBT = "in_doubt"
+    REVERSING = "reversing"
+    APPROVED = "approved"
+    DECLINED = "declined"
+    ACTION_REQUIRED = "action_required"
+    NOT_SENT = "not_sent"
+    UNDONE = "undone"
+
+
+class AttemptEvent(StrEnum):
+    """What moves an attempt."""
+
+    APPROVAL = "approval"
+    DECLINE = "decline"
+    ACTION_WANTED = "action_wanted"
+    PROVED_UNSENT = "proved_unsent"
+    NO_DEFINITE_ANSWER = "no_definite_answer"
+    SENDER_LOST = "sender_lost"
+    REVERSAL_DECIDED = "reversal_decided"
+    REVERSAL_ACKNOWLEDGED = "reversal_acknowledged"
+    FINALITY_PASSED = "finality_passed"
+
+
+class RefundState(StrEnum):
+    """What a Refund's `status` shows."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class RefundEvent(StrEnum):
+    """What moves a refund."""
+
+    PAID_BACK = "paid_back"
+    DECLINED = "declined"
+    TRIED_AGAIN = "tried_again"
+    WITHDRAWN = "withdrawn"
+    RETURNED = "returned"
+
+
+_P, _PE = PaymentState, PaymentEvent
+PAYMENT: Final[Mapping[PaymentState, Mapping[PaymentEvent, PaymentState]]] = {
+    _P.REQUIRES_PAYMENT_METHOD: {
+        _PE.METHOD_GIVEN: _P.REQUIRES_CONFIRMATION,
+        _PE.CONFIRMED: _P.PROCESSING,
+        _PE.REFUSED: _P.REQUIRES_PAYMENT_METHOD,
+        _PE.CANCELED: _P.CANCELED,
+    },
+    _P.REQUIRES_CONFIRMATION: {
+        _PE.METHOD_GIVEN: _P.REQUIRES_CONFIRMATION,
+        _PE.METHOD_TAKEN: _P.REQUIRES_PAYMENT_METHOD,
+        _PE.CONFIRMED: _P.PROCESSING,
+        _PE.REFUSED: _P.REQUIRES_PAYMENT_METHOD,
+        _PE.CANCELED: _P.CANCELED,
+    },
+    _P.REQUIRES_ACTION: {
+        _PE.METHOD_GIVEN: _P.REQUIRES_CONFIRMATION,
+        _PE.CONFIRMED: _P.PROCESSING,
+        _PE.FAILED: _P.REQUIRES_PAYMENT_METHOD,
+        _PE.CANCELED: _P.CANCELED,
+    },
+    _P.PROCESSING: {
+        _PE.PAID: _P.SUCCEEDED,
+        _PE.AUTHORIZED: _P.REQUIRES_CAPTURE,
+        _PE.FAILED: _P.REQUIRES_PAYMENT_METHOD,
+        _PE.ACTION_WANTED: _P.REQUIRES_ACTION,
+        _PE.CAPTURED: _P.SUCCEEDED,
+        _PE.CAPTURE_FAILED: _P.REQUIRES_CAPTURE,
+        _PE.CANCEL_FAILED: _P.REQUIRES_CAPTURE,
+        _PE.CANCELED: _P.CANCELED,
+    },
+    _P.REQUIRES_CAPTURE: {
+        _PE.CAPTURE_SENT: _P.PROCESSING,
+        _PE.CANCEL_SENT: _P.PROCESSING,
+    },
+    _P.SUCCEEDED: {},
+    _P.CANCELED: {},
+}
+
+_A, _AE = AttemptState, AttemptEvent
+ATTEMPT: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]]] = {
+    _A.CREATED: {
+        _AE.APPROVAL: _A.APPROVED,
+        _AE.DECLINE: _A.DECLINED,
+        _AE.ACTION_WANTED: _A.ACTION_REQUIRED,
+        _AE.PROVED_UNSENT: _A.NOT_SENT,
+        _AE.NO_DEFINITE_ANSWER: _A.IN_DOUBT,
+        _AE.SENDER_LOST: _A.IN_DOUBT,
+    },
+    _A.IN_DOUBT: {
+        _AE.APPROVAL: _A.APPROVED,
+        _AE.DECLINE: _A.DECLINED,
+        _AE.NO_DEFINITE_ANSWER: _A.IN_DOUBT,
+        _AE.PROVED_UNSENT: _A.IN_DOUBT,  # a resend, query or reversal that wrote nothing changes nothing
+        _AE.SENDER_LOST: _A.IN_DOUBT,
+        _AE.REVERSAL_DECIDED: _A.REVERSING,
+        _AE.FINALITY_PASSED: _A.UNDONE,
+    },
+    _A.REVERSING: {
+        # A late approval is noted, never believed: the reversal is repeated until it is acknowledged.
+        _AE.APPROVAL: _A.REVERSING,
+        _AE.DECLINE: _A.REVERSING,
+        _AE.NO_DEFINITE_ANSWER: _A.REVERSING,
+        _AE.PROVED_UNSENT: _A.REVERSING,
+        _AE.SENDER_LOST: _A.REVERSING,
+        _AE.REVERSAL_ACKNOWLEDGED: _A.UNDONE,
+        _AE.FINALITY_PASSED: _A.UNDONE,
+    },
+    _A.APPROVED: {},
+    _A.DECLINED: {},
+    _A.ACTION_REQUIRED: {},
+    _A.NOT_SENT: {},
+    _A.UNDONE: {},
+}
+
+_R, _RE = RefundState, RefundEvent
+REFUND: Final[Mapping[RefundState, Mapping[RefundEvent, RefundState]]] = {
+    _R.PENDING: {
+        _RE.PAID_BACK: _R.SUCCEEDED,
+        _RE.DECLINED: _R.FAILED,
+        _RE.TRIED_AGAIN: _R.PENDING,
+        _RE.WITHDRAWN: _R.CANCELED,
+    },
+    _R.SUCCEEDED: {_RE.RETURNED: _R.FAILED},
+    _R.FAILED: {},
+    _R.CANCELED: {},
+}
+
+FINAL_ATTEMPT_STATES: Final = frozenset(state for state, moves in ATTEMPT.items() if not moves)
+
+S = TypeVar("S", bound=StrEnum)
+E = TypeVar("E", bound=StrEnum)
+
+
+def after(table: Mapping[S, Mapping[E, S]], state: S, event: E) -> S:
+    """The state that follows; raises InvariantBroken for a move that the table does not have."""
+    try:
+        return table[state][event]
+    except KeyError:
+        raise InvariantBroken(f"no move from {state} by {event}") from None
+
+
+def allows(table: Mapping[S, Mapping[E, S]], state: S, event: E) -> bool:
+    """Whether the table has this move: asked before a user's request is taken."""
+    return event in table[state]

@@ -1,0 +1,175 @@
+"""Payments' SQL: the one place that writes a change, and the reads that decisions are made from. Writes take a list."""
+
+import asyncio
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, Final
+
+from guilder.core.clock import Clock
+from guilder.db.batch import Coalescer
+from guilder.db.pool import Database
+from guilder.ledger.accounts import Accounts
+from guilder.ledger.model import AccountKey
+from guilder.payments.codec import attempt_from, charge_from, payment_facts_from, refund_from
+from guilder.payments.flush import FLUSH, arguments
+from guilder.payments.model import Attempt, Change, Noted, OpenSlot, Payment, attempt_facts_from, pack
+from guilder.psp.model import Operation
+
+# More items make a flush longer without making an item cheaper (measured: no gain above 100).
+FLUSH_MAX: Final = 100
+
+KEY_TAKEN: Final = "key_taken"
+"""The idempotency key stands already."""
+STALE: Final = "stale"
+"""The payment has moved on since the change was decided."""
+ATTEMPT_MOVED: Final = "attempt_moved"
+"""The attempt is not where it was, or not this sender's any more."""
+SLOT_TAKEN: Final = "slot_taken"
+"""Another operation of the payment is open."""
+FUNDS: Final = "funds:"
+"""Before the ledger's word for why it refused."""
+
+# One statement, so one snapshot: the version and everything that it stands for.
+_READ: Final = """
+SELECT p.id, p.account, p.version, p.confirmations, p.facts,
+    ARRAY(SELECT c FROM charge c WHERE c.payment = p.id ORDER BY c.id) AS charges,
+    ARRAY(SELECT r FROM refund r WHERE r.payment = p.id ORDER BY r.id) AS refunds,
+    ARRAY(SELECT a FROM attempt a WHERE a.payment = p.id AND a.state = 'approved'
+          AND a.operation IN ('purchase', 'authorize', 'capture')) AS approved,
+    ARRAY(SELECT ROW(o.slot, o.attempt, o.state, o.sender, o.tries, a.facts) FROM attempt_open o JOIN attempt a ON a.id = o.attempt
+          WHERE o.payment = p.id) AS open
+FROM payment p WHERE p.id = {id} AND p.account = $2 AND p.livemode = $3
+"""
+_READ_BY: Final = {
+    "pi": _READ.format(id="$1"),
+    "ch": _READ.format(id="(SELECT payment FROM charge WHERE id = $1)"),
+    "re": _READ.format(id="(SELECT payment FROM refund WHERE id = $1)"),
+}
+_ATTEMPT: Final = "SELECT * FROM attempt WHERE id = $1"
+_NOTE: Final = """
+WITH noted AS (UPDATE attempt SET noted = $3 WHERE id = $1 RETURNING payment)
+UPDATE attempt_open o SET state = CASE o.state WHEN 'created' THEN 'in_doubt' ELSE o.state END, sender = NULL, epoch = NULL, retry_at = $4
+FROM noted WHERE o.payment = noted.payment AND o.slot = $2 AND o.attempt = $1
+"""
+_MESSAGE: Final = "INSERT INTO attempt_message (attempt, at, text) VALUES ($1, $2, $3)"
+_EXPIRED: Final = """
+SELECT c.payment, c.account, c.livemode FROM charge c
+WHERE c.capture_before <= $1 AND c.captured = 0 ORDER BY c.capture_before LIMIT $2
+"""
+_WAITING: Final = """
+SELECT r.id, r.payment, r.account, r.livemode FROM refund r WHERE r.waiting AND r.account = $1 AND r.livemode = $2 ORDER BY r.id LIMIT $3
+"""
+
+
+class Store:
+    """Commits changes and reads payments; one per process. `hot` is a connection pool whose plans need no statistics."""
+
+    def __init__(self, db: Database, hot: Database, accounts: Accounts, clock: Clock) -> None:
+        self._db = db
+        self._hot = hot
+        self._accounts = accounts
+        self._clock = clock
+        # One coalescer for each mode: a flush is of one book.
+        self._flushes = {mode: self._coalescer(mode) for mode in (False, True)}
+
+    def _coalescer(self, livemode: bool) -> Coalescer[Change, str | None]:  # noqa: FBT001
+        async def flush(changes: Sequence[Change]) -> list[str | None]:
+            return await self._flush(livemode, changes)
+
+        return Coalescer(flush, limit=FLUSH_MAX, keys=_keys, resolve=self._resolve)
+
+    async def commit(self, change: Change) -> str | None:
+        """Store a change whole, together with whoever else is waiting; None when stored, else why not (the constants above).
+
+        Raises Unavailable (nothing stored) or ResultUnknown (nobody could tell).
+        """
+        return await self._flushes[change.livemode].submit(change)
+
+    def commit_soon(self, change: Change) -> "asyncio.Future[str | None]":
+        """The same without waiting: the result is the future's."""
+        return self._flushes[change.livemode].enqueue(change)
+
+    async def note(self, attempt: str, slot: str, outcome: Noted, retry_at: int) -> None:
+        """Keep an answer whose booking failed on its attempt, and set the row free as in doubt, to be booked again."""
+        await self._db.execute(_NOTE, attempt, slot, pack(outcome), retry_at)
+
+    async def keep_messages(self, messages: Sequence[tuple[str, int, str]]) -> None:
+        """Keep masked messages (attempt, instant, text) for the story of a payment."""
+        await self._db.executemany(_MESSAGE, messages)
+
+    async def read(self, id_: str, account: str, livemode: bool) -> Payment | None:  # noqa: FBT001
+        """A payment with all that belongs to it, by its id or that of a charge or refund; None when it does not exist here."""
+        sql = _READ_BY.get(id_.partition("_")[0])
+        row = await self._db.fetchrow(sql, id_, account, livemode) if sql else None
+        return None if row is None else _payment(row)
+
+    async def attempt(self, id_: str) -> Attempt | None:
+        """One attempt by its id."""
+        row = await self._db.fetchrow(_ATTEMPT, id_)
+        return None if row is None else attempt_from(row)
+
+    async def expired(self, now: int, limit: int) -> list[tuple[str, str, bool]]:
+        """Payments (id, account, livemode) whose authorization nobody has captured in time."""
+        return [tuple(row) for row in await self._db.fetch(_EXPIRED, now, limit)]
+
+    async def waiting_refunds(self, account: str, livemode: bool, limit: int) -> list[tuple[str, str, str, bool]]:  # noqa: FBT001
+        """Refunds (id, payment, account, livemode) that wait for money, oldest first."""
+        return [tuple(row) for row in await self._db.fetch(_WAITING, account, livemode, limit)]
+
+    async def close(self) -> None:
+        """Wait for the flushes that are under way."""
+        for coalescer in self._flushes.values():
+            await coalescer.close()
+
+    async def _flush(self, livemode: bool, changes: Sequence[Change]) -> list[str | None]:  # noqa: FBT001
+        numbers = await self._accounts.numbers(key for change in changes for key in _ledger_keys(change))
+        rows = await self._hot.fetch(FLUSH, *arguments(livemode, self._clock.now(), changes, numbers))
+        results: list[str | None] = [None] * len(changes)
+        for row in rows:
+            results[row["item"] - 1] = row["result"]
+        return results
+
+    async def _resolve(self, changes: Sequence[Change]) -> list[str | None]:
+        """What became of changes whose commit lost its answer.
+
+        A claim that names its own request was stored, and everything else with it. Whatever cannot be told is STALE:
+        read again, decide again, which is safe because keys, versions and attempts refuse what stands already.
+        """
+        keys = [change.claim.key for change in changes if change.claim]
+        rows = await self._db.fetch("SELECT request_id FROM idempotency_key WHERE key = ANY($1)", keys)
+        stored = {row["request_id"] for row in rows}
+        return [None if change.claim and change.claim.request_id in stored else STALE for change in changes]
+
+
+def _keys(change: Change) -> Iterable[Hashable]:
+    """What two changes of one flush must not share."""
+    yield change.payment.id
+    for named in (change.claim, change.answers, change.closed[0] if change.closed else None):
+        if named is not None:
+            yield (change.account, named.key)
+
+
+def _ledger_keys(change: Change) -> Iterable[AccountKey]:
+    for transfer in change.transfers:
+        if isinstance(transfer.debit, AccountKey):
+            yield transfer.debit
+        if isinstance(transfer.credit, AccountKey):
+            yield transfer.credit
+
+
+def _payment(row: Any) -> Payment:  # noqa: ANN401 - a row of _READ
+    facts = payment_facts_from(row["facts"])
+    charges = tuple(charge_from(charge) for charge in row["charges"])
+    approved = [attempt_from(attempt) for attempt in row["approved"]]
+    return Payment(
+        facts=facts, account=row["account"], version=row["version"], confirmations=row["confirmations"], charges=charges,
+        charge=next((charge for charge in charges if charge.facts.status == "succeeded"), None),
+        refunds=tuple(refund_from(refund) for refund in row["refunds"]),
+        open_slots=tuple(_open_slot(slot) for slot in row["open"]),
+        authorized_by=next((one for one in approved if one.operation is not Operation.CAPTURE), None),
+        captured_by=next((one for one in approved if one.operation is Operation.CAPTURE), None),
+    )  # fmt: skip
+
+
+def _open_slot(row: Any) -> OpenSlot:  # noqa: ANN401
+    slot, attempt, state, sender, tries, facts = row
+    return OpenSlot(slot, attempt, state, sender, tries, attempt_facts_from(facts).key)

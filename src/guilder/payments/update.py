@@ -1,0 +1,121 @@
+"""Update: change what a merchant may change of a payment, a charge or a refund."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from guilder.core.errors import Refusal
+from guilder.idempotency.model import Claim, Result
+from guilder.payments.accept import accept
+from guilder.payments.answers import success
+from guilder.payments.confirm import check_method
+from guilder.payments.events import event
+from guilder.payments.model import Change, Key, Payment, Refund, UpdateCharge, UpdatePayment, UpdateRefund
+from guilder.payments.services import Services, wrong_state
+from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
+from guilder.shapes.facts import Metadata
+
+_CHANGEABLE: Final = (
+    PaymentState.REQUIRES_PAYMENT_METHOD, PaymentState.REQUIRES_CONFIRMATION, PaymentState.REQUIRES_ACTION,
+)  # fmt: skip
+_ALWAYS: Final = frozenset({"payment", "metadata", "description", "personal"})
+METADATA_KEYS_MAX: Final = 50
+
+
+async def update(services: Services, claim: Claim, command: UpdatePayment) -> Result:
+    """Change a payment. Amount, currency, card and the like only while it is not under way; metadata at any time.
+
+    Commits once. Raises Refusal: no such payment (404), wrong state (400).
+    """
+    given = {name: value for name in command.__struct_fields__ if (value := getattr(command, name)) is not UNSET}
+
+    async def plan(payment: Payment) -> Change:
+        facts = payment.facts
+        if facts.status not in _CHANGEABLE and set(given) - _ALWAYS:
+            raise wrong_state(facts, "update", _CHANGEABLE)
+        changes = {name: value for name, value in given.items() if name not in ("payment", "metadata", "payment_method")}
+        if "metadata" in given:
+            changes["metadata"] = merge_metadata(facts.metadata, command.metadata)
+        if "payment_method" in given:
+            changes.update(_with_method(payment, command))
+        facts = replace(facts, **changes)
+        return replace(_immediate(payment, claim), payment=facts, answer=success(facts, claim.expand))
+
+    return await accept(services, claim, command.payment, plan)
+
+
+def _with_method(payment: Payment, command: UpdatePayment) -> Mapping[str, object]:
+    method = command.payment_method
+    status = PaymentState(payment.facts.status)
+    if method is None or method is UNSET:
+        if status is PaymentState.REQUIRES_CONFIRMATION:
+            status = after(PAYMENT, status, PaymentEvent.METHOD_TAKEN)
+        return {"payment_method": None, "status": status}
+    check_method(method, payment.facts.customer if command.customer is UNSET else command.customer)
+    return {"payment_method": method.id, "status": after(PAYMENT, status, PaymentEvent.METHOD_GIVEN), "next_action_url": None}
+
+
+async def update_charge(services: Services, claim: Claim, command: UpdateCharge) -> Result:
+    """Change a charge's description, metadata, customer or receipt address. Raises Refusal (404)."""
+
+    async def plan(payment: Payment) -> Change:
+        charge = next(charge for charge in payment.charges if charge.facts.id == command.charge)
+        changes = {
+            name: value for name in ("description", "customer", "personal") if (value := getattr(command, name)) is not UNSET
+        }
+        facts = replace(charge.facts, metadata=merge_metadata(charge.facts.metadata, command.metadata), **changes)
+        key = Key(claim.key, claim.request_id, claim.expand)
+        previous = _previous(charge.facts.metadata, facts.metadata)
+        change = replace(_immediate(payment, claim), charges=(replace(charge, facts=facts),), answer=success(facts, claim.expand))
+        return replace(change, events=(event(services.ids, payment.account, "charge.updated", facts, key, previous),))
+
+    return await accept(services, claim, command.charge, plan)
+
+
+async def update_refund(services: Services, claim: Claim, command: UpdateRefund) -> Result:
+    """Change a refund's metadata. Raises Refusal (404)."""
+
+    async def plan(payment: Payment) -> Change:
+        refund = next(refund for refund in payment.refunds if refund.facts.id == command.refund)
+        facts = replace(refund.facts, metadata=merge_metadata(refund.facts.metadata, command.metadata))
+        key = Key(claim.key, claim.request_id, claim.expand)
+        previous = _previous(refund.facts.metadata, facts.metadata)
+        events = tuple(
+            event(services.ids, payment.account, name, facts, key, previous) for name in ("refund.updated", "charge.refund.updated")
+        )
+        change = replace(
+            _immediate(payment, claim), refunds=(Refund(facts=facts, waiting=refund.waiting),), answer=success(facts, claim.expand),
+        )  # fmt: skip
+        return replace(change, events=events)
+
+    return await accept(services, claim, command.refund, plan)
+
+
+def merge_metadata(before: Metadata, given: dict[str, str | None] | None | UnsetType) -> Metadata:
+    """Metadata after an update: named keys replaced, None deletes, None as a whole clears all, UNSET leaves all."""
+    if given is UNSET:
+        return before
+    if given is None:
+        return ()
+    merged: dict[str, str | None] = {**dict(before), **given}
+    kept = tuple((key, value) for key, value in merged.items() if value is not None)
+    if len(kept) > METADATA_KEYS_MAX:
+        raise Refusal(f"Metadata can have up to {METADATA_KEYS_MAX} keys; this would make {len(kept)}.", param="metadata")
+    return kept
+
+
+def _previous(before: Metadata, after_: Metadata) -> bytes:
+    """previous_attributes of an update: the metadata as it was, null for keys that are new."""
+    old, new = dict(before), dict(after_)
+    changed = {key: old.get(key) for key in {*old, *new} if old.get(key) != new.get(key)}
+    return msgspec.json.encode({"metadata": dict(sorted(changed.items()))}) if changed else b"{}"
+
+
+def _immediate(payment: Payment, claim: Claim) -> Change:
+    return Change(
+        account=payment.account, livemode=payment.facts.livemode, payment=payment.facts, expected=payment.version, claim=claim,
+        confirmations=payment.confirmations,
+    )  # fmt: skip

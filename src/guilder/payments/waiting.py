@@ -1,0 +1,89 @@
+"""Wait for answers: one LISTEN connection per process, a poll behind it, and one read for all who wait."""
+
+import asyncio
+from typing import Final
+
+from guilder.core.clock import sleep
+from guilder.core.errors import ResultUnknown, Unavailable
+from guilder.db.errors import Again
+from guilder.db.listen import Listener
+from guilder.db.pool import Database
+from guilder.idempotency.model import Claim
+from guilder.idempotency.once import answer_all
+from guilder.shapes.facts import Answer
+
+CHANNEL: Final = "guilder_answered"
+EVERYBODY: Final = "*"
+# Behind the notification: a lost one costs this long (DESIGN section 5).
+POLL_SECONDS: Final = 0.25
+
+_Key = tuple[str, str, bool]
+
+
+class Waiting:
+    """Who waits for which key's answer. `start` before use; one per process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._waiting: dict[str, dict[_Key, asyncio.Future[Answer]]] = {}
+        self._named: set[str] = set()
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listener = Listener(db.dsn, [CHANNEL], self._heard, role=db.role, name="answers")
+
+    async def start(self) -> None:
+        """Listen, and begin to read."""
+        await self._listener.start()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._read()), loop.create_task(self._poll())]
+
+    async def close(self) -> None:
+        """Stop; whoever still waits is left to their own timeout."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.close()
+
+    async def answer(self, claim: Claim, seconds: float) -> Answer | None:
+        """The key's answer as soon as it is written; None when it is not there after so many seconds."""
+        key = (claim.key, claim.account, claim.livemode)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(claim.key, {})
+        waiting[key] = future
+        try:
+            return await asyncio.wait_for(future, seconds)
+        except TimeoutError:
+            return None
+        finally:
+            waiting.pop(key, None)
+            if not waiting:
+                self._waiting.pop(claim.key, None)
+
+    def _heard(self, _channel: str, payload: str) -> None:
+        if payload in ("", EVERYBODY):
+            self._named.update(self._waiting)
+        else:
+            self._named.update(key for key in payload.split("\n") if key in self._waiting)
+        if self._named:
+            self._wake.set()
+
+    async def _poll(self) -> None:
+        while True:
+            await sleep(POLL_SECONDS)
+            if self._waiting:
+                self._heard(CHANNEL, EVERYBODY)
+
+    async def _read(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            named, self._named = self._named, set()
+            try:
+                answers = await answer_all(self._db, list(named))
+            except (Unavailable, ResultUnknown, Again):
+                # The poll asks again; the callers have their own limit.
+                continue
+            for key, answer in answers.items():
+                future = self._waiting.get(key[0], {}).get(key)
+                if future is not None and not future.done():
+                    future.set_result(answer)

@@ -1,0 +1,249 @@
+"""The connector: lists of orders in, callbacks out, no task per order.
+
+An order's way: breaker and bulkhead at submit; its card, for all orders of one turn of the loop in one call to the vault;
+its frame; the queue of its lane; permission, asked in the same step that writes; the answer. Orders are counted from submit
+to delivery, and whatever goes wrong on the way ends in exactly one callback.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+from guilder.core.clock import SECOND, Clock
+from guilder.core.errors import GuilderError
+from guilder.core.outcome import NotSent, Unknown
+from guilder.iso8583 import FrameError, Mti, describe, encode
+from guilder.psp.breaker import Breaker
+from guilder.psp.connectors.cardnet.lane import Flight, Lane, call_back, log
+from guilder.psp.connectors.cardnet.requests import WITH_CARD, Stamp, UnfitOrder, message_type, request_of
+from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
+from guilder.psp.model import (
+    RECOVERY,
+    STAN_MAX,
+    ContractClass,
+    Declares,
+    Deliver,
+    Late,
+    Operation,
+    Order,
+    Permit,
+    Reason,
+    Recorder,
+    transmission_time,
+)
+from guilder.vault import Card, Reveal
+
+NAME: Final = "cardnet"
+DAY_SECONDS: Final = 86_400
+
+DECLARES: Final = Declares(
+    contract_class=ContractClass.KEY_QUERY_VOID,
+    idempotency_window_seconds=DAY_SECONDS,
+    partial_capture=True,
+    multiple_capture=False,
+    currencies=None,
+    three_d_secure=False,
+    remembers_reversals=True,
+    finality_horizon_seconds=DAY_SECONDS,
+)
+"""What docs/iso8583.md promises."""
+
+RevealCards = Callable[[Sequence[Reveal]], Awaitable[Sequence[Card | None]]]
+"""The vault's reveal: the cards in the order asked, None for one that it does not have. Raises GuilderError when it is down."""
+
+# Operations that fail together have one breaker. Those that settle or undo never share one with new payments.
+_BREAKER_GROUPS: Final = (
+    frozenset({Operation.AUTHORIZE, Operation.PURCHASE, Operation.AUTHENTICATE}),
+    frozenset({Operation.CAPTURE, Operation.REFUND}),
+    frozenset({Operation.VOID, Operation.REVERSAL}),
+    frozenset({Operation.QUERY}),
+)
+
+
+class Cardnet:
+    """Guilder's connection to a card acquirer over ISO 8583. Implements psp.Connector."""
+
+    def __init__(
+        self,
+        settings: CardnetSettings,
+        *,
+        reveal: RevealCards,
+        clock: Clock,
+        late: Late,
+        recorder: Recorder | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._settings = settings
+        self._limits = limits = limits or Limits()
+        self._reveal = reveal
+        self._clock = clock
+        self._recorder = recorder
+        self._closed = False
+        self._stan = 0
+        self._entered: list[Flight] = []
+        self._refused: list[tuple[Order, Deliver, Reason]] = []
+        self._turn_due = False
+        self._revealing: set[asyncio.Task[None]] = set()
+        breakers = {group: Breaker(limits.breaker) for group in _BREAKER_GROUPS}
+        self._breakers = {operation: breakers[group] for group in _BREAKER_GROUPS for operation in group}
+        self._payments = self._lane("payments", limits.payments_in_flight_max, late)
+        self._recovery = self._lane("recovery", limits.recovery_in_flight_max, late)
+
+    def _lane(self, name: str, in_flight_max: int, late: Late) -> Lane:
+        return Lane(
+            name,
+            self._settings,
+            limits=self._limits,
+            in_flight_max=in_flight_max,
+            clock=self._clock,
+            late=late,
+            recorder=self._recorder,
+            reachable=self._on_reachable,
+        )
+
+    @property
+    def name(self) -> str:
+        """cardnet."""
+        return NAME
+
+    @property
+    def declares(self) -> Declares:
+        """Keys for 24 hours, queries, voids; partial capture once; all currencies; no 3-D Secure."""
+        return DECLARES
+
+    async def start(self) -> None:
+        """Begin to connect both lanes; does not wait for the acquirer."""
+        self._payments.start()
+        self._recovery.start()
+
+    def submit(self, orders: Sequence[Order], permit: Permit, deliver: Deliver) -> None:
+        """See psp.Connector.submit."""
+        now = asyncio.get_running_loop().time()
+        for order in orders:
+            reason = self._admit(order, permit, deliver, now)
+            if reason is not None:
+                self._refused.append((order, deliver, reason))
+        if not self._turn_due:
+            self._turn_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    async def close(self) -> None:
+        """Deliver what is under way and end the connections."""
+        self._closed = True
+        self._entered.clear()
+        for task in self._revealing:
+            task.cancel()
+        await asyncio.gather(*self._revealing, return_exceptions=True)
+        await self._payments.close()
+        await self._recovery.close()
+        self._turn()
+
+    def _admit(self, order: Order, permit: Permit, deliver: Deliver, now: float) -> Reason | None:
+        """Take an order in, or say why not."""
+        if self._closed:
+            return Reason.CLOSED
+        try:
+            mti = message_type(order)
+        except UnfitOrder:
+            return Reason.UNFIT
+        lane = self._recovery if order.operation in RECOVERY else self._payments
+        if not lane.has_room:
+            return Reason.BULKHEAD
+        stamp = self._stamp(order)
+        key = (Mti.ANSWERS[mti], order.reference, stamp.transmitted_at, self._settings.acquirer)
+        if lane.holds_key(key):
+            return Reason.IN_PROGRESS
+        breaker = self._breakers[order.operation]
+        if not breaker.allows(now):
+            return Reason.BREAKER_OPEN
+        flight = Flight(
+            order, permit, deliver, lane=lane, breaker=breaker, key=key, stamp=stamp, deadline=now + self._limits.queue_seconds
+        )
+        lane.enter(flight)
+        self._entered.append(flight)
+        return None
+
+    def _stamp(self, order: Order) -> Stamp:
+        """DE 7 and 11: those of the attempt; an inquiry's own, so that the answer to an earlier one is not taken for its."""
+        if order.operation is not Operation.QUERY:
+            return Stamp(order.transmitted_at, order.stan)
+        self._stan = self._stan % STAN_MAX + 1
+        return Stamp(transmission_time(self._clock.now() // SECOND), f"{self._stan:06d}")
+
+    def _turn(self) -> None:
+        """All that was submitted in one turn of the loop: what needs no card goes on, the rest asks the vault, once."""
+        self._turn_due = False
+        refused, self._refused = self._refused, []
+        entered, self._entered = self._entered, []
+        for order, deliver, reason in refused:
+            call_back(deliver, order, _refusal(order, reason))
+        self._send((flight, None) for flight in entered if flight.order.operation not in WITH_CARD)
+        waiting = [flight for flight in entered if flight.order.operation in WITH_CARD]
+        for start in range(0, len(waiting), self._limits.reveal_list_max):
+            task = asyncio.get_running_loop().create_task(self._with_cards(waiting[start : start + self._limits.reveal_list_max]))
+            self._revealing.add(task)
+            task.add_done_callback(self._revealing.discard)
+
+    async def _with_cards(self, flights: Sequence[Flight]) -> None:
+        """Have the cards of these orders revealed, and send them."""
+        asked = [
+            Reveal(
+                account=flight.order.account,
+                livemode=flight.order.livemode,
+                payment_method_id=flight.order.payment_method_id or "",
+                with_cvc=flight.order.send_cvc,
+            )
+            for flight in flights
+        ]
+        try:
+            async with asyncio.timeout(self._limits.reveal_seconds):
+                cards = await self._reveal(asked)
+        except (GuilderError, OSError) as error:  # TimeoutError is an OSError
+            log().warning("psp_vault_failed", why=type(error).__name__, orders=len(flights))
+            for flight in flights:
+                flight.lane.give_up(flight, Reason.VAULT)
+            return
+        self._send(zip(flights, cards, strict=True))
+
+    def _send(self, flights: Iterable[tuple[Flight, Card | None]]) -> None:
+        """Make the frames of these orders and queue them in their lanes."""
+        ready: dict[Lane, list[Flight]] = {}
+        for flight, card in flights:
+            reason = self._prepare(flight, card)
+            if reason is None:
+                ready.setdefault(flight.lane, []).append(flight)
+            else:
+                flight.lane.give_up(flight, reason)
+        for lane, batch in ready.items():
+            lane.send(batch)
+
+    def _prepare(self, flight: Flight, card: Card | None) -> Reason | None:
+        """Make an order's frame and its masked text, or say why it has none."""
+        order = flight.order
+        if order.operation in WITH_CARD:
+            if card is None:
+                return Reason.NO_CARD
+            if order.send_cvc and card.cvc is None:
+                return Reason.NO_CVC
+        try:
+            message = request_of(order, flight.stamp, card, self._settings)
+            flight.frame = encode(message.mti, message.fields)
+        except (UnfitOrder, FrameError) as error:
+            log().error("psp_order_unfit", attempt=order.attempt_id, why=str(error))
+            return Reason.UNFIT
+        if self._recorder is not None:
+            flight.masked = describe(message)
+        return None
+
+    def _on_reachable(self) -> None:
+        """A lane has signed on: breakers that are open may try again now."""
+        now = asyncio.get_running_loop().time()
+        for breaker in self._breakers.values():
+            breaker.sign_of_life(now)
+
+
+def _refusal(order: Order, reason: Reason) -> NotSent | Unknown:
+    """The outcome of an order that was not taken in. One like it is under way already: then nothing can be proved."""
+    if order.first and reason is not Reason.IN_PROGRESS:
+        return NotSent(reason.value)
+    return Unknown(reason.value)

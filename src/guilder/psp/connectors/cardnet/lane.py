@@ -1,0 +1,237 @@
+"""One link and the orders that are under way on it: room, matching of answers, deadlines, and what is late.
+
+There are two lanes, so that new payments can never crowd out the questions and reversals that settle old ones.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from guilder.core.clock import Clock
+from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
+from guilder.iso8583 import Message, describe
+from guilder.psp.breaker import Breaker
+from guilder.psp.connectors.cardnet.answers import outcome_of
+from guilder.psp.connectors.cardnet.link import Link, LinkOwner
+from guilder.psp.connectors.cardnet.requests import Stamp
+from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
+from guilder.psp.model import Deliver, Direction, Exchange, Late, Order, Permit, Reason, Recorder
+
+Key = tuple[str, str, str, str]
+"""What an answer is matched by: its message type, DE 37, DE 7 and DE 32."""
+
+# Reasons that speak for an outage of the PSP. Those not listed are our own doing and count neither way.
+_FAILURES: Final = frozenset({
+    Reason.CONNECT, Reason.TIMEOUT, Reason.RESET, Reason.UNREADABLE, Reason.MISMATCH, Reason.PSP_ERROR
+})  # fmt: skip
+
+
+def log() -> structlog.stdlib.BoundLogger:
+    """The connector's log."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger("guilder.psp.cardnet")
+    return logger
+
+
+def call_back(callback: Callable[..., None], *arguments: object) -> None:
+    """Call somebody else's callback: an error in it is theirs, is logged, and stops nothing here."""
+    try:
+        callback(*arguments)
+    except Exception:  # noqa: BLE001 - one broken callback must not keep the others from their answers
+        log().exception("psp_callback_failed")
+
+
+class Flight:
+    """One order on its way, from submit to delivery; the parcel of its frame."""
+
+    __slots__ = ("breaker", "deadline", "deliver", "frame", "key", "lane", "masked", "order", "permit", "stamp", "written")
+
+    def __init__(
+        self,
+        order: Order,
+        permit: Permit,
+        deliver: Deliver,
+        *,
+        lane: "Lane",
+        breaker: Breaker,
+        key: Key,
+        stamp: Stamp,
+        deadline: float,
+    ) -> None:
+        self.order = order
+        self.permit = permit
+        self.deliver = deliver
+        self.lane = lane
+        self.breaker = breaker
+        self.key = key
+        self.stamp = stamp
+        self.deadline = deadline
+        self.frame: bytes | None = None
+        self.masked: str | None = None
+        self.written = False
+
+    def leave(self) -> bytes | None:
+        """The frame, if it is still wanted and its sender may still send."""
+        if not self.lane.holds(self):
+            return None
+        try:
+            permitted = self.permit(self.order)
+        except Exception:  # noqa: BLE001 - whoever cannot tell whether we may send has not permitted it
+            log().exception("psp_permit_failed", attempt=self.order.attempt_id)
+            permitted = False
+        if not permitted:
+            self.lane.give_up(self, Reason.FENCED)
+            return None
+        return self.frame
+
+    def left(self) -> None:
+        """Its first byte is out: from now on it can only be answered or unknown."""
+        self.lane.wrote(self)
+
+
+class Lane:
+    """A link with a bulkhead. Used from one event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: CardnetSettings,
+        *,
+        limits: Limits,
+        in_flight_max: int,
+        clock: Clock,
+        late: Late,
+        recorder: Recorder | None,
+        reachable: Callable[[], None],
+    ) -> None:
+        self._limits = limits
+        self._in_flight_max = in_flight_max
+        self._clock = clock
+        self._tell_late = late
+        self._recorder = recorder
+        self._flights: dict[Key, Flight] = {}
+        self._late: dict[Key, Flight] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
+        owner = LinkOwner(up=reachable, refused=self._on_refused, lost=self._on_lost, received=self._on_message)
+        self._link = Link(name, settings, limits, clock, owner)
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._link.start()
+
+    async def close(self) -> None:
+        """Deliver all that is under way and end the connection."""
+        await self._link.close()
+        self._link.drain()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for flight in list(self._flights.values()):
+            self.give_up(flight, Reason.RESET if flight.written else Reason.CLOSED)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more order may come in."""
+        return len(self._flights) < self._in_flight_max
+
+    def holds_key(self, key: Key) -> bool:
+        """Whether the same request is under way already: its answer belongs to the one before."""
+        return key in self._flights
+
+    def enter(self, flight: Flight) -> None:
+        """Take an order in, whose key is not held and for which there is room."""
+        self._flights[flight.key] = flight
+        self._late.pop(flight.key, None)
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(self._limits.sweep_seconds, self._sweep)
+
+    def holds(self, flight: Flight) -> bool:
+        """Whether the order has not been delivered yet."""
+        return self._flights.get(flight.key) is flight
+
+    def send(self, flights: Iterable[Flight]) -> None:
+        """Queue orders whose frames are made."""
+        self._link.send(flights)
+
+    def wrote(self, flight: Flight) -> None:
+        """The order's first byte has been written: its answer is awaited from now on."""
+        flight.written = True
+        flight.frame = None
+        flight.deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds
+        if flight.masked is not None:
+            self._record(flight, Direction.SENT, flight.masked)
+            flight.masked = None
+
+    def give_up(self, flight: Flight, reason: Reason) -> None:
+        """Deliver an order that has no answer: NotSent only if it is proved that no byte of its attempt ever left."""
+        if flight.written or not flight.order.first:
+            self.finish(flight, Unknown(reason.value))
+        else:
+            self.finish(flight, NotSent(reason.value))
+
+    def finish(self, flight: Flight, outcome: Outcome | NotFound) -> None:
+        """Deliver an order, once."""
+        if not self.holds(flight):
+            return
+        del self._flights[flight.key]
+        flight.frame = flight.masked = None
+        now = asyncio.get_running_loop().time()
+        match outcome:
+            case Unknown(reason=reason) | NotSent(reason=reason):
+                if reason in _FAILURES:
+                    flight.breaker.failed(now)
+            case _:
+                flight.breaker.succeeded(now)
+        call_back(flight.deliver, flight.order, outcome)
+
+    def _on_message(self, message: Message) -> None:
+        fields = message.fields
+        key = (message.mti, fields.get(37, ""), fields.get(7, ""), fields.get(32, ""))
+        flight = self._flights.get(key)
+        if flight is not None:
+            if self._recorder is not None:
+                self._record(flight, Direction.RECEIVED, describe(message))
+            self.finish(flight, outcome_of(flight.order, message))
+            return
+        flight = self._late.pop(key, None)
+        if flight is None:
+            log().info("psp_answer_unasked", mti=message.mti, reference=key[1])
+            return
+        if self._recorder is not None:
+            self._record(flight, Direction.RECEIVED, describe(message))
+        outcome = outcome_of(flight.order, message)
+        if isinstance(outcome, (Approved, Declined, NotFound)):
+            call_back(self._tell_late, flight.order, outcome)
+
+    def _on_refused(self) -> None:
+        """No connection came up: what waits for one has waited long enough."""
+        self._link.drain()
+        for flight in [flight for flight in self._flights.values() if flight.frame is not None]:
+            self.give_up(flight, Reason.CONNECT)
+
+    def _on_lost(self, reason: Reason) -> None:
+        """The answers to what was written cannot come any more."""
+        self._late.clear()
+        for flight in [flight for flight in self._flights.values() if flight.written]:
+            self.give_up(flight, reason)
+
+    def _sweep(self) -> None:
+        """Give up what has waited too long; its answer is remembered as late."""
+        self._sweeping = None
+        now = asyncio.get_running_loop().time()
+        for flight in [flight for flight in self._flights.values() if flight.deadline <= now]:
+            if flight.written:
+                self._late[flight.key] = flight
+                self.give_up(flight, Reason.TIMEOUT)
+            elif flight.frame is None:
+                self.give_up(flight, Reason.VAULT)
+            else:
+                self.give_up(flight, Reason.BULKHEAD if self._link.is_up else Reason.CONNECT)
+        while len(self._late) > self._limits.late_max:
+            del self._late[next(iter(self._late))]
+        if self._flights and self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(self._limits.sweep_seconds, self._sweep)
+
+    def _record(self, flight: Flight, direction: Direction, text: str) -> None:
+        if self._recorder is not None:
+            call_back(self._recorder, Exchange(flight.order.attempt_id, direction, text, self._clock.now()))

@@ -1,0 +1,12 @@
+"""Risk: whether a payment is tried at all. Decided before anything is sent, on what is known by then.
+
+Owns:       no table; counters in memory, one set per process.
+Announces:  nothing.
+May import: customers, ledger, vault, merchants, idempotency, log, db, security, config, shapes, core.
+Start with: rules.py.
+"""
+
+from guilder.risk.rules import Decision, Limit, Rules, Signals, Verdict, decide
+from guilder.risk.signals import LIVE_RULES, TEST_RULES, SignalSource
+
+__all__ = ["LIVE_RULES", "TEST_RULES", "Decision", "Limit", "Rules", "SignalSource", "Signals", "Verdict", "decide"]

@@ -1,0 +1,67 @@
+"""Gathers what the rules decide on. Looking changes nothing; a try is counted only when `count` is told of it, after the
+accept that stored it, so that a repeated request never counts twice.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from itertools import islice
+from typing import Final
+
+from guilder.core.clock import SECOND, Clock
+from guilder.risk.rules import Limit, Rules, Signals
+from guilder.shapes.facts import PaymentMethodFacts
+
+# A person who mistypes or whose bank says no tries a handful of times; who tests a card, or stolen cards, tries more.
+LIVE_RULES: Final = Rules(limits=(Limit(60, 10), Limit(3_600, 30)))
+# No velocity in the sandbox: its cards are shared by every test and every load test there is.
+TEST_RULES: Final = Rules(sandbox_cards=True)
+# Cards that are remembered: about 300 bytes each and less than 50 MB in all. The one that was tried longest ago goes.
+CARDS_MAX: Final = 100_000
+
+
+class SignalSource:
+    """One per process: the counters are in its memory. With n API processes a card gets up to n times its limit."""
+
+    def __init__(
+        self, clock: Clock, *, live: Rules = LIVE_RULES, test: Rules = TEST_RULES, cards_max: int = CARDS_MAX,
+    ) -> None:
+        self._clock = clock
+        self._rules: Mapping[bool, Rules] = {True: live, False: test}
+        self._cards_max = cards_max
+        # The instants of the newest tries by card fingerprint, which is another one for each merchant and mode.
+        self._tries: dict[str, deque[int]] = {}
+
+    def gather(self, amount_minor: int, currency: str, method: PaymentMethodFacts) -> Signals:
+        """What is known of a payment that is about to be tried with this PaymentMethod."""
+        rules = self._rules[method.livemode]
+        return Signals(
+            livemode=method.livemode,
+            amount_minor=amount_minor,
+            currency=currency,
+            iin=method.card.iin or "",
+            last4=method.card.last4,
+            tries=tuple(self._count_within(method.card.fingerprint, limit) for limit in rules.limits),
+            rules=rules,
+        )
+
+    def count(self, method: PaymentMethodFacts) -> None:
+        """A payment with this PaymentMethod was accepted for the first time."""
+        limits = self._rules[method.livemode].limits
+        if not limits:
+            return
+        fingerprint = method.card.fingerprint
+        tries = self._tries.pop(fingerprint, None)
+        if tries is None:
+            # More than the largest limit need not be remembered.
+            tries = deque(maxlen=max(limit.tries_max for limit in limits))
+        tries.append(self._clock.now())
+        self._tries[fingerprint] = tries
+        while len(self._tries) > self._cards_max:
+            del self._tries[next(iter(self._tries))]
+
+    def _count_within(self, fingerprint: str, limit: Limit) -> int:
+        tries = self._tries.get(fingerprint)
+        if tries is None:
+            return 0
+        since = self._clock.now() - limit.seconds * SECOND
+        return sum(1 for instant in islice(reversed(tries), limit.tries_max) if instant > since)

@@ -1,0 +1,30 @@
+"""Security: pure cryptography, key files, types that cannot be printed by accident, and the mask for logs.
+
+Owns:       no table; the format of the key files.
+Announces:  nothing.
+May import: config, shapes, core; `cryptography`.
+Start with: secret.py, then keys.py.
+"""
+
+from guilder.security.aead import Aead, NotAuthentic, bind
+from guilder.security.keys import FileKeyProvider, KeyFileError, KeyProvider, PurposeKeys, Wrapped, make_key_file
+from guilder.security.mask import LOG_FIELDS, mask_text, masking
+from guilder.security.secret import Pan, Secret, luhn_valid
+
+__all__ = [
+    "LOG_FIELDS",
+    "Aead",
+    "FileKeyProvider",
+    "KeyFileError",
+    "KeyProvider",
+    "NotAuthentic",
+    "Pan",
+    "PurposeKeys",
+    "Secret",
+    "Wrapped",
+    "bind",
+    "luhn_valid",
+    "make_key_file",
+    "mask_text",
+    "masking",
+]

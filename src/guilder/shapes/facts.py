@@ -1,0 +1,240 @@
+"""The facts that events, stored answers and log entries hold, and that the payment tables repeat (DESIGN section 10).
+
+A fact struct is an array on the wire, so it is small; it is therefore never changed: fields are only ever appended,
+each with a default, and whatever changes the rendered bytes gets a new shape version (SHAPE). Personal data (names,
+addresses, mails) is never in a fact: `personal` fields hold the id of the sealed record that owns it.
+
+Instants here are epoch seconds, as the API shows them. Amounts are minor units by ISO 4217.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from guilder.core.errors import ErrorFacts
+
+SHAPE: Final = 1
+"""The shape version that new facts are stored under. Older versions are rendered by the code that they were stored for."""
+
+Metadata = tuple[tuple[str, str], ...]
+"""Metadata as pairs in the order in which the merchant sent them."""
+
+
+class CardFacts(Struct, frozen=True, array_like=True):
+    """What may be known of a card outside the vault."""
+
+    brand: str
+    last4: str
+    exp_month: int
+    exp_year: int
+    fingerprint: str
+    funding: str = "credit"
+    country: str | None = "US"
+    iin: str | None = None
+    cvc_check: str | None = None
+    postal_code_check: str | None = None
+    line1_check: str | None = None
+
+
+class PaymentMethodFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="payment_method"):
+    """A PaymentMethod. `billing` is the personal record of billing_details."""
+
+    id: str
+    livemode: bool
+    created: int
+    card: CardFacts
+    customer: str | None = None
+    billing: str | None = None
+    metadata: Metadata = ()
+    allow_redisplay: str = "unspecified"
+
+
+class CustomerFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="customer"):
+    """A Customer. `personal` holds name, email, phone, address, shipping, description."""
+
+    id: str
+    livemode: bool
+    created: int
+    personal: str | None = None
+    metadata: Metadata = ()
+    default_payment_method: str | None = None
+    currency: str | None = None
+    invoice_prefix: str = ""
+    deleted: bool = False
+
+
+class PaymentIntentFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="payment_intent"):
+    """A PaymentIntent. `personal` holds receipt_email, shipping."""
+
+    id: str
+    livemode: bool
+    created: int
+    amount: int
+    currency: str
+    status: str
+    client_secret: str
+    capture_method: str = "automatic_async"
+    confirmation_method: str = "automatic"
+    amount_capturable: int = 0
+    amount_received: int = 0
+    payment_method: str | None = None
+    payment_method_types: tuple[str, ...] = ("card",)
+    automatic_payment_methods: str | None = None  # allow_redirects, "" when enabled without a word about it
+    customer: str | None = None
+    description: str | None = None
+    metadata: Metadata = ()
+    personal: str | None = None
+    statement_descriptor: str | None = None
+    statement_descriptor_suffix: str | None = None
+    setup_future_usage: str | None = None
+    return_url: str | None = None
+    latest_charge: str | None = None
+    last_payment_error: ErrorFacts | None = None
+    # The PaymentMethod that failed, shown inside last_payment_error after it has left payment_method.
+    failed_payment_method: PaymentMethodFacts | None = None
+    canceled_at: int | None = None
+    cancellation_reason: str | None = None
+    next_action_url: str | None = None
+    request_three_d_secure: str = "automatic"
+    # Rendered under "guilder": what Stripe has no field for.
+    in_doubt: bool = False
+
+
+class ChargeFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="charge"):
+    """A Charge: one per authorization attempt that got an answer. `billing` and `personal` point to sealed records."""
+
+    id: str
+    livemode: bool
+    created: int
+    amount: int
+    currency: str
+    status: str  # succeeded | failed
+    payment_intent: str
+    payment_method: str | None
+    card: CardFacts
+    captured: bool = False
+    amount_captured: int = 0
+    amount_refunded: int = 0
+    refunded: bool = False
+    balance_transaction: str | None = None
+    customer: str | None = None
+    description: str | None = None
+    metadata: Metadata = ()
+    billing: str | None = None
+    personal: str | None = None  # receipt_email, shipping of the payment
+    statement_descriptor: str | None = None
+    statement_descriptor_suffix: str | None = None
+    failure_code: str | None = None
+    failure_message: str | None = None
+    decline_code: str | None = None
+    network_decline_code: str | None = None
+    outcome_type: str = "authorized"  # authorized | manual_review | issuer_declined | blocked | invalid
+    outcome_reason: str | None = None
+    risk_level: str = "normal"
+    risk_score: int = 0
+    authorization_code: str | None = None
+    network_transaction_id: str | None = None
+    capture_before: int | None = None
+    connector: str = ""
+    overcaptured: bool = False
+
+
+class RefundFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="refund"):
+    """A Refund."""
+
+    id: str
+    livemode: bool
+    created: int
+    amount: int
+    currency: str
+    status: str  # pending | requires_action | succeeded | failed | canceled
+    charge: str
+    payment_intent: str
+    reason: str | None = None
+    metadata: Metadata = ()
+    balance_transaction: str | None = None
+    failure_balance_transaction: str | None = None
+    failure_reason: str | None = None
+    pending_reason: str | None = None
+    reference: str | None = None
+
+
+class BalanceTransactionFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="balance_transaction"):
+    """A BalanceTransaction. `available` says whether its day's release row existed when this was read."""
+
+    id: str
+    created: int
+    amount: int  # negative for refunds
+    fee: int
+    currency: str
+    type: str  # charge | refund | refund_failure | ...
+    source: str | None
+    available_on: int
+    reporting_category: str
+    description: str | None = None
+    fee_description: str | None = "Guilder processing fee"
+    available: bool = False
+
+
+class BalanceFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="balance"):
+    """A merchant's balance: (currency, minor units) pairs, sorted by currency."""
+
+    livemode: bool
+    available: tuple[tuple[str, int], ...]
+    pending: tuple[tuple[str, int], ...]
+
+
+Facts = (
+    PaymentIntentFacts
+    | ChargeFacts
+    | RefundFacts
+    | PaymentMethodFacts
+    | CustomerFacts
+    | BalanceTransactionFacts
+    | BalanceFacts
+)
+"""Any object that an event or an answer may hold; the tag is Stripe's `object`."""
+
+
+class EventFacts(Struct, frozen=True, array_like=True):
+    """What an event row stores beside its columns: the object as it was, and on *.updated the previous values as JSON."""
+
+    shape: int
+    object: Facts
+    previous: bytes = b""
+
+
+class Answer(Struct, frozen=True, array_like=True):
+    """A stored API answer: the bytes are made from it each time, always the same.
+
+    `root` is what was answered, or, beside an `error`, the PaymentIntent that the error carries. `included` are the
+    objects that `expand` put in place of ids.
+    """
+
+    shape: int
+    status: int
+    root: Facts | None = None
+    error: ErrorFacts | None = None
+    expand: tuple[str, ...] = ()
+    included: tuple[Facts, ...] = ()
+
+
+_encoder = msgspec.msgpack.Encoder()
+_answers = msgspec.msgpack.Decoder(Answer)
+_events = msgspec.msgpack.Decoder(EventFacts)
+
+
+def encode(value: Answer | EventFacts) -> bytes:
+    """Facts as the bytes that are stored."""
+    return _encoder.encode(value)
+
+
+def decode_answer(data: bytes) -> Answer:
+    """The answer that was stored."""
+    return _answers.decode(data)
+
+
+def decode_event(data: bytes) -> EventFacts:
+    """The event's facts that were stored."""
+    return _events.decode(data)

@@ -1,0 +1,221 @@
+"""`guilder up` with real processes: what it shows, what dies and comes back, how it ends."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+from whole_system import GUILDER, System, alive, environment, until
+
+from guilder.db.embedded import processes_in
+
+CONNECTIONS_MAX = 16
+IDLE_MEMORY_MAX_MB = 450
+
+
+async def test_the_first_start_says_where_everything_is(system: System) -> None:
+    """The ready line, run.json and the files that it leaves, each open to its user alone."""
+    line = system.up()
+    assert list(line) == ["ready", "api", "checkout", "dashboard", "secret_key", "publishable_key"]
+    assert line["ready"] is True and line["checkout"] is None and line["dashboard"] is None
+    assert line["secret_key"].startswith("sk_test_") and line["publishable_key"].startswith("pk_test_")
+    running = system.running()
+    assert running["supervisor"] == system.process.pid  # type: ignore[union-attr]
+    assert line["api"] == f"http://127.0.0.1:{running['ports']['api']}"
+    assert running["network_control"] == f"http://127.0.0.1:{running['ports']['network_http']}"
+    assert all(alive(pid) for pid in system.pids())
+    for name in ("run.json", "sandbox.json", "keys/master.key", "keys/app.key", "keys/database.json"):
+        assert (system.data / name).stat().st_mode & 0o777 == 0o600, name
+    connection = await asyncpg.connect(running["database_url"])
+    used = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+    await connection.close()
+    assert used - 1 <= CONNECTIONS_MAX
+    assert memory_mb([running["supervisor"], *system.pids()]) < IDLE_MEMORY_MAX_MB
+    system.stop()
+
+
+def memory_mb(pids: list[int]) -> float:
+    """The memory of these processes and of PostgreSQL's children: the sum of their proportional shares."""
+    postgres = [int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(int(name)) in pids]
+    total = 0
+    for pid in {*pids, *postgres}:
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except (FileNotFoundError, PermissionError):
+            continue
+        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total / 1000
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except FileNotFoundError:
+        return 0
+
+
+def test_a_killed_role_is_started_again_and_the_others_go_on(system: System) -> None:
+    """kill -9 of each role in turn: a new process in its place, and nobody else is touched."""
+    system.up()
+    for role, pids in system.running()["roles"].items():
+        others = {name: found for name, found in system.running()["roles"].items() if name != role}
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda role=role, pids=pids: system.running()["roles"][role] not in ([], pids), f"{role} is back")  # type: ignore[misc]
+        assert {name: found for name, found in system.running()["roles"].items() if name != role} == others
+        mark = system.data / "run" / f"clock.{system.running()['roles'][role][0]}"
+        until(mark.exists, f"the new {role} runs")
+    assert system.stop() == 0
+
+
+async def test_a_killed_database_is_started_again(system: System) -> None:
+    """kill -9 of the postmaster: another one answers, and it has every role's connections."""
+    system.up()
+    before = system.running()
+    os.kill(before["postgres"], signal.SIGKILL)
+    until(lambda: system.running()["postgres"] not in (None, before["postgres"]), "the database is back")
+    connection = await connected(before["database_url"])
+    assert await connection.fetchval("SELECT count(*) FROM merchant") == 1
+    await connection.close()
+    assert system.running()["roles"] == before["roles"]
+    assert system.stop() == 0
+
+
+async def connected(url: str) -> asyncpg.Connection:
+    """A connection, as soon as the database takes one."""
+    for _ in range(1000):
+        try:
+            return await asyncpg.connect(url)
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
+            await asyncio.sleep(0.01)
+    pytest.fail("the database does not come back")
+
+
+def test_a_killed_supervisor_takes_everything_with_it_and_the_next_one_recovers(system: System) -> None:
+    """Nothing outlives it; the same folder comes up again with the same keys and the same ports."""
+    first = system.up()
+    pids = system.pids()
+    system.stop(signal.SIGKILL)
+    until(lambda: not any(alive(pid) for pid in pids), "every process is gone")
+    assert not processes_in(system.data / "postgres" / "pgdata")
+    assert system.up() == first
+    assert system.stop() == 0
+
+
+def test_the_next_start_does_not_wait_for_the_dying(system: System) -> None:
+    """`up` at once after kill -9 of the supervisor, while its children are still being ended."""
+    system.up()
+    assert system.process is not None
+    system.process.kill()
+    first = system.process
+    system.up()
+    first.communicate()
+    assert all(alive(pid) for pid in system.pids())
+    assert system.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_ends_within_five_seconds_and_leaves_nothing_running(system: System, number: int) -> None:
+    """SIGTERM, Ctrl-C and a closed terminal: exit status 0, no process left, no run.json."""
+    system.up()
+    pids = system.pids()
+    began = time.monotonic()
+    assert system.stop(number) == 0
+    assert time.monotonic() - began < 5
+    assert not any(alive(pid) for pid in pids)
+    assert not (system.data / "run.json").exists()
+
+
+def test_it_ends_while_it_is_still_starting(system: System) -> None:
+    """SIGTERM during the first start leaves no process behind, and the folder is good for another try."""
+    starting = subprocess.Popen(
+        [GUILDER, "up", "--json", "--port", "0", "--data", str(system.data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+    )
+    until((system.data / "postgres").exists, "it has begun")
+    starting.terminate()
+    out, _ = starting.communicate(timeout=10)
+    assert (starting.returncode, out) == (0, b"")
+    assert not processes_in(system.data / "postgres" / "pgdata")
+    system.up()
+    assert system.stop() == 0
+
+
+def test_stopped_roles_do_not_hold_up_the_end(system: System) -> None:
+    """A role that does not answer its SIGTERM is killed in time."""
+    system.up()
+    pids = system.pids()[1:]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    assert system.stop() == 0
+    assert time.monotonic() - began < 5
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_a_second_up_on_the_same_data_says_who_holds_it(system: System) -> None:
+    """It changes nothing, and names the process and its address."""
+    line = system.up()
+    second = system.command("up", "--json", "--port", "0")
+    assert second.returncode == 1
+    assert str(system.process.pid) in second.stderr and line["api"] in second.stderr  # type: ignore[union-attr]
+    assert json.loads(second.stdout)["error"]
+    assert system.stop() == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """One line that says what would help, and no stack trace."""
+    (tmp_path / "file").write_text("not a folder")
+    done = System(tmp_path / "file" / "data").command("up")
+    assert done.returncode == 1
+    assert str(tmp_path / "file") in done.stderr and "--data" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_named(system: System) -> None:
+    """And everything that had been started by then is ended."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = system.command("up", "--port", str(port))
+    assert done.returncode == 1
+    assert f"port {port}" in done.stderr and "--port" in done.stderr
+    assert not processes_in(system.data / "postgres" / "pgdata")
+
+
+def test_a_role_that_cannot_start_ends_the_start_with_its_reason(system: System) -> None:
+    """A vault without its key: the start fails, says why, and leaves nothing running."""
+    system.up()
+    assert system.stop() == 0
+    (system.data / "keys" / "master.key").write_text("not a key")
+    done = system.command("up", "--port", "0")
+    assert done.returncode == 1
+    assert "vault" in done.stderr and "key" in done.stderr
+    assert not processes_in(system.data / "postgres" / "pgdata")
+
+
+def test_the_clock_has_moved_everywhere_when_the_command_returns(system: System) -> None:
+    """Each process has confirmed the new offset, and moves add up; time never goes back."""
+    system.up()
+    assert json.loads(system.command("clock", "advance", "7d", "--json").stdout)["offset_seconds"] == 7 * 86400
+    marks = [int((system.data / "run" / f"clock.{pid}").read_text()) for pids in system.running()["roles"].values() for pid in pids]
+    assert marks and set(marks) == {7 * 86400 * 1_000_000}
+    assert json.loads(system.command("clock", "advance", "36h", "--json").stdout)["offset_seconds"] == 7 * 86400 + 36 * 3600
+    assert system.command("clock", "advance", "-1d").returncode != 0
+    assert system.stop() == 0
+
+
+def test_keys_are_made_listed_and_revoked_on_a_running_and_on_a_stopped_system(system: System) -> None:
+    """The stopped one has its database started for the time of the command."""
+    system.up()
+    made = json.loads(system.command("keys", "create", "--json").stdout)
+    assert made["secret"].startswith("sk_test_")
+    assert system.stop() == 0
+    listed = json.loads(system.command("keys", "list", "--json").stdout)["keys"]
+    assert made["key"]["id"] in {key["id"] for key in listed} and len(listed) == 3
+    revoked = json.loads(system.command("keys", "revoke", made["key"]["id"], "--json").stdout)
+    assert revoked["key"]["revoked"] is not None
+    assert not processes_in(system.data / "postgres" / "pgdata")

@@ -1,0 +1,139 @@
+"""What every test may ask for: a fresh database, and whether this machine can do what the test needs.
+
+`database` is the address of a copy of a migrated template, made for one test and dropped after it. One PostgreSQL
+server serves the whole run, all of its workers included; it is started by the first test that asks.
+"""
+
+import fcntl
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from guilder.db import Database
+
+RUN_FOLDER = "GUILDER_TEST_RUN"
+START_SECONDS_MAX = 60.0
+_numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the run's folder, once, in the process that the workers inherit from."""
+    config.addinivalue_line("markers", "needs(ability): skip, or fail under GUILDER_REQUIRE=all, where this is missing")
+    config.addinivalue_line("markers", "slow: takes more than five seconds")
+    if not hasattr(config, "workerinput"):
+        os.environ[RUN_FOLDER] = tempfile.mkdtemp(prefix="guilder-test-", dir="/tmp")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the run's folder if no server ever used it; a server removes it itself."""
+    if not hasattr(config, "workerinput") and not (folder := Path(os.environ[RUN_FOLDER])).joinpath("lock").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip or fail what this machine cannot run."""
+    for marker in item.iter_markers("needs"):
+        demand(*marker.args)
+
+
+def demand(ability: str) -> None:
+    """Go on only where the machine has this ability; without it skip, or fail when GUILDER_REQUIRE=all.
+
+    An ability is a name of ABILITIES, or a program that must be on the path.
+    """
+    present = ABILITIES.get(ability, lambda: shutil.which(ability) is not None)
+    if present():
+        return
+    reason = f"this machine has no {ability}"
+    if os.environ.get("GUILDER_REQUIRE") == "all" and ability not in OUTSIDE_THE_PROJECT:
+        pytest.fail(f"{reason}, and GUILDER_REQUIRE=all")
+    pytest.skip(reason)
+
+
+def _namespaces() -> bool:
+    return shutil.which("unshare") is not None and subprocess.run(["unshare", "-U", "true"], check=False).returncode == 0
+
+
+ABILITIES: dict[str, Callable[[], bool]] = {
+    "root": lambda: os.geteuid() == 0,
+    "ordinary user": lambda: os.geteuid() != 0,
+    "user namespaces": _namespaces,
+    "stripe schemas": lambda: _shared("reference/stripe_inscope.jsonschema.min.json") is not None,
+}
+
+# Kept beside the project, not in it: its absence is no fault of the machine.
+OUTSIDE_THE_PROJECT = frozenset({"stripe schemas"})
+
+
+def _shared(path: str) -> Path | None:
+    """A file of the folder of references that lies beside the project where it is developed."""
+    found = Path(__file__).resolve().parents[2] / "shared" / path
+    return found if found.exists() else None
+
+
+@pytest.fixture
+def require() -> Callable[[str], None]:
+    """`require("node")` inside a test, for what only shows itself there."""
+    return demand
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[dict[str, str]]:
+    """The run's PostgreSQL: `admin` is an address that may make databases, `template` the migrated one, `dsn` a pattern."""
+    folder = Path(os.environ[RUN_FOLDER])
+    ready = folder / "ready.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            _start(folder, ready)
+    yield json.loads(ready.read_text())
+
+
+def _start(folder: Path, ready: Path) -> None:
+    controller = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    log = folder / "keeper.log"
+    with log.open("wb") as output:
+        keeper = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("keep_server.py")), str(folder), str(controller)],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )
+    began = time.monotonic()
+    while not ready.exists():
+        if keeper.poll() is not None or time.monotonic() - began > START_SECONDS_MAX:
+            pytest.fail(f"the tests' PostgreSQL did not start: {log.read_text()}")
+        time.sleep(0.01)
+    # It outlives this worker and ends by itself, when the whole run ends.
+    keeper.returncode = 0
+
+
+@pytest.fixture
+async def database(server: dict[str, str]) -> AsyncIterator[str]:
+    """The address of a fresh, migrated database of this test's own."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    admin = await asyncpg.connect(server["admin"])
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {server['template']}")
+        try:
+            yield server["dsn"].replace("DATABASE", name)
+        finally:
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def db(database: str) -> AsyncIterator[Database]:
+    """A pool on a fresh database, as the processes have it."""
+    pool = await Database.connect(database, role="guilder_app", max_size=4, name="test")
+    yield pool
+    await pool.close()

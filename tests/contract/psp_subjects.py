@@ -1,0 +1,159 @@
+"""The counterparts over which the contract suite runs: one Subject per connector."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
+
+from msgspec import Struct, convert
+
+from guilder.core.clock import SystemClock
+from guilder.psp import Connector, Late, Order, Recorder
+from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings, Limits
+from guilder.security import Pan, Secret
+from guilder.vault import Card, Reveal
+
+# A process that has not come up by then never will.
+START_SECONDS: Final = 20.0
+
+
+class Effect(Struct, frozen=True):
+    """One thing that really happened at the counterpart."""
+
+    reference: str
+    kind: str
+    amount: int
+    currency: str
+    original: str | None = None
+    reversed: str | None = None
+
+
+class Subject(Protocol):
+    """A connector's counterpart, and what a test may do with it."""
+
+    CVC: str
+
+    @classmethod
+    def running(cls, folder: Path) -> Any:
+        """Context manager: start the counterpart with its memory in this folder; give the Subject."""
+        ...
+
+    def connector(self, *, late: Late, recorder: Recorder, reachable: bool = True, **limits: Any) -> Connector:
+        """A connector to it, not started; to an address where nobody listens unless reachable."""
+        ...
+
+    def card(self, name: str) -> Card:
+        """The test card of this name; `pm_NAME` reveals it."""
+        ...
+
+    def truth(self, order: Order) -> list[Effect]:
+        """What really happened under this order's reference."""
+        ...
+
+    def fault(self, kind: str, order: Order, **rule: Any) -> Any:
+        """Context manager: this goes wrong for this order's reference."""
+        ...
+
+
+class CardnetSubject:
+    """The sandbox bank world, as `python -m guilder.network` runs it."""
+
+    CVC = "737"
+    NUMBERS: Final[Mapping[str, str]] = {
+        "good": "4242424242424242",
+        "available_at_once": "4000000000000077",
+        "declined": "4000000000000002",
+        "insufficient_funds": "4000000000009995",
+        "lost": "4000000000009987",
+        "stolen": "4000000000009979",
+        "expired": "4000000000000069",
+        "incorrect_cvc": "4000000000000127",
+        "processing_error": "4000000000000119",
+        "velocity": "4000000000006975",
+        "no_such_card": "4999999999999996",
+        "cvc_fails": "4000000000000101",
+        "postal_code_fails": "4000000000000036",
+        "refund_pending": "4000000000007726",
+        "refund_returned": "4000000000005126",
+    }
+
+    def __init__(self, control_port: int, iso_port: int) -> None:
+        self._control_port = control_port
+        self._iso_port = iso_port
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path) -> Iterator[Self]:
+        """Start the process; end it by SIGTERM and wait."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "guilder.network", "--data", str(folder), "--http-port", "0", "--iso-port", "0"],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            yield cls(ready["http_port"], ready["iso_port"])
+        finally:
+            process.terminate()
+            process.wait(START_SECONDS)
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def connector(self, *, late: Late, recorder: Recorder, reachable: bool = True, **limits: Any) -> Connector:
+        """See Subject."""
+        port = self._iso_port if reachable else _closed_port()
+        return Cardnet(
+            CardnetSettings(host="127.0.0.1", port=port),
+            reveal=self._reveal,
+            clock=SystemClock(),
+            late=late,
+            recorder=recorder,
+            limits=Limits(**{"sweep_seconds": 0.02} | limits),
+        )
+
+    async def _reveal(self, asked: Sequence[Reveal]) -> Sequence[Card | None]:
+        return [self.card(reveal.payment_method_id.removeprefix("pm_")) for reveal in asked]
+
+    def card(self, name: str) -> Card:
+        """See Subject."""
+        return Card(number=Pan(self.NUMBERS[name]), exp_month=12, exp_year=2040, cvc=Secret(self.CVC), postal_code="1012 AB")
+
+    def truth(self, order: Order) -> list[Effect]:
+        """See Subject."""
+        lines = self._call("GET", f"/truth?reference={order.reference}").splitlines()
+        return [convert(json.loads(line), Effect) for line in lines]
+
+    @contextmanager
+    def fault(self, kind: str, order: Order, **rule: Any) -> Iterator[None]:
+        """See Subject."""
+        standing = json.loads(self._call("POST", "/faults", {"kind": kind, "reference": order.reference} | rule))
+        try:
+            yield
+        finally:
+            self._call("DELETE", f"/faults?id={standing['id']}")
+
+    def _call(self, method: str, path: str, body: Any = None) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self._control_port, timeout=START_SECONDS)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            data = answer.read()
+            assert answer.status < 300, (answer.status, data)
+            return data
+        finally:
+            connection.close()
+
+
+def _closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

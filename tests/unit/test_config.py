@@ -1,0 +1,67 @@
+"""Settings: which source wins, what is refused, where the files lie."""
+
+from pathlib import Path
+
+import pytest
+
+from guilder.config import Ports, Settings, WrongSetting
+
+
+def test_defaults_stand_below_the_working_directory() -> None:
+    """Nothing set: the embedded database, port 8420 and the four that follow."""
+    settings = Settings.load({})
+    assert settings.data_dir == Path.cwd() / "guilder-data"
+    assert settings.database_url is None
+    assert settings.ports == Ports(api=8420, checkout=8421, dashboard=8422, network_http=8423, network_iso=8424)
+    assert settings.api_url == "http://127.0.0.1:8420"
+
+
+def test_a_flag_wins_over_its_variable() -> None:
+    """And a flag that was not given (None) does not."""
+    env = {"GUILDER_PORT": "9000", "GUILDER_DATA": "/from/env"}
+    settings = Settings.load(env, {"port": 9100, "data_dir": None})
+    assert settings.ports.api == 9100
+    assert settings.data_dir == Path("/from/env")
+
+
+def test_port_zero_leaves_every_port_to_be_found() -> None:
+    """The supervisor finds free ones and remembers them."""
+    assert Settings.load({}, {"port": 0}).ports == Ports.from_first(0)
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({"GUILDER_PORT": "http"}, "port"),
+        ({"GUILDER_PORT": "70000"}, "port"),
+        ({"GUILDER_PORT": "65533"}, "four"),
+        ({"GUILDER_API_PROCESSES": "0"}, "GUILDER_API_PROCESSES"),
+        ({"GUILDER_API_PROCESSES": "99"}, "GUILDER_API_PROCESSES"),
+        ({"GUILDER_DATABASE_URL": "mysql://x"}, "GUILDER_DATABASE_URL"),
+        ({"GUILDER_CHECKOUT_URL": "ftp://x"}, "GUILDER_CHECKOUT_URL"),
+        ({"GUILDER_RAW_CARDS_LIVE": "perhaps"}, "GUILDER_RAW_CARDS_LIVE"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(env: dict[str, str], says: str) -> None:
+    """Before anything starts, and in words that say which setting it was."""
+    with pytest.raises(WrongSetting, match=says):
+        Settings.load(env)
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    """As shells and compose files leave them."""
+    assert Settings.load({"GUILDER_PORT": "", "GUILDER_DATABASE_URL": ""}).database_url is None
+
+
+def test_sockets_move_to_a_short_folder_when_the_data_path_is_long() -> None:
+    """A Unix socket's path is limited, a data folder's is not; the same data always gives the same folder."""
+    deep = Settings.load({}, {"data_dir": "/" + "deep/" * 40})
+    assert len(str(deep.vault_socket)) < 108
+    assert deep.run_dir == Settings.load({}, {"data_dir": "/" + "deep/" * 40}).run_dir
+    assert Settings.load({}, {"data_dir": "/srv/guilder"}).run_dir == Path("/srv/guilder/run")
+
+
+def test_the_api_is_reachable_under_loopback_when_it_listens_everywhere() -> None:
+    """0.0.0.0 is no address to call."""
+    assert Settings.load({"GUILDER_HOST": "0.0.0.0"}).api_url == "http://127.0.0.1:8420"
+    assert Settings.load({"GUILDER_HOST": "::1"}).api_url == "http://[::1]:8420"

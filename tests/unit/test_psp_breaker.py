@@ -1,0 +1,79 @@
+"""The circuit breaker: opens on an outage, not on a hiccup, and finds back by single requests."""
+
+from guilder.psp.breaker import Breaker, BreakerLimits
+
+LIMITS = BreakerLimits(window_seconds=10.0, failures_min=3, cool_down_seconds=5.0, probe_interval_seconds=1.0)
+
+
+def opened(at: float = 0.0) -> Breaker:
+    """A breaker that has just opened."""
+    breaker = Breaker(LIMITS)
+    for _ in range(LIMITS.failures_min):
+        breaker.failed(at)
+    return breaker
+
+
+def test_a_few_failures_leave_it_closed() -> None:
+    """One lost answer is no outage."""
+    breaker = Breaker(LIMITS)
+    for _ in range(LIMITS.failures_min - 1):
+        breaker.failed(0.0)
+    assert breaker.allows(0.0)
+    assert not breaker.is_open
+
+
+def test_enough_failures_open_it() -> None:
+    """Then everything is refused until the cool-down has passed."""
+    breaker = opened()
+    assert breaker.is_open
+    assert not breaker.allows(4.9)
+
+
+def test_failures_among_more_successes_leave_it_closed() -> None:
+    """Less than half of a window's outcomes are no reason to stop."""
+    breaker = Breaker(LIMITS)
+    for _ in range(10):
+        breaker.succeeded(0.0)
+    for _ in range(9):
+        breaker.failed(1.0)
+    assert not breaker.is_open
+
+
+def test_failures_of_an_earlier_window_do_not_count() -> None:
+    """A failure every few seconds never adds up."""
+    breaker = Breaker(LIMITS)
+    for second in (0.0, 1.0, 11.0, 12.0):
+        breaker.failed(second)
+    assert not breaker.is_open
+
+
+def test_after_the_cool_down_single_requests_go_through() -> None:
+    """One per interval, not a stampede."""
+    breaker = opened()
+    assert breaker.allows(5.0)
+    assert not breaker.allows(5.5)
+    assert breaker.allows(6.0)
+
+
+def test_a_success_closes_it() -> None:
+    """And the failures of before are forgotten."""
+    breaker = opened()
+    breaker.allows(5.0)
+    breaker.succeeded(5.1)
+    breaker.failed(5.2)
+    assert breaker.allows(5.2)
+
+
+def test_failures_of_requests_from_before_do_not_keep_it_open_longer() -> None:
+    """They time out one by one long after it has opened."""
+    breaker = opened()
+    breaker.failed(4.0)
+    assert breaker.allows(5.0)
+
+
+def test_a_sign_of_life_lets_a_probe_through_at_once() -> None:
+    """A new connection that was signed on is worth a try before the cool-down is over."""
+    breaker = opened()
+    breaker.sign_of_life(1.0)
+    assert breaker.allows(1.0)
+    assert not breaker.allows(1.1)
