@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import asyncpg
@@ -88,7 +88,7 @@ def require() -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[dict[str, str]]:
+def server() -> dict[str, str]:
     """The run's PostgreSQL: `admin` is an address that may make databases, `template` the migrated one, `dsn` a pattern."""
     folder = Path(os.environ[RUN_FOLDER])
     ready = folder / "ready.json"
@@ -96,7 +96,7 @@ def server() -> Iterator[dict[str, str]]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ready.exists():
             _start(folder, ready)
-    yield json.loads(ready.read_text())
+    return json.loads(ready.read_text())
 
 
 def _start(folder: Path, ready: Path) -> None:
@@ -105,7 +105,10 @@ def _start(folder: Path, ready: Path) -> None:
     with log.open("wb") as output:
         keeper = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("keep_server.py")), str(folder), str(controller)],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     began = time.monotonic()
     while not ready.exists():

@@ -19,14 +19,24 @@ from guilder.db.migrate import migrate
 from guilder.db.schema import migrations
 
 # Nothing of a test run is worth keeping, so nothing waits for the disk.
-SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300", "shared_buffers": "128MB"}
+SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "shared_buffers": "128MB",
+}
 
 
 def main(folder: Path, run: int) -> None:
     """Start, migrate the template, say so in ready.json, wait for the end of the run, clean up."""
     watch = os.pidfd_open(run)
     server = EmbeddedServer(
-        folder, socket_folder=folder / "run", password_file=folder / "passwords.json", log=folder / "postgres.log", settings=SETTINGS,
+        folder,
+        socket_folder=folder / "run",
+        password_file=folder / "passwords.json",
+        log=folder / "postgres.log",
+        settings=SETTINGS,
     )
     server.create()
     server.start()
@@ -35,10 +45,16 @@ def main(folder: Path, run: int) -> None:
         wanted = os.environ.get("GUILDER_TEST_MIGRATIONS")
         asyncio.run(migrate(server.dsn(), [file for file in migrations() if not wanted or file.revision in wanted.split(",")]))
         ready = folder / "ready.new"
-        ready.write_text(json.dumps({
-            "admin": server.dsn(database="postgres"), "superuser": server.dsn(user=SUPERUSER, database="postgres"),
-            "template": "guilder", "dsn": server.dsn(database="DATABASE"),
-        }))
+        ready.write_text(
+            json.dumps(
+                {
+                    "admin": server.dsn(database="postgres"),
+                    "superuser": server.dsn(user=SUPERUSER, database="postgres"),
+                    "template": "guilder",
+                    "dsn": server.dsn(database="DATABASE"),
+                }
+            )
+        )
         ready.rename(folder / "ready.json")
         select.select([watch], [], [])
     finally:

@@ -4,29 +4,78 @@ A body builds what it needs inside its own loop, says that it is ready, and retu
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import structlog
+from msgspec import Struct
 
+from guilder.api.app import Api
+from guilder.api.routes import registry
+from guilder.api.services import Services
 from guilder.config import Settings
 from guilder.core.clock import SystemClock
+from guilder.core.errors import Unavailable, missing
 from guilder.core.ids import Ids
+from guilder.customers import Customers, PaymentMethods, Personal, load_payment_methods
 from guilder.db import Database, installation, schema
-from guilder.folder import Sandbox, read_sandbox, write_private
-from guilder.merchants import Merchants
+from guilder.db.clock_guard import ClockGuard
+from guilder.db.sender import Sender
+from guilder.folder import Sandbox, listen_on, read_sandbox, write_private
+from guilder.http_server import serve_http
+from guilder.idempotency import tidy_keys
+from guilder.jobs import Job, run_jobs
+from guilder.ledger.accounts import Accounts
+from guilder.ledger.book import Ledger
+from guilder.ledger.expire import run_once as expire_transfers
+from guilder.ledger.product import Books
+from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, hold_partitions, tidy_log
+from guilder.merchants import Caller, Merchants, Terms
 from guilder.network import NetworkSettings, serve
+from guilder.payments import expire_authorizations, note_money, offer_refunds
+from guilder.payments.execute import ROLE as EXECUTOR_ROLE
+from guilder.payments.execute import Executor
+from guilder.payments.load import Loader
+from guilder.payments.offer import CONSUMER as REFUNDS
+from guilder.payments.offer import note_accounts
+from guilder.payments.services import Services as Payments
+from guilder.payments.store import Store
+from guilder.payments.waiting import Waiting
+from guilder.psp.connectors import cardnet
+from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings
+from guilder.psp.router import Route
+from guilder.risk import SignalSource
 from guilder.role import Body, Context, run_in_loop
 from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
-from guilder.vault import Vault, VaultServer, listen
+from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
+from guilder.vault import Vault, VaultClient, VaultServer, listen
+from guilder.wallet.chart import Chart
+from guilder.wallet.release import run_once as release_funds
+from guilder.wallet.store import balance_transactions
 
 APP_ROLE: Final = "guilder_app"
 VAULT_ROLE: Final = "guilder_vault"
 
-# Connections of each process; all of `guilder up` may have 16 (DESIGN section 11).
+
+class Pools(Struct, frozen=True, kw_only=True):
+    """How many connections a process has: for plain statements, and for the hot ones (0: the same pool)."""
+
+    plain: int
+    hot: int
+
+
+# All of `guilder up` may have 16 (DESIGN section 11): api 5 and its listener, executor 4, its beat and its listener,
+# worker 2 and its beat, vault 1. The first connection of two that waits is the one that counts, so more would bring nothing.
+API_POOLS: Final = Pools(plain=3, hot=2)
+API_POOLS_OF_SEVERAL: Final = Pools(plain=1, hot=1)
+EXECUTOR_POOLS: Final = Pools(plain=2, hot=2)
+WORKER_POOLS: Final = Pools(plain=2, hot=0)
 VAULT_CONNECTIONS: Final = 1
 PREPARE_CONNECTIONS: Final = 1
+
+# What the sandbox's acquirer calls our merchants.
+SANDBOX_PSP_MERCHANT: Final = "GUILDERSANDBOX1"
 
 SANDBOX_NAME: Final = "Sandbox"
 
@@ -43,7 +92,7 @@ async def _prepare(settings: Settings) -> None:
     dsn = address(settings)
     if not await schema.is_current(dsn):
         # Imported only where there is something to do: it costs 280 ms and 50 MB.
-        from guilder.db.migrate import migrate  # noqa: PLC0415
+        from guilder.db.migrate import migrate
 
         ran = await migrate(dsn)
         structlog.get_logger().info("migrated", count=len(ran))
@@ -98,33 +147,83 @@ async def merchants(settings: Settings) -> AsyncIterator[Merchants]:
         await database.close()
 
 
-async def vault(settings: Settings, context: Context) -> None:
-    """The vault: alone holds the master key and, in memory, the CVCs."""
-    async with AsyncExitStack() as stack:
-        database = await _pool(stack, settings, "vault", role=VAULT_ROLE, max_size=VAULT_CONNECTIONS)
-        server = VaultServer(Vault(database, FileKeyProvider(settings.master_key_file), context.clock), listen(settings.vault_socket))
-        stack.push_async_callback(server.close)
-        await server.start()
-        context.ready()
-        await context.stop.wait()
+class GuardedMerchants(Merchants):
+    """The merchants of a process that accepts nothing while its clock differs from the database's."""
+
+    def __init__(self, guard: ClockGuard, db: Database, keys: PurposeKeys, clock: SystemClock, ids: Ids) -> None:
+        super().__init__(db, keys, clock, ids)
+        self._guard = guard
+
+    async def authenticate(self, secret: str) -> Caller | None:
+        """As Merchants. Raises Unavailable while the clock cannot be believed."""
+        if not self._guard.sound:
+            raise Unavailable("this machine's clock differs from the database's")
+        return await super().authenticate(secret)
 
 
-async def network(settings: Settings, context: Context) -> None:
-    """The sandbox bank world; it knows nothing of the rest."""
-    bank = NetworkSettings(
-        data=settings.network_dir, host=settings.network_host, iso_port=settings.ports.network_iso, http_port=settings.ports.network_http,
-        clock_file=settings.clock_file,
-        iso_listener=context.sockets.get("network_iso"), http_listener=context.sockets.get("network_http"),
-    )
-    serving = asyncio.ensure_future(serve(bank, ready=lambda _addresses: context.ready(), clock=context.clock))
-    told = asyncio.ensure_future(context.stop.wait())
-    await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    if context.stop.is_set():
-        serving.cancel()
-        await asyncio.wait({serving})
-    else:
-        await serving
+class Rooms:
+    """The objects that the roles which work on payments share, built in one process and closed in the reverse order."""
+
+    def __init__(self, settings: Settings, context: Context, *, db: Database, hot: Database, may_reveal: bool) -> None:
+        clock, ids = context.clock, context.ids
+        keys = PurposeKeys.of_file(settings.app_key_file)
+        self.clock = clock
+        self.ids = ids
+        self.keys = keys
+        self.db = db
+        self.hot = hot
+        self.guard = ClockGuard(db, clock)
+        self.vault = VaultClient(settings.vault_socket, may_reveal=may_reveal)
+        self.merchants = GuardedMerchants(self.guard, db, keys, clock, ids)
+        self.personal = Personal(db, keys, clock, ids)
+        self.methods = PaymentMethods(db, self.vault, self.personal, clock, ids, raw_cards_live=settings.raw_cards_live)
+        self.customers = Customers(db, self.methods, self.personal, keys, clock, ids)
+        self.accounts = Accounts(db, clock, ids, Chart(self._overdraft_units).opening)
+        self.store = Store(db, hot, self.accounts, clock)
+        self.load = Loader(db, self.customers, self.methods, self._entries)
+        self.waiting = Waiting(db)
+        self.payments = Payments(
+            db=db,
+            store=self.store,
+            waiting=self.waiting,
+            clock=clock,
+            ids=ids,
+            terms=self._terms,
+            routes=[Route(connector=cardnet.NAME, psp_merchant=SANDBOX_PSP_MERCHANT, livemode=False, declares=cardnet.DECLARES)],
+            signals=SignalSource(clock),
+            load=self.load,
+            payment_method=self._payment_method,
+        )
+
+    @classmethod
+    async def open(
+        cls, stack: AsyncExitStack, settings: Settings, context: Context, *, pools: Pools, may_reveal: bool = False,
+    ) -> "Rooms":
+        """Connect and build; whatever was opened is closed with the stack."""
+        db = await _pool(stack, settings, context.name, max_size=pools.plain)
+        hot = await _pool(stack, settings, f"{context.name} hot", max_size=pools.hot, hot=True) if pools.hot else db
+        rooms = cls(settings, context, db=db, hot=hot, may_reveal=may_reveal)
+        stack.push_async_callback(rooms.vault.close)
+        stack.push_async_callback(rooms.methods.close)
+        stack.push_async_callback(rooms.store.close)
+        await rooms.guard.start()
+        stack.push_async_callback(rooms.guard.close)
+        return rooms
+
+    async def _terms(self, account: str, livemode: bool) -> Terms:
+        return await self.merchants.terms(account, livemode=livemode)
+
+    async def _overdraft_units(self, account: str, livemode: bool) -> int:
+        return (await self.merchants.terms(account, livemode=livemode)).overdraft_units
+
+    async def _payment_method(self, account: str, livemode: bool, id_: str) -> PaymentMethodFacts:
+        found = await load_payment_methods(self.db, [(account, livemode, id_)])
+        if id_ not in found:
+            raise missing("payment_method", id_, param="payment_method")
+        return found[id_]
+
+    async def _entries(self, account: str, livemode: bool, ids: Collection[str]) -> Mapping[str, BalanceTransactionFacts]:
+        return await balance_transactions(self.db, list(ids), merchant=account, livemode=livemode)
 
 
 async def _pool(
@@ -135,7 +234,164 @@ async def _pool(
     return database
 
 
-ROLES: Final[Mapping[str, Body]] = {"vault": vault, "network": network}
+async def vault(settings: Settings, context: Context) -> None:
+    """The vault: alone holds the master key and, in memory, the CVCs."""
+    async with AsyncExitStack() as stack:
+        database = await _pool(stack, settings, "vault", role=VAULT_ROLE, max_size=VAULT_CONNECTIONS)
+        keeper = Vault(database, FileKeyProvider(settings.master_key_file), context.clock)
+        server = VaultServer(keeper, listen(settings.vault_socket))
+        stack.push_async_callback(server.close)
+        await server.start()
+        context.ready()
+        await context.stop.wait()
+
+
+async def network(settings: Settings, context: Context) -> None:
+    """The sandbox bank world; it knows nothing of the rest."""
+    bank = NetworkSettings(
+        data=settings.network_dir,
+        host=settings.network_host,
+        clock_file=settings.clock_file,
+        iso_port=settings.ports.network_iso,
+        http_port=settings.ports.network_http,
+        iso_listener=context.sockets.get("network_iso"),
+        http_listener=context.sockets.get("network_http"),
+    )
+    await _until_told(context, serve(bank, ready=lambda _addresses: context.ready(), clock=context.clock))
+
+
+async def executor(settings: Settings, context: Context) -> None:
+    """The only sender: claims, executes, resumes."""
+    async with AsyncExitStack() as stack:
+        rooms = await Rooms.open(stack, settings, context, pools=EXECUTOR_POOLS, may_reveal=True)
+        beats = await _pool(stack, settings, "executor beat", max_size=1)
+        executors: list[Executor] = []
+
+        def lost(before: str) -> None:
+            executors[0].lost(before)
+            context.leave_word(sender.id)
+
+        sender = Sender(beats, rooms.clock, rooms.ids, role=EXECUTOR_ROLE, lost=lost)
+        working = Executor(
+            db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
+            forget_cvc=rooms.vault.drop_cvc,
+        )
+        executors.append(working)
+        connector = Cardnet(
+            CardnetSettings(host=settings.network_host, port=settings.ports.network_iso),
+            reveal=rooms.vault.reveal,
+            clock=rooms.clock,
+            late=working.late,
+            recorder=working.record,
+        )
+        await connector.start()
+        stack.push_async_callback(connector.close)
+        await sender.start(context.predecessor)
+        stack.push_async_callback(sender.close)
+        context.leave_word(sender.id)
+        context.ready()
+        await _until_told(context, _while_sound(rooms.guard, lambda: working.run({connector.name: connector})))
+
+
+async def worker(settings: Settings, context: Context) -> None:
+    """What is due by time rather than by request: releases, expiries, refunds that wait for money, housekeeping."""
+    async with AsyncExitStack() as stack:
+        rooms = await Rooms.open(stack, settings, context, pools=WORKER_POOLS)
+        beats = await _pool(stack, settings, "worker beat", max_size=1)
+        sender = Sender(beats, rooms.clock, rooms.ids, role=context.name, lost=lambda _before: context.leave_word(sender.id))
+        await sender.start(context.predecessor)
+        stack.push_async_callback(sender.close)
+        context.leave_word(sender.id)
+        context.ready()
+        await _until_told(context, _while_sound(rooms.guard, lambda: run_jobs(_jobs(rooms, sender))))
+
+
+def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
+    db, clock, ids = rooms.db, rooms.clock, rooms.ids
+    consumer = Consumer(db, clock, ids, name=REFUNDS, topic=TOPIC_EVENTS, handle=note_money, sender=lambda: sender.id)
+
+    async def hold() -> int:
+        await hold_partitions(db, REFUNDS, sender.id, sender.epoch, role="worker")
+        return 0
+
+    async def release() -> int:
+        released = await release_funds(db, clock, ids)
+        async with db.transaction() as connection:
+            await note_accounts(connection, sorted({(one.account, one.livemode) for one in released}))
+        return len(released)
+
+    return (
+        Job("hold_partitions", 1.0, hold),
+        Job("consume_events", 0.25, consumer.run_once, full=BATCH_MAX // 2),
+        Job("offer_refunds", 0.5, lambda: offer_refunds(rooms.payments)),
+        Job("release_funds", 0.5, release),
+        Job("expire_authorizations", 0.5, lambda: expire_authorizations(rooms.payments)),
+        Job("expire_transfers", 0.5, lambda: expire_transfers(db, clock, ids)),
+        Job("tidy_log", 60.0, lambda: tidy_log(db, clock.now())),
+        Job("tidy_keys", 60.0, lambda: tidy_keys(db, clock.now())),
+    )
+
+
+async def api(settings: Settings, context: Context) -> None:
+    """The HTTP API."""
+    async with AsyncExitStack() as stack:
+        pools = API_POOLS if settings.api_processes == 1 else API_POOLS_OF_SEVERAL
+        rooms = await Rooms.open(stack, settings, context, pools=pools)
+        await rooms.waiting.start()
+        stack.push_async_callback(rooms.waiting.close)
+        ledger = Ledger(rooms.hot, rooms.accounts, rooms.clock)
+        stack.push_async_callback(ledger.close)
+        services = Services(
+            db=rooms.db,
+            clock=rooms.clock,
+            ids=rooms.ids,
+            keys=rooms.keys,
+            merchants=rooms.merchants,
+            vault=rooms.vault,
+            customers=rooms.customers,
+            methods=rooms.methods,
+            personal=rooms.personal,
+            payments=rooms.payments,
+            books=Books(rooms.db, ledger, rooms.clock, rooms.ids),
+            load=rooms.load,
+        )
+        stack.push_async_callback(services.close)
+        routes = registry()
+        listener = context.sockets.get("api") or listen_on(settings.host, settings.ports.api)
+        await serve_http(Api(services, routes, b"{}"), listener, context)
+
+
+async def _while_sound(guard: ClockGuard, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do the work for as long as the clock can be believed, and again when it can be again."""
+    while True:
+        await guard.until(sound=True)
+        working = asyncio.ensure_future(work())
+        wrong = asyncio.ensure_future(guard.until(sound=False))
+        try:
+            await asyncio.wait({working, wrong}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+        finally:
+            for task in (working, wrong):
+                task.cancel()
+            await asyncio.gather(working, wrong, return_exceptions=True)
+
+
+async def _until_told(context: Context, work: Coroutine[Any, Any, None]) -> None:
+    """Work until the role is told to stop, or until the work ends by itself, which is an error."""
+    working = asyncio.ensure_future(work)
+    told = asyncio.ensure_future(context.stop.wait())
+    try:
+        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, told):
+            task.cancel()
+        await asyncio.gather(working, told, return_exceptions=True)
+
+
+ROLES: Final[Mapping[str, Body]] = {"vault": vault, "network": network, "executor": executor, "worker": worker, "api": api}
 """What `guilder up` and `guilder run` can start."""
 
 NEED_DATABASE: Final = frozenset({"api", "vault", "executor", "worker"})

@@ -92,7 +92,11 @@ def fork(work: Callable[[Callable[[str], None]], int], *, keep: Collection[int] 
 
 
 def _be_child(
-    work: Callable[[Callable[[str], None]], int], parent: int, pipe: int, keep: frozenset[int], blocked: Iterable[int],
+    work: Callable[[Callable[[str], None]], int],
+    parent: int,
+    pipe: int,
+    keep: frozenset[int],
+    blocked: Iterable[int],
 ) -> None:
     status = 1
     try:
@@ -108,7 +112,7 @@ def _be_child(
         # A core file of these processes would hold keys and card numbers.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         status = work(lambda line: _tell(pipe, line))
-    except BaseException:  # noqa: BLE001 - the end of this process, whatever ended it
+    except BaseException:
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):

@@ -18,8 +18,8 @@ from guilder.core.errors import GuilderError
 PORT: Final = 8420
 PORT_MAX: Final = 65_535
 
-# A Unix socket's path has at most 107 bytes, and the longest of our names in that folder is `.s.PGSQL.5432`.
-RUN_FOLDER_MAX: Final = 107 - len("/.s.PGSQL.5432")
+# A Unix socket's path has at most 107 bytes, and the longest of our names in that folder is PostgreSQL's.
+RUN_FOLDER_MAX: Final = 107 - len("/pg/.s.PGSQL.5432")
 
 # More API processes than this need more than the 16 connections that one system may have.
 API_PROCESSES_MAX: Final = 4
@@ -82,7 +82,10 @@ class Settings(Struct, frozen=True, kw_only=True):
             port=number,
             ports=Ports.from_first(PORT if number is None else number),
             api_processes=_whole(
-                "GUILDER_API_PROCESSES", _given(env, flags, "api_processes", "GUILDER_API_PROCESSES", 1), 1, API_PROCESSES_MAX,
+                "GUILDER_API_PROCESSES",
+                _given(env, flags, "api_processes", "GUILDER_API_PROCESSES", 1),
+                1,
+                API_PROCESSES_MAX,
             ),
             checkout_url=_url("GUILDER_CHECKOUT_URL", env.get("GUILDER_CHECKOUT_URL")),
             master_key_file=Path(env.get("GUILDER_MASTER_KEY_FILE") or data / "keys" / "master.key"),

@@ -1,6 +1,7 @@
 """The data folder: who holds it, what runs there, which ports it had. Plain files that people and scripts may read."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -66,7 +67,7 @@ def claim(settings: Settings) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-            if holder.isdigit() and Path(f"/proc/{holder}").exists() or time.monotonic() - began > CLAIM_SECONDS:
+            if (holder.isdigit() and Path(f"/proc/{holder}").exists()) or time.monotonic() - began > CLAIM_SECONDS:
                 os.close(descriptor)
                 raise CannotStart(_held(settings, holder)) from None
             time.sleep(0.01)
@@ -89,8 +90,11 @@ def claimed(settings: Settings) -> Iterator[None]:
 def embedded_server(settings: Settings) -> EmbeddedServer:
     """This folder's own PostgreSQL, not started."""
     return EmbeddedServer(
-        settings.data_dir / "postgres", socket_folder=settings.run_dir,
-        password_file=settings.data_dir / "keys" / "database.json", log=settings.log_dir / "postgres.log",
+        settings.data_dir / "postgres",
+        socket_folder=settings.run_dir / "pg",
+        passage=(settings.data_dir, settings.run_dir),
+        password_file=settings.data_dir / "keys" / "database.json",
+        log=settings.log_dir / "postgres.log",
     )
 
 
@@ -183,27 +187,27 @@ def _open(settings: Settings, wanted: Ports, *, wait: bool) -> tuple[Ports, dict
         for name in Ports.__struct_fields__:
             number = getattr(wanted, name)
             if number == 0 or name in LISTENING:
-                sockets[name] = _listen(settings.host, number, seconds=CLAIM_SECONDS if wait else 0.0)
+                sockets[name] = listen_on(settings.host, number, seconds=CLAIM_SECONDS if wait else 0.0)
     except CannotStart:
         for opened in sockets.values():
             opened.close()
         raise
-    found = Ports(**{
-        name: sockets[name].getsockname()[1] if name in sockets else getattr(wanted, name) for name in Ports.__struct_fields__
-    })
+    found = Ports(
+        **{name: sockets[name].getsockname()[1] if name in sockets else getattr(wanted, name) for name in Ports.__struct_fields__}
+    )
     for name in set(sockets) - set(LISTENING):
         sockets.pop(name).close()
     return found, {name: opened.detach() for name, opened in sockets.items()}
 
 
-def _listen(host: str, port: int, *, seconds: float) -> socket.socket:
-    """A listening socket; waits a little for the processes of a killed supervisor to let go of the port."""
+def listen_on(host: str, port: int, *, seconds: float = 0.0) -> socket.socket:
+    """A listening socket. Raises CannotStart when the port is taken; waits a little for the processes of a killed supervisor to let go of the port."""
     began = time.monotonic()
     while True:
         try:
             return _bound(host, port)
         except OSError as error:
-            if time.monotonic() - began > seconds or error.errno != 98:  # noqa: PLR2004 - EADDRINUSE
+            if time.monotonic() - began > seconds or error.errno != errno.EADDRINUSE:
                 raise CannotStart(
                     f"cannot listen on {host} port {port}: {error.strerror}; "
                     "choose others with --port (five in a row), or --port 0 for free ones",

@@ -45,8 +45,9 @@ class Context:
     """
 
     def __init__(
-        self, name: str, settings: Settings, *, predecessor: str | None, sockets: Mapping[str, socket.socket], tell: Callable[[str], None],
-    ) -> None:
+        self, name: str, settings: Settings, *,
+        predecessor: str | None, sockets: Mapping[str, socket.socket], tell: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self.name = name
         self.clock = SystemClock(settings.clock_file)
         self.ids = Ids(self.clock)
@@ -94,7 +95,11 @@ def run_role(
     configure_log(name)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     opened = {port: socket.socket(fileno=descriptor) for port, descriptor in (sockets or {}).items()}
-    return run_in_loop(_live(name, body, settings, opened, predecessor, tell))
+
+    async def live() -> int:
+        return await _live(Context(name, settings, predecessor=predecessor, sockets=opened, tell=tell), body, settings)
+
+    return run_in_loop(live())
 
 
 def run_in_loop(work: Coroutine[Any, Any, Result]) -> Result:
@@ -103,16 +108,14 @@ def run_in_loop(work: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(work)
 
 
-async def _live(
-    name: str, body: Body, settings: Settings, sockets: Mapping[str, socket.socket], predecessor: str | None, tell: Callable[[str], None],
-) -> int:
-    context = Context(name, settings, predecessor=predecessor, sockets=sockets, tell=tell)
+async def _live(context: Context, body: Body, settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, context.stop.set)
-    tasks = [loop.create_task(context.follow_clock()), loop.create_task(_keep_log_small())]
-    working = asyncio.ensure_future(body(settings, context))
     told = loop.create_task(context.stop.wait())
+    tasks = [told, loop.create_task(context.follow_clock()), loop.create_task(_keep_log_small())]
+    working = asyncio.ensure_future(body(settings, context))
+    log = structlog.get_logger()
     try:
         await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -120,16 +123,16 @@ async def _live(
         working.cancel()
         await working
     except asyncio.CancelledError:
-        structlog.get_logger().warning("role cut short", role=name)
+        log.warning("role cut short", role=context.name)
     except Exception as error:
-        structlog.get_logger().exception("role failed", role=name, error=str(error), error_type=type(error).__name__)
+        log.exception("role failed", role=context.name, error=str(error), error_type=type(error).__name__)
         return 1
     finally:
         context.forget_clock()
-        for task in (*tasks, told):
+        for task in tasks:
             task.cancel()
     if not context.stop.is_set():
-        structlog.get_logger().error("role ended by itself", role=name)
+        log.error("role ended by itself", role=context.name)
         return 1
     return 0
 
@@ -138,11 +141,15 @@ async def _keep_log_small() -> None:
     """Put the log file aside when it has grown too large, where the output is a file of ours."""
     while True:
         await sleep(LOG_CHECK_SECONDS)
-        path = Path(f"/proc/self/fd/{sys.stderr.fileno()}")
         with suppress(OSError):
-            if (target := path.resolve()).is_file() and target.stat().st_size > LOG_BYTES_MAX:
-                target.rename(target.with_name(target.name + ".1"))
-                point_output_at(target)
+            _put_large_log_aside()
+
+
+def _put_large_log_aside() -> None:
+    target = Path(f"/proc/self/fd/{sys.stderr.fileno()}").resolve()
+    if target.is_file() and target.stat().st_size > LOG_BYTES_MAX:
+        target.rename(target.with_name(target.name + ".1"))
+        point_output_at(target)
 
 
 def point_output_at(path: Path) -> None:
@@ -150,7 +157,7 @@ def point_output_at(path: Path) -> None:
     descriptor = open_log(path)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    if descriptor > 2:  # noqa: PLR2004 - 0, 1 and 2 are the standard streams
+    if descriptor > 2:
         os.close(descriptor)
 
 
@@ -179,7 +186,7 @@ class _Lines:
 def configure_log(name: str, descriptor: int = 2) -> None:
     """One JSON line per event on standard error, or on another descriptor; only allowed fields, masked."""
 
-    def stamp(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401 - structlog's shape
+    def stamp(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {"role": name, "pid": os.getpid(), **entry}
 
     structlog.configure(

@@ -63,10 +63,10 @@ class _Place:
         self.child: Child | None = None
         self.ready = False
         self.word: str | None = None
-        self.deaths = _Deaths()
+        self.deaths = Deaths()
 
 
-class _Deaths:
+class Deaths:
     """When something died lately, and when it may be started again."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Supervisor:
         self._say = say
         self._places: list[_Place] = []
         self._server: EmbeddedServer | None = None
-        self._server_deaths = _Deaths()
+        self._server_deaths = Deaths()
         self._server_pid: int | None = None
         self._sockets: dict[str, int] = {}
         self._lock = -1
@@ -317,7 +317,10 @@ class Supervisor:
             if place.child is not None:
                 pids.append(place.child.pid)
         running = Running(
-            supervisor=os.getpid(), postgres=self._server_pid, roles=roles, ports=self.settings.ports,
+            supervisor=os.getpid(),
+            postgres=self._server_pid,
+            roles=roles,
+            ports=self.settings.ports,
             database_url=self.settings.database_url or "",
             network_control=self.settings.network_control if "network" in roles else None,
         )
@@ -379,7 +382,7 @@ def _allow_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _due(deaths: _Deaths, now: float) -> bool:
+def _due(deaths: Deaths, now: float) -> bool:
     return deaths.start_at is not None and deaths.start_at <= now
 
 

@@ -22,8 +22,9 @@ GUILDER = str(Path(sys.executable).with_name("guilder"))
 class System:
     """One data folder, and the `guilder up` that runs on it now, if any."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, **variables: str) -> None:
         self.data = data
+        self.variables = variables
         self.process: subprocess.Popen[str] | None = None
         self.line: dict[str, Any] = {}
 
@@ -31,7 +32,10 @@ class System:
         """Start, and return the ready line; fails the test with what it said when it does not come up."""
         self.process = subprocess.Popen(
             [GUILDER, "up", "--json", "--data", str(self.data), *(flags or ("--port", "0"))],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment() | self.variables,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -53,7 +57,12 @@ class System:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run another command on the same data."""
         return subprocess.run(
-            [GUILDER, *words, "--data", str(self.data)], capture_output=True, text=True, check=False, timeout=60, env=environment(),
+            [GUILDER, *words, "--data", str(self.data)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=environment() | self.variables,
         )
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -346,8 +346,9 @@ async def test_with_the_vault_down_nothing_is_sent() -> None:
     async def refuses(asked: list[Reveal]) -> list[Card | None]:
         raise ConnectionRefusedError
 
+    limits = Limits(reveal_seconds=0.1, queue_seconds=60)
     for reveal in (hangs, refuses):
-        async with listening(approval) as acquirer, connected(acquirer.port, reveal=reveal) as client:
+        async with listening(approval) as acquirer, connected(acquirer.port, limits, reveal) as client:
             outcomes = await client.outcomes(order(1), order(2, first=False), reversal_of(order(3)))
             assert sorted(map(str, outcomes)) == sorted(map(str, [NotSent("vault"), Unknown("vault"), Approved("I00000000003")]))
 

@@ -75,12 +75,15 @@ class ScriptedPsp:
 class PaymentsWorld:
     """What the tests hold in their hands."""
 
+    account = ACCOUNT
+
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
         self.clock = ManualClock()
         self.ids = Ids(self.clock)
         self.psp = ScriptedPsp()
         self.terms = Terms(price_version=1, basis_points=150, overdraft_units=1000)
+        self.forgotten: list[str] = []
         self._requests = count(1)
 
     async def start(self) -> None:
@@ -120,12 +123,17 @@ class PaymentsWorld:
         """One more executor with a sender of its own, running."""
         executors: list[Executor] = []
         sender = Sender(self.beats, RealClock(self.clock), self.ids, role="executor", lost=lambda id_: executors[0].lost(id_))
-        load = self.services.load
         executors.append(
-            Executor(db=self.db, hot=self.hot, store=self.store, sender=sender, clock=self.clock, ids=self.ids, load=load)
+            Executor(
+                db=self.db, hot=self.hot, store=self.store, sender=sender, clock=self.clock, ids=self.ids, load=self.services.load,
+                forget_cvc=self._forget_cvc,
+            )  # fmt: skip
         )
         await sender.start()
         return executors[0], sender, asyncio.create_task(executors[0].run({"cardnet": self.psp}))
+
+    async def _forget_cvc(self, payment_methods: Sequence[str]) -> None:
+        self.forgotten.extend(payment_methods)
 
     async def close(self) -> None:
         """Stop everything."""

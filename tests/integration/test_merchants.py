@@ -42,7 +42,8 @@ async def test_a_new_merchant_has_both_modes_and_the_first_price(merchants: Merc
 
 
 @pytest.mark.parametrize(("kind", "livemode", "prefix"), [
-    ("secret", False, "sk_test_"), ("secret", True, "sk_live_"), ("publishable", False, "pk_test_"), ("publishable", True, "pk_live_"),
+    ("secret", False, "sk_test_"), ("secret", True, "sk_live_"),
+    ("publishable", False, "pk_test_"), ("publishable", True, "pk_live_"),
 ])  # fmt: skip
 async def test_a_key_says_who_calls_in_which_mode(merchants: Merchants, kind: str, livemode: bool, prefix: str) -> None:
     """The prefix is Stripe's; the caller is what the key was made for."""
@@ -54,7 +55,9 @@ async def test_a_key_says_who_calls_in_which_mode(merchants: Merchants, kind: st
     assert list(await merchants.list_keys(merchant.id)) == [key]
 
 
-@pytest.mark.parametrize("wrong", ["", "sk_test_", "sk_test_" + "x" * 45, "pk_test_gld", "\x00" * 60, "sk_test_" + "é" * 45, "a" * 10_000])
+@pytest.mark.parametrize("wrong", [
+    "", "sk_test_", "sk_test_" + "x" * 45, "pk_test_gld", "\x00" * 60, "sk_test_" + "é" * 45, "a" * 10_000,
+])  # fmt: skip
 async def test_a_wrong_key_is_nobodys(merchants: Merchants, wrong: str) -> None:
     """Whatever it looks like."""
     assert await merchants.authenticate(wrong) is None
@@ -90,7 +93,9 @@ async def test_a_key_of_another_merchant_cannot_be_revoked(merchants: Merchants)
     assert await merchants.authenticate(secret.reveal()) is not None
 
 
-async def test_many_calls_cost_one_read(merchants: Merchants, db: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_calls_cost_one_read(
+    merchants: Merchants, db: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Concurrent ones share it; later ones within the second do not read; in its second half one reads ahead."""
     merchant = await merchants.create(name="Rocket Rides")
     _key, secret = await merchants.create_key(merchant.id, livemode=False)
@@ -142,11 +147,13 @@ async def test_the_overdraft_can_be_set(merchants: Merchants) -> None:
     assert (await merchants.terms(merchant.id, livemode=True)).overdraft_units == 5
 
 
-@pytest.mark.parametrize("field", [{"name": ""}, {"name": "a\x00"}, {"country": "nl"}, {"default_currency": "xxx"}, {"default_currency": "EUR"}])
+@pytest.mark.parametrize("field", [
+    {"name": ""}, {"name": "a\x00"}, {"country": "nl"}, {"default_currency": "xxx"}, {"default_currency": "EUR"},
+])  # fmt: skip
 async def test_what_a_merchant_cannot_be_is_refused(merchants: Merchants, field: dict[str, str]) -> None:
     """By the name of the field; nothing is stored."""
     with pytest.raises(Refusal) as refused:
-        await merchants.create(**{"name": "Rocket Rides", **field})  # type: ignore[arg-type]
+        await merchants.create(**{"name": "Rocket Rides", **field})
     assert refused.value.facts.param == next(iter(field))
     assert list(await merchants.list()) == []
 
@@ -155,8 +162,9 @@ async def test_an_unknown_merchant_is_missing(merchants: Merchants) -> None:
     """For every verb."""
     for verb in (
         merchants.retrieve("acct_x"), merchants.terms("acct_x", livemode=False), merchants.create_key("acct_x", livemode=False),
-        merchants.set_price("acct_x", livemode=False, basis_points=1), merchants.set_overdraft("acct_x", livemode=False, overdraft_units=1),
+        merchants.set_price("acct_x", livemode=False, basis_points=1),
+        merchants.set_overdraft("acct_x", livemode=False, overdraft_units=1),
     ):  # fmt: skip
         with pytest.raises(Refusal) as refused:
-            await verb  # type: ignore[misc]
+            await verb
         assert refused.value.status == 404

@@ -1,12 +1,14 @@
 """Database on a real PostgreSQL: what a session may do, and what becomes of foreign errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from guilder.core.clock import sleep
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.db import Again, Database, Listener, UniqueViolation, constraint_of
 from guilder.db.embedded import LOGIN, SUPERUSER, EmbeddedServer
@@ -21,17 +23,27 @@ async def table(database: str) -> AsyncIterator[Database]:
     await pool.close()
 
 
+@pytest.fixture
+def socket_folder() -> Iterator[Path]:
+    """A folder whose path fits a Unix socket, whatever the test is called."""
+    with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as name:
+        yield Path(name)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that happens outside, five seconds at most."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
+    for _ in range(1000):
+        if condition():
+            return
+        await sleep(0.005)
+    pytest.fail("waited too long")
 
 
 async def test_sessions_start_with_the_role_and_the_limits(db: Database) -> None:
     """No round trip of its own sets them, so they hold from the first statement on."""
     row = await db.fetchrow(
-        "SELECT current_user AS who, current_setting('idle_in_transaction_session_timeout') AS idle, current_setting('jit') AS jit",
+        """SELECT current_user AS who, current_setting('jit') AS jit,
+            current_setting('idle_in_transaction_session_timeout') AS idle""",
     )
     assert row is not None
     assert (row["who"], row["idle"], row["jit"]) == ("guilder_app", "2s", "off")
@@ -49,10 +61,9 @@ async def test_a_transaction_commits_at_its_end_and_rolls_back_on_an_error(table
     """The block is the transaction."""
     async with table.transaction() as connection:
         await connection.execute("INSERT INTO thing VALUES (1)")
-    with pytest.raises(KeyError):
+    with pytest.raises(UniqueViolation):
         async with table.transaction() as connection:
-            await connection.execute("INSERT INTO thing VALUES (2)")
-            raise KeyError
+            await connection.execute("INSERT INTO thing VALUES (2), (1)")
     assert [row["id"] for row in await table.fetch("SELECT id FROM thing")] == [1]
 
 
@@ -81,15 +92,15 @@ async def test_a_session_lost_before_the_commit_is_unavailable(table: Database) 
     """Nothing of the transaction can have been stored, and the pool goes on with a new connection."""
     with pytest.raises(Unavailable):
         async with table.transaction() as connection:
-            await connection.execute("INSERT INTO thing VALUES (1)")
-            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            await connection.execute("INSERT INTO thing VALUES (1); SELECT pg_terminate_backend(pg_backend_pid())")
     assert await table.fetchval("SELECT count(*) FROM thing") == 0
 
 
 async def test_an_answer_lost_during_the_commit_is_unknown(table: Database) -> None:
     """A deferred trigger ends the session in the middle of COMMIT."""
     await table.execute("""
-        CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';
+        CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';
         CREATE CONSTRAINT TRIGGER dies AFTER INSERT ON thing DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()""")
     with pytest.raises(ResultUnknown):
         async with table.transaction() as connection:
@@ -98,12 +109,16 @@ async def test_an_answer_lost_during_the_commit_is_unknown(table: Database) -> N
 
 async def test_a_client_that_idles_in_its_transaction_loses_it(table: Database) -> None:
     """No lock outlives a client that has stopped."""
-    with pytest.raises(Unavailable):
+
+    async def idle() -> None:
         async with table.transaction() as connection:
             await connection.execute("INSERT INTO thing VALUES (1)")
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 20")
-            await until(lambda: connection.is_closed())  # type: ignore[attr-defined]
+            await until(connection.is_closed)  # type: ignore[attr-defined]
             await connection.execute("INSERT INTO thing VALUES (2)")
+
+    with pytest.raises(Unavailable):
+        await idle()
     assert await table.fetchval("SELECT count(*) FROM thing") == 0
 
 
@@ -137,7 +152,8 @@ async def test_a_cancelled_caller_does_not_cancel_its_commit(table: Database) ->
     """The COMMIT runs to its end, and the connection is good afterwards."""
     await table.execute("""
         CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END';
-        CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON thing DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()""")
+        CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON thing DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION wait()""")
     sent = asyncio.Event()
 
     async def store() -> None:
@@ -160,16 +176,22 @@ async def test_a_cancelled_caller_does_not_cancel_its_commit(table: Database) ->
 
 async def waiting_for_a_lock(database: Database) -> None:
     """Return when some session waits for an advisory lock."""
-    async with asyncio.timeout(5):
-        while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
-            await asyncio.sleep(0.005)
+    for _ in range(1000):
+        if await database.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            return
+        await sleep(0.005)
+    pytest.fail("nobody waits")
 
 
-async def test_a_commit_that_is_local_only_is_unknown(tmp_path: Path) -> None:
+async def test_a_commit_that_is_local_only_is_unknown(tmp_path: Path, socket_folder: Path) -> None:
     """A cancelled wait for the standby is reported as success with a warning, which must not count as success."""
     settings = {"synchronous_standby_names": "nobody", "fsync": "off"}
     server = EmbeddedServer(
-        tmp_path, socket_folder=Path(short_folder(tmp_path)), password_file=tmp_path / "p", log=tmp_path / "log", settings=settings,
+        tmp_path,
+        socket_folder=socket_folder,
+        password_file=tmp_path / "p",
+        log=tmp_path / "log",
+        settings=settings,
     )
     server.create()
     server.start()
@@ -179,9 +201,11 @@ async def test_a_commit_that_is_local_only_is_unknown(tmp_path: Path) -> None:
         await pool.execute("SET synchronous_commit = local; CREATE TABLE thing (id int)")
         storing = asyncio.create_task(pool.execute("SET synchronous_commit = on; INSERT INTO thing VALUES (1)"))
         admin = await asyncpg.connect(server.dsn(user=SUPERUSER))
-        async with asyncio.timeout(5):
-            while not await admin.fetchval("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"):
-                await asyncio.sleep(0.005)
+        cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        for _ in range(1000):
+            if await admin.fetchval(cancel):
+                break
+            await sleep(0.005)
         await admin.close()
         with pytest.raises(ResultUnknown):
             await storing
@@ -191,17 +215,12 @@ async def test_a_commit_that_is_local_only_is_unknown(tmp_path: Path) -> None:
         server.stop(seconds=0)
 
 
-def short_folder(path: Path) -> str:
-    """A folder whose path fits a Unix socket, whatever the test is called."""
-    link = Path("/tmp") / f"g{path.stat().st_ino}"
-    link.mkdir(exist_ok=True)
-    return str(link)
-
-
 async def test_a_listener_hears_and_comes_back_after_its_session_was_ended(db: Database) -> None:
     """After a gap it says so for each channel, because what was sent meanwhile is lost."""
     heard: list[tuple[str, str]] = []
-    listener = Listener(db.dsn, ["news"], lambda channel, payload: heard.append((channel, payload)), role="guilder_app", name="test")
+    listener = Listener(
+        db.dsn, ["news"], lambda channel, payload: heard.append((channel, payload)), role="guilder_app", name="test"
+    )
     await listener.start()
     await db.execute("SELECT pg_notify('news', 'one')")
     await until(lambda: ("news", "one") in heard)

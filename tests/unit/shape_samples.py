@@ -67,12 +67,14 @@ DECLINED_PAYMENT = PaymentIntentFacts(
     client_secret="pi_3_secret_x", latest_charge="ch_2", last_payment_error=DECLINE, failed_payment_method=METHOD,
 )  # fmt: skip
 WAITING_PAYMENT = PaymentIntentFacts(
-    id="pi_4", livemode=False, created=1767225600, amount=150, currency="isk", status="requires_action", client_secret="pi_4_secret_x",
+    id="pi_4", livemode=False, created=1767225600, amount=150, currency="isk", status="requires_action",
+    client_secret="pi_4_secret_x",
     next_action_url="http://127.0.0.1/challenge", return_url="https://example.com", setup_future_usage="off_session",
     automatic_payment_methods="never", request_three_d_secure="any",
 )  # fmt: skip
 DOUBTFUL_PAYMENT = PaymentIntentFacts(
-    id="pi_5", livemode=False, created=1767225600, amount=1500, currency="kwd", status="processing", client_secret="pi_5_secret_x",
+    id="pi_5", livemode=False, created=1767225600, amount=1500, currency="kwd", status="processing",
+    client_secret="pi_5_secret_x",
     payment_method="pm_1", capture_method="manual", confirmation_method="manual", in_doubt=True,
 )  # fmt: skip
 CANCELED_PAYMENT = PaymentIntentFacts(
@@ -92,7 +94,8 @@ HELD_CHARGE = ChargeFacts(
 FAILED_CHARGE = ChargeFacts(
     id="ch_2", livemode=False, created=1767225601, amount=1999, currency="eur", status="failed", payment_intent="pi_3",
     payment_method="pm_1", card=CARD, failure_code="card_declined", failure_message="Your card has insufficient funds.",
-    decline_code="insufficient_funds", network_decline_code="51", outcome_type="issuer_declined", outcome_reason="insufficient_funds",
+    decline_code="insufficient_funds", network_decline_code="51", outcome_type="issuer_declined",
+    outcome_reason="insufficient_funds",
 )  # fmt: skip
 BLOCKED_CHARGE = ChargeFacts(
     id="ch_4", livemode=False, created=1767225601, amount=1999, currency="eur", status="failed", payment_intent="pi_3",
@@ -100,15 +103,18 @@ BLOCKED_CHARGE = ChargeFacts(
     decline_code="fraudulent", outcome_type="blocked", outcome_reason="highest_risk_level", risk_level="highest", risk_score=90,
 )  # fmt: skip
 REFUND = RefundFacts(
-    id="re_1", livemode=False, created=1767225700, amount=999, currency="eur", status="succeeded", charge="ch_1", payment_intent="pi_1",
+    id="re_1", livemode=False, created=1767225700, amount=999, currency="eur", status="succeeded", charge="ch_1",
+    payment_intent="pi_1",
     reason="requested_by_customer", metadata=(("why", "broken"),), balance_transaction="txn_2", reference="0123456789AB",
 )  # fmt: skip
 FAILED_REFUND = RefundFacts(
-    id="re_2", livemode=False, created=1767225700, amount=1, currency="eur", status="failed", charge="ch_1", payment_intent="pi_1",
+    id="re_2", livemode=False, created=1767225700, amount=1, currency="eur", status="failed", charge="ch_1",
+    payment_intent="pi_1",
     balance_transaction="txn_2", failure_balance_transaction="txn_3", failure_reason="lost_or_stolen_card",
 )  # fmt: skip
 PENDING_REFUND = RefundFacts(
-    id="re_3", livemode=False, created=1767225701, amount=5, currency="ugx", status="pending", charge="ch_1", payment_intent="pi_1",
+    id="re_3", livemode=False, created=1767225701, amount=5, currency="ugx", status="pending", charge="ch_1",
+    payment_intent="pi_1",
     pending_reason="insufficient_funds",
 )  # fmt: skip
 CUSTOMER = CustomerFacts(
@@ -146,7 +152,9 @@ SAMPLES: dict[str, Answer] = {
     "charge_failed": Answer(SHAPE, 200, FAILED_CHARGE),
     "charge_blocked": Answer(SHAPE, 200, BLOCKED_CHARGE),
     "refund": Answer(SHAPE, 200, REFUND),
-    "refund_expanded": Answer(SHAPE, 200, REFUND, None, ("charge", "payment_intent", "balance_transaction"), (CHARGE, PAYMENT, REFUND_ENTRY)),
+    "refund_expanded": Answer(
+        SHAPE, 200, REFUND, None, ("charge", "payment_intent", "balance_transaction"), (CHARGE, PAYMENT, REFUND_ENTRY),
+    ),
     "refund_failed": Answer(SHAPE, 200, FAILED_REFUND),
     "refund_pending": Answer(SHAPE, 200, PENDING_REFUND),
     "payment_method": Answer(SHAPE, 200, METHOD),

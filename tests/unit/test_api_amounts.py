@@ -10,7 +10,14 @@ from guilder.shapes.units import step
 
 @pytest.mark.parametrize(
     ("amount", "currency", "minor"),
-    [(50, "usd", 50), (99_999_999, "usd", 99_999_999), (50, "jpy", 50), (500, "ugx", 5), (500, "mga", 50_000), (1500, "kwd", 1500)],
+    [
+        (50, "usd", 50),
+        (99_999_999, "usd", 99_999_999),
+        (50, "jpy", 50),
+        (500, "ugx", 5),
+        (500, "mga", 50_000),
+        (1500, "kwd", 1500),
+    ],
 )
 def test_payable_amounts_become_minor_units(amount: int, currency: str, minor: int) -> None:
     """From the minimum to eight digits."""

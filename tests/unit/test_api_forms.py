@@ -1,5 +1,6 @@
 """Bodies and queries become one tree; what cannot be read is refused by the parameter's name."""
 
+import contextlib
 import json
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -9,7 +10,7 @@ import qs_codec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guilder.api.forms import COUNT_MAX, parse_form, parse_json
+from guilder.api.forms import COUNT_MAX, as_texts, parse_form, parse_json
 from guilder.core.errors import Refusal
 
 READABLE: list[tuple[str, dict[str, Any]]] = [
@@ -84,15 +85,25 @@ def test_too_many_parameters_are_refused() -> None:
     [
         (b"", {}),
         (b"  {}", {}),
-        (b'{"amount": 10, "confirm": true, "a": {"b": [1, "x", null]}}', {"amount": "10", "confirm": "true", "a": {"b": ["1", "x", None]}}),
+        (
+            b'{"amount": 10, "confirm": true, "a": {"b": [1, "x", null]}}',
+            {"amount": 10, "confirm": True, "a": {"b": [1, "x", None]}},
+        ),
         (b'{"description": null, "name": ""}', {"description": None, "name": None}),
-        (b'{"amount": 1.0, "big": 123456789012345678901234567890}', {"amount": "1.0", "big": "123456789012345678901234567890"}),
+        (b'{"amount": 1.0, "big": 123456789012345678901234567890}', {"amount": 1.0, "big": 123456789012345678901234567890}),
         (b'{"metadata": {"0": "x"}}', {"metadata": {"0": "x"}}),
     ],
 )
-def test_json_becomes_the_tree_that_a_form_would_give(body: bytes, tree: dict[str, Any]) -> None:
-    """One validator and one canonical form stand behind both."""
+def test_json_becomes_a_tree_that_keeps_its_types(body: bytes, tree: dict[str, Any]) -> None:
+    """null and the empty text unset, as in a form."""
     assert parse_json(body) == tree
+
+
+def test_both_encodings_have_one_form_to_be_compared_by() -> None:
+    """A retry in the other encoding is the same request."""
+    form = parse_form("amount=10&confirm=true&shipping[name]=x&expand[]=a&metadata[k]=")
+    body = b'{"amount": 10, "confirm": true, "shipping": {"name": "x"}, "expand": ["a"], "metadata": {"k": ""}}'
+    assert as_texts(parse_json(body)) == as_texts(form) == form
 
 
 @pytest.mark.parametrize(
@@ -127,8 +138,10 @@ TREES = st.dictionaries(
     st.recursive(
         LEAVES,
         # No list directly in a list: no parameter is one, and the oracle itself reads `a[0][0]=x&a[0][1]=y` as two lists.
-        lambda below: st.dictionaries(NAMES, below, min_size=1, max_size=3)
-        | st.lists(below.filter(lambda one: not isinstance(one, list)), min_size=1, max_size=3),
+        lambda below: (
+            st.dictionaries(NAMES, below, min_size=1, max_size=3)
+            | st.lists(below.filter(lambda one: not isinstance(one, list)), min_size=1, max_size=3)
+        ),
         max_leaves=8,
     ),
     max_size=5,
@@ -171,10 +184,5 @@ def test_json_and_form_of_the_same_request_are_the_same_tree(tree: dict[str, Any
 def test_any_bytes_give_a_tree_or_a_refusal(body: bytes) -> None:
     """Never another error, whatever arrives."""
     for parse in (parse_form, parse_json):
-        try:
-            tree = parse(body)
-        except Refusal as refusal:
-            assert refusal.status == 400
-        else:
-            assert isinstance(tree, dict)
-            json.dumps(tree).encode()
+        with contextlib.suppress(Refusal):
+            json.dumps(parse(body)).encode()

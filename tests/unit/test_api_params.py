@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from guilder.api.forms import parse_form
+from guilder.api.forms import parse_form, parse_json
 from guilder.api.params import Id, ListParams, Metadata, Params, read
 from guilder.core.errors import Refusal
 
@@ -23,8 +23,8 @@ class Sample(Params, frozen=True, kw_only=True):
     amount: int
     confirm: bool = False
     mode: Literal["automatic", "manual"] | UnsetType = UNSET
-    usage: Literal["on_session", "off_session"] | None | UnsetType = UNSET
-    note: Annotated[str, Meta(max_length=5)] | None | UnsetType = UNSET
+    usage: Literal["on_session", "off_session"] | UnsetType | None = UNSET
+    note: Annotated[str, Meta(max_length=5)] | UnsetType | None = UNSET
     card: Card | UnsetType = UNSET
     cards: Annotated[tuple[Card, ...], Meta(max_length=2)] = ()
     metadata: Metadata = UNSET
@@ -36,7 +36,9 @@ def sample(text: str) -> Sample:
 
 def test_texts_become_values() -> None:
     """Numbers, booleans, lists, objects; what is not there stays unset, what is empty becomes None."""
-    got = sample("amount=10&confirm=true&mode=manual&usage=&note=&card[number]=1&card[exp_month]=2&metadata[a]=&metadata[b]=null&expand[]=x")
+    got = sample(
+        "amount=10&confirm=true&mode=manual&usage=&note=&card[number]=1&card[exp_month]=2&metadata[a]=&metadata[b]=null&expand[]=x"
+    )
     assert got == Sample(
         amount=10, confirm=True, mode="manual", usage=None, note=None, card=Card(number="1", exp_month=2),
         metadata={"a": None, "b": "null"}, expand=("x",),
@@ -55,9 +57,9 @@ def test_texts_become_values() -> None:
         ("amount=%2B10", "parameter_invalid_integer", "amount", "Invalid integer: +10"),
         ("amount=null", "parameter_invalid_integer", "amount", "Invalid integer: null"),
         ("amount=true", "parameter_invalid_integer", "amount", "Invalid integer: true"),
-        ("amount[a]=1", "parameter_invalid_integer", "amount", "object"),
+        ("amount[a]=1", "parameter_invalid_integer", "amount", "an object"),
         ("amount=1&what=2&ever[a]=3", "parameter_unknown", "what", "Received unknown parameters: what, ever"),
-        ("amount=1&card[number]=1&card[exp_month]=1&card[pin]=2", "parameter_unknown", "card[pin]", "unknown parameter: card[pin]"),
+        ("amount=1&card[number]=1&card[exp_month]=1&card[pin]=2", "parameter_unknown", "card[pin]", "parameter: card[pin]"),
         ("amount=1&card[number]=1", "parameter_missing", "card[exp_month]", "Missing required param: card[exp_month]"),
         ("amount=1&card[number]=1&card[exp_month]=1.0", "parameter_invalid_integer", "card[exp_month]", "1.0"),
         ("amount=1&card=x", None, "card", "card[name]=..."),
@@ -91,8 +93,31 @@ def test_each_mistake_is_named(text: str, code: str | None, param: str, says: st
 
 
 @pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        (b'{"amount": "10"}', "parameter_invalid_integer", "amount"),
+        (b'{"amount": 1.0}', "parameter_invalid_integer", "amount"),
+        (b'{"amount": true}', "parameter_invalid_integer", "amount"),
+        (b'{"amount": null}', "parameter_invalid_empty", "amount"),
+        (b'{"amount": 1, "confirm": 1}', None, "confirm"),
+        (b'{"amount": 1, "note": 5}', None, "note"),
+        (b'{"amount": 1, "metadata": {"a": 5}}', None, "metadata[a]"),
+    ],
+)
+def test_in_json_a_number_is_a_number(body: bytes, code: str | None, param: str) -> None:
+    """JSON has types, so it is held to them."""
+    with pytest.raises(Refusal) as refused:
+        read(parse_json(body), Sample, strict=True)
+    assert (refused.value.facts.code, refused.value.facts.param) == (code, param)
+    assert read(parse_json(b'{"amount": 10, "note": "", "confirm": true}'), Sample, strict=True) == Sample(
+        amount=10, note=None, confirm=True
+    )
+
+
+@pytest.mark.parametrize(
     ("text", "param"),
-    [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("created=x", "created"), ("created[gt]=x", "created[gt]"),
+    [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("created=x", "created"),
+     ("created[gt]=x", "created[gt]"),
      ("created[gte]=99999999999999", "created[gte]"), ("created[gt]=1.5", "created[gt]")],
 )  # fmt: skip
 def test_lists_take_whole_numbers_within_bounds(text: str, param: str) -> None:
@@ -102,7 +127,9 @@ def test_lists_take_whole_numbers_within_bounds(text: str, param: str) -> None:
     assert (refused.value.facts.code, refused.value.facts.param) == ("parameter_invalid_integer", param)
 
 
-@pytest.mark.parametrize("text", ["amount=4242424242424242x", "amount=1&mode=4242 4242 4242 4242", "amount=1&confirm=4242424242424242"])
+@pytest.mark.parametrize(
+    "text", ["amount=4242424242424242x", "amount=1&mode=4242 4242 4242 4242", "amount=1&confirm=4242424242424242"]
+)
 def test_a_card_number_that_went_astray_is_not_repeated(text: str) -> None:
     """Messages are logged and mailed by clients."""
     with pytest.raises(Refusal) as refused:

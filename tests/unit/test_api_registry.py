@@ -17,7 +17,9 @@ def route(method: str, path: str) -> Route:
     return Route(method=method, path=path, params=Params, handle=handle, answers="thing", summary="")
 
 
-REGISTRY = Registry([route("GET", "/v1/things"), route("GET", "/v1/things/{thing}"), route("POST", "/v1/things/{thing}/parts/{part}/go")])
+REGISTRY = Registry(
+    [route("GET", "/v1/things"), route("GET", "/v1/things/{thing}"), route("POST", "/v1/things/{thing}/parts/{part}/go")]
+)
 
 
 def test_ids_in_the_path_are_handed_over_in_order() -> None:

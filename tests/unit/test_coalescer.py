@@ -16,6 +16,7 @@ class Store:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.begun = asyncio.Event()
         self.open = asyncio.Event()
         self.open.set()
         self.errors: list[Exception] = []
@@ -23,6 +24,7 @@ class Store:
 
     async def flush(self, items: Sequence[str]) -> list[str]:
         self.batches.append(list(items))
+        self.begun.set()
         await self.open.wait()
         if self.errors:
             raise self.errors.pop(0)
@@ -58,8 +60,7 @@ async def test_while_one_flush_runs_the_next_one_fills() -> None:
     store.open.clear()
     coalescer = joined(store)
     first = asyncio.create_task(coalescer.submit("a"))
-    while not store.batches:
-        await asyncio.sleep(0)
+    await store.begun.wait()
     rest = asyncio.create_task(submit_all(coalescer, ["b", "c", "d"]))
     await asyncio.sleep(0)
     store.open.set()
@@ -119,8 +120,7 @@ async def test_a_caller_that_goes_away_does_not_cancel_the_flush() -> None:
     coalescer = joined(store)
     leaving = asyncio.create_task(coalescer.submit("a"))
     staying = asyncio.create_task(coalescer.submit("b"))
-    while not store.batches:
-        await asyncio.sleep(0)
+    await store.begun.wait()
     leaving.cancel()
     await asyncio.wait({leaving})
     store.open.set()
@@ -245,8 +245,7 @@ async def test_the_end_of_the_loop_leaves_no_caller_without_an_answer() -> None:
     store.open.clear()
     coalescer = joined(store)
     future, waiting = coalescer.enqueue("a"), coalescer.enqueue("a2")
-    while not store.batches:
-        await asyncio.sleep(0)
+    await store.begun.wait()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     with pytest.raises(ResultUnknown):

@@ -92,7 +92,7 @@ def test_a_damaged_message_is_a_message_or_a_frame_error(message: Message, data:
         (b"08000220000000000000010203040500000", "field 11|ends before"),
         (b"080002200000000000000102030405000001X", "goes on behind"),
         (b"0800022000000000000001020304050000AB", "field 11"),
-        (b"08002020000000000000000000000001", "field 3|ends before"),
+        (b"08002020000000000000" + b"000000000", "ends before"),
         (b"0800010000000000000000", "no field 8"),
         (b"0800022000000000000a0102030405000001", "one proper form|no field"),
         (b"08008220000000000000000000000000000001020304050000 1", "one proper form"),

@@ -1,10 +1,10 @@
 """Tags, padded text, original data, and messages as people may see them."""
 
 import pytest
-from bank_messages import purchase
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bank_messages import purchase
 from guilder.iso8583 import (
     FrameError,
     Message,

@@ -71,7 +71,9 @@ def test_two_makers_at_once_leave_one_key(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["app.key"]
 
 
-@pytest.mark.parametrize("content", ["", "guilder-key-1", "guilder-key-1 00", "other 00", "guilder-key-1 " + "0" * 64 + " x", "\xff"])
+@pytest.mark.parametrize("content", [
+    "", "guilder-key-1", "guilder-key-1 00", "other 00", "guilder-key-1 " + "0" * 64 + " x", "\xff",
+])  # fmt: skip
 def test_what_is_no_key_file_is_refused_without_its_content(tmp_path: Path, content: str) -> None:
     """The message names the file, not what is in it."""
     path = tmp_path / "k"

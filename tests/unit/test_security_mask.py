@@ -33,9 +33,14 @@ def test_secrets_are_masked_wherever_they_stand(text: str, shown: str) -> None:
     assert mask_text(text) == shown
 
 
+def checked(body: str) -> str:
+    """The digits with the check digit that makes them a card number."""
+    return next(body + digit for digit in "0123456789" if luhn_valid(body + digit))
+
+
 @given(
     before=st.text(alphabet="ab :=\"'_", max_size=5),
-    number=st.from_regex(r"[2-9][0-9]{11,18}", fullmatch=True).filter(luhn_valid),
+    number=st.from_regex(r"[2-9][0-9]{10,17}", fullmatch=True).map(checked),
     after=st.text(alphabet="ab ,\"\n", max_size=3),
 )
 def test_no_card_number_gets_through(before: str, number: str, after: str) -> None:
@@ -57,8 +62,8 @@ def test_values_are_masked_at_any_depth_and_of_any_type() -> None:
             return f"Leaky({PAN})"
 
     line = masking()(None, "info", {
-        "event": f"paid {PAN}", "result": {"code": PAN, "secret_thing": "x", "count": int(PAN)}, "reason": [Pan(PAN), Secret("314")],
-        "error": Leaky(), "before": PAN.encode(), "after": [[[[[PAN]]]]],
+        "event": f"paid {PAN}", "result": {"code": PAN, "secret_thing": "x", "count": int(PAN)},
+        "reason": [Pan(PAN), Secret("314")], "error": Leaky(), "before": PAN.encode(), "after": [[[[[PAN]]]]],
     })  # fmt: skip
     assert PAN not in repr(line)
     assert "314" not in repr(line)

@@ -26,13 +26,14 @@ def test_what_is_no_number_is_never_valid(text: str) -> None:
     assert not Pan(text).luhn_valid
 
 
-@given(st.text(alphabet="0123456789", min_size=12, max_size=19))
-def test_a_swap_of_neighbours_is_noticed(digits: str) -> None:
+@given(st.text(alphabet="0123456789", min_size=11, max_size=18))
+def test_a_swap_of_neighbours_is_noticed(body: str) -> None:
     """The check digit notices two neighbouring digits that changed places, but for 0 and 9."""
+    digits = next(body + digit for digit in "0123456789" if luhn_valid(body + digit))
     for index in range(len(digits) - 1):
         left, right = digits[index], digits[index + 1]
         swapped = digits[:index] + right + left + digits[index + 2 :]
-        if luhn_valid(digits) and left != right and {left, right} != {"0", "9"}:
+        if left != right and {left, right} != {"0", "9"}:
             assert not luhn_valid(swapped)
 
 
@@ -42,7 +43,9 @@ def test_blanks_and_hyphens_do_not_count() -> None:
     assert Pan("4242 4242 4242 4242").reveal() == "4242424242424242"
 
 
-@pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r:>40}".format, lambda value: f"{value}", lambda value: repr([value])])
+@pytest.mark.parametrize("show", [
+    repr, str, "{}".format, "{!r:>40}".format, lambda value: f"{value}", lambda value: repr([value]),
+])  # fmt: skip
 def test_a_secret_does_not_print_itself(show: object) -> None:
     """Every way of turning it into text gives the mask."""
     assert "hunter2" not in show(Secret("hunter2"))  # type: ignore[operator]

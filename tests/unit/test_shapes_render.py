@@ -44,7 +44,9 @@ def parsed(answer: Answer, **options: Any) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("line", (samples.GOLDEN / "shape_1.jsonl").read_text().splitlines(), ids=lambda line: json.loads(line)["name"])
+@pytest.mark.parametrize(
+    "line", (samples.GOLDEN / "shape_1.jsonl").read_text().splitlines(), ids=lambda line: json.loads(line)["name"]
+)
 def test_stored_answers_of_shape_1_render_to_the_same_bytes_for_ever(line: str) -> None:
     """The golden file holds the stored bytes and what clients were sent for them."""
     golden = json.loads(line)
@@ -108,7 +110,12 @@ def test_a_publishable_key_sees_less() -> None:
 
 @pytest.mark.parametrize(
     ("name", "amount"),
-    [("payment_intent_waiting", 15000), ("payment_intent_canceled", 5), ("payment_intent_in_doubt", 1500), ("refund_pending", 500)],
+    [
+        ("payment_intent_waiting", 15000),
+        ("payment_intent_canceled", 5),
+        ("payment_intent_in_doubt", 1500),
+        ("refund_pending", 500),
+    ],
 )
 def test_amounts_are_written_as_stripe_counts_them(name: str, amount: int) -> None:
     """Krona and shilling with two digits that do not exist, ariary without the two that do."""
@@ -130,7 +137,9 @@ def test_in_doubt_is_said_under_our_own_key_only() -> None:
 
 def test_an_event_holds_its_object_and_what_it_was_before(validator: ModuleType) -> None:
     """previous_attributes only on *.updated."""
-    header = EventHeader(id="evt_1", type="charge.updated", created=1767225601, livemode=False, request_id="req_1", idempotency_key="k")
+    header = EventHeader(
+        id="evt_1", type="charge.updated", created=1767225601, livemode=False, request_id="req_1", idempotency_key="k"
+    )
     shown = json.loads(bytes(event_json(header, EventFacts(1, samples.CHARGE, b'{"metadata":{"order":null}}'), samples.PERSONAL)))
     assert validator.validate(shown) == []
     assert shown["api_version"] == API_VERSION

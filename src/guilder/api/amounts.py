@@ -33,8 +33,11 @@ def currency(value: str) -> str:
 def whole(amount: int, param: str) -> int:
     """A positive amount. Raises Refusal (parameter_invalid_integer) for zero and below."""
     if amount < 1:
-        raise Refusal("Invalid positive integer: an amount is at least 1 in the currency's smallest unit.",
-                      code="parameter_invalid_integer", param=param)
+        raise Refusal(
+            "Invalid positive integer: an amount is at least 1 in the currency's smallest unit.",
+            code="parameter_invalid_integer",
+            param=param,
+        )
     return amount
 
 
@@ -42,11 +45,17 @@ def minor(amount: int, code: str, param: str) -> int:
     """A positive wire amount as minor units; the last digits must be 0 where the currency has none."""
     whole(amount, param)
     if amount > AMOUNT_MAX:
-        raise Refusal(f"Amount must be no more than {_money(AMOUNT_MAX - AMOUNT_MAX % step(code), code)}.",
-                      code="amount_too_large", param=param)
+        raise Refusal(
+            f"Amount must be no more than {_money(AMOUNT_MAX - AMOUNT_MAX % step(code), code)}.",
+            code="amount_too_large",
+            param=param,
+        )
     if amount % step(code):
-        raise Refusal(f"Invalid integer: amounts in {code} must be divisible by {step(code)}.",
-                      code="parameter_invalid_integer", param=param)
+        raise Refusal(
+            f"Invalid integer: amounts in {code} must be divisible by {step(code)}.",
+            code="parameter_invalid_integer",
+            param=param,
+        )
     return from_wire(amount, code)
 
 

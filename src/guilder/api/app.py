@@ -12,8 +12,20 @@ import structlog
 from guilder.api.auth import caller_of, secret_key_required
 from guilder.api.call import Call, check_expand, refusal_reply
 from guilder.api.fingerprint import fingerprint_of, fingerprint_of_bytes
-from guilder.api.forms import Tree, parse_form, parse_json
-from guilder.api.http import RETRY_AFTER_SECONDS, Gone, Receive, Reply, Request, Scope, Send, idempotency_key, is_json, read_body, send_reply
+from guilder.api.forms import Tree, as_texts, parse_form, parse_json
+from guilder.api.http import (
+    RETRY_AFTER_SECONDS,
+    HungUpError,
+    Receive,
+    Reply,
+    Request,
+    Scope,
+    Send,
+    idempotency_key,
+    is_json,
+    read_body,
+    send_reply,
+)
 from guilder.api.params import read
 from guilder.api.registry import Registry, Route
 from guilder.api.services import Services
@@ -38,6 +50,7 @@ class Api:
         self._openapi = openapi
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever it is; ASGI 3."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
@@ -46,7 +59,7 @@ class Api:
         request = Request(scope, receive, self._services.ids.new("req"))
         try:
             reply = await self._guarded(request)
-        except Gone:
+        except HungUpError:
             return
         await send_reply(send, reply, request)
 
@@ -63,7 +76,7 @@ class Api:
         except (ResultUnknown, Again) as error:
             _log.warning("request_result_unknown", problem=str(error), **_about(request))
             refusal = _unknown(request.method)
-        except Gone:
+        except HungUpError:
             raise
         except Exception:
             _log.exception("request_failed", **_about(request))
@@ -87,49 +100,68 @@ class Api:
 
     async def _post(self, call: Call, route: Route, request: Request) -> Reply:
         """A POST under its key: whatever depends on state is answered only after the key was looked up."""
-        services = self._services
         given = idempotency_key(request.headers)
-        request.key = key = given or services.ids.new("key")
+        request.key = call.key = given or self._services.ids.new("key")
+        call.key_given = given is not None
         as_json = is_json(request.headers)
         body = await read_body(request, route.body_max)
+        if not route.claims_key:
+            return await _handle(call, route, parse_json(body) if as_json else parse_form(body, route.count_max), strict=as_json)
         unreadable: Refusal | None = None
         tree: Tree = {}
         try:
             tree = parse_json(body) if as_json else parse_form(body, route.count_max)
-            fingerprint = await fingerprint_of(
-                request.method, request.path, tree, keyed=services.fingerprint, card_fingerprints=services.card_fingerprints,
-            )
+            await self._claim(call, request, as_texts(tree) if as_json else tree)
         except Refusal as refusal:
             unreadable = refusal
-            fingerprint = fingerprint_of_bytes(request.method, request.path, body, services.fingerprint)
-        call.claim_or_none = Claim(
-            account=call.account, livemode=call.livemode, key=key, fingerprint=fingerprint, request_id=request.id,
-            expand=_expand_of(tree),
-        )  # fmt: skip
+            self._claim_unreadable(call, request, body)
         try:
             if unreadable is not None:
                 raise unreadable
-            return await _handle(call, route, tree)
+            return await _handle(call, route, tree, strict=as_json)
         except Refusal as refusal:
             if given is None or refusal.status not in _MAY_HIDE_AN_ANSWER or refusal.facts.type == "idempotency_error":
                 raise
-            stored = await look(services.db, call.claim)
+            stored = await look(self._services.db, call.claim)
             if stored is None:
                 raise
             return await call.result(stored)
 
+    async def _claim(self, call: Call, request: Request, texts: Tree) -> None:
+        services = self._services
+        fingerprint = await fingerprint_of(
+            request.method,
+            request.path,
+            texts,
+            keyed=services.fingerprint,
+            card_fingerprints=services.card_fingerprints,
+        )
+        expand = texts.get("expand")
+        # Not known to be right yet; a wrong one is refused before the claim is used.
+        paths = tuple(path for path in expand if isinstance(path, str)) if isinstance(expand, list) else ()
+        call.claim_or_none = _claim_of(call, request, fingerprint, paths)
 
-async def _handle(call: Call, route: Route, tree: Tree) -> Reply:
-    params = read(tree, route.params)
+    def _claim_unreadable(self, call: Call, request: Request, body: bytes) -> None:
+        fingerprint = fingerprint_of_bytes(request.method, request.path, body, self._services.fingerprint)
+        call.claim_or_none = _claim_of(call, request, fingerprint, ())
+
+
+def _claim_of(call: Call, request: Request, fingerprint: bytes, expand: tuple[str, ...]) -> Claim:
+    return Claim(
+        account=call.account,
+        livemode=call.livemode,
+        key=call.key or "",
+        fingerprint=fingerprint,
+        request_id=request.id,
+        expand=expand,
+    )
+
+
+async def _handle(call: Call, route: Route, tree: Tree, *, strict: bool = False) -> Reply:
+    params = read(tree, route.params, strict=strict)
     if params.expand:
         call.expand = check_expand(params.expand, route.answers, of_list=route.of_list)
     return await route.handle(call, params)
-
-
-def _expand_of(tree: Tree) -> tuple[str, ...]:
-    """The request's expand list, before it is known to be right; a wrong one is refused before the claim is used."""
-    expand = tree.get("expand")
-    return tuple(path for path in expand if isinstance(path, str)) if isinstance(expand, list) else ()
 
 
 def _about(request: Request) -> dict[str, str]:
@@ -140,7 +172,9 @@ def _about(request: Request) -> dict[str, str]:
 def _unavailable() -> Refusal:
     return Refusal(
         "Service is not possible at the moment, and nothing was stored. Please repeat the request.",
-        status=503, type="api_error", should_retry=True,
+        status=503,
+        type="api_error",
+        should_retry=True,
     )
 
 
@@ -150,7 +184,9 @@ def _unknown(method: str) -> Refusal:
         return Refusal("Something went wrong on our side.", status=500, type="api_error", should_retry=False)
     return Refusal(
         "The result of this request is not known yet; repeat it with the same idempotency key.",
-        status=500, type="api_error", should_retry=True,
+        status=500,
+        type="api_error",
+        should_retry=True,
     )
 
 

@@ -33,7 +33,8 @@ async def caller_of(headers: Headers, authenticate: Authenticate) -> Caller:
         if account and account != caller.account:
             raise Refusal(
                 "The provided key does not have access to the account that the request names (or that account does not exist).",
-                status=403, code="account_invalid",
+                status=403,
+                code="account_invalid",
             )
     return caller
 
@@ -68,5 +69,6 @@ def secret_key_required() -> Refusal:
     """The refusal of a publishable key where only a secret one may go."""
     return Refusal(
         "This API call cannot be made with a publishable API key. Please use a secret API key.",
-        status=403, code="secret_key_required",
+        status=403,
+        code="secret_key_required",
     )

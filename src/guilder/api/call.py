@@ -3,18 +3,32 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
+
 from guilder.api.http import PROBLEM, Reply, Request
 from guilder.api.params import Created, PageParams
 from guilder.api.services import Services
 from guilder.core.ensure import ensure
 from guilder.core.errors import ErrorFacts, Refusal
+from guilder.db import Connection
 from guilder.db.pages import Page
-from guilder.idempotency import Claim, Result, once
+from guilder.idempotency import Claim, Result, look, once
+from guilder.log import NewEvent, announce
 from guilder.merchants import Caller
 from guilder.payments.answers import included_in
 from guilder.shapes.expand import DEPTH_MAX, unexpandable, wanted
 from guilder.shapes.facts import SHAPE, Answer, Facts
 from guilder.shapes.render import encode_json, envelope, personal_ids, render_answer, render_error, render_list, render_object
+
+
+class Done(Struct, frozen=True):
+    """What an effect leaves: the object to show, and its events as (type, object, previous_attributes as JSON)."""
+
+    root: Facts
+    events: tuple[tuple[str, Facts, bytes], ...] = ()
+
+
+Effect = Callable[[Connection], Awaitable[Done]]
 
 HTTP_TITLES: Final[Mapping[int, str]] = {
     400: "Bad request",
@@ -36,10 +50,25 @@ class Call:
 
     Attributes:
         ids: what stood in the path's braces.
-        claim: the request's claim on its idempotency key; only POST has one.
+        claim: the request's claim on its idempotency key; only a POST whose route claims one has it.
+        key: the idempotency key of a POST.
+        key_given: whether the client sent the key; one that we made cannot have been seen before.
     """
 
-    __slots__ = ("account", "claim_or_none", "expand", "ids", "livemode", "path", "problem", "publishable", "request_id", "services")
+    __slots__ = (
+        "account",
+        "claim_or_none",
+        "expand",
+        "ids",
+        "key",
+        "key_given",
+        "livemode",
+        "path",
+        "problem",
+        "publishable",
+        "request_id",
+        "services",
+    )
 
     def __init__(self, services: Services, caller: Caller, request: Request, ids: tuple[str, ...]) -> None:
         self.services = services
@@ -52,10 +81,12 @@ class Call:
         self.ids = ids
         self.expand: tuple[str, ...] = ()
         self.claim_or_none: Claim | None = None
+        self.key: str | None = None
+        self.key_given = False
 
     @property
     def claim(self) -> Claim:
-        """The claim of a POST."""
+        """The claim on the key."""
         ensure(self.claim_or_none is not None, "every POST has a claim", path=self.path)
         return self.claim_or_none  # type: ignore[return-value]
 
@@ -66,14 +97,23 @@ class Call:
         return await self.answer(result.answer, replayed=result.replayed)
 
     async def answer(self, answer: Answer, *, replayed: bool = False) -> Reply:
+        """An answer as bytes, with its personal data as it may be seen now."""
         objects = (answer.root, *answer.included) if answer.root is not None else ()
         personal = await self.personal(objects) if objects else {}
         problem = problem_members(answer.status, answer.error, self.request_id) if self.problem and answer.error else None
         body = render_answer(answer, personal, client_side=self.publishable, problem=problem)
         return Reply(
-            body=body, status=answer.status, replayed=replayed, content_type=PROBLEM if problem else b"application/json",
+            body=body,
+            status=answer.status,
+            replayed=replayed,
+            content_type=PROBLEM if problem else b"application/json",
             should_retry=False if answer.error is not None else None,
         )
+
+    async def answered(self) -> Reply | None:
+        """The stored answer, for handlers that store something before the verb's own look at the key; None for a new key."""
+        stored = await look(self.services.db, self.claim) if self.key_given else None
+        return None if stored is None else await self.result(stored)
 
     async def show(self, facts: Facts) -> Reply:
         """One object that was read, with what `expand` asks for."""
@@ -81,18 +121,19 @@ class Call:
         personal = await self.personal((facts, *included))
         return Reply(body=render_object(facts, personal, expand=self.expand, included=included, client_side=self.publishable))
 
-    async def show_list(self, objects: Sequence[Facts], more: bool) -> Reply:  # noqa: FBT001
+    async def show_list(self, objects: Sequence[Facts], more: bool) -> Reply:
         """A page of objects."""
         included = await self.load(objects) if self.expand else ()
         personal = await self.personal((*objects, *included))
         body = render_list(objects, personal, url=self.path, has_more=more, expand=self.expand, included=included)
         return Reply(body=body)
 
-    def plain(self, value: object) -> Reply:
+    def plain(self, value: object, *, replayed: bool = False) -> Reply:
         """Something that is no fact: already a dict or a struct in the shape of the wire."""
-        return Reply(body=encode_json(value))
+        return Reply(body=encode_json(value), replayed=replayed)
 
     def plain_list(self, data: Sequence[object], *, more: bool) -> Reply:
+        """A list of such values."""
         return Reply(body=envelope(data, url=self.path, has_more=more))
 
     # --- reads ----------------------------------------------------------------------------------------------------
@@ -100,7 +141,7 @@ class Call:
     async def personal(self, objects: Collection[Facts]) -> Mapping[str, Mapping[str, Any]]:
         """The personal records of these objects, opened; what was erased is not there."""
         ids = personal_ids(objects)
-        return await self.services.open_personal(self.account, self.livemode, ids) if ids else {}
+        return await self.services.personal.open_many(self.account, ids, livemode=self.livemode) if ids else {}
 
     async def load(self, roots: Sequence[Facts]) -> tuple[Facts, ...]:
         """What `expand` puts in place of ids, for all of these objects together."""
@@ -114,16 +155,31 @@ class Call:
             found.update(loaded)
         return tuple(found.values())
 
-    async def once(self, effect: Callable[[Any], Awaitable[Facts]]) -> Reply:
-        """Run the effect, which gives the object to show, and its answer under the key, in one transaction."""
-        loader = self.services.load(self.account, self.livemode)
+    async def once(self, effect: Effect) -> Reply:
+        """Run the effect, its events and its answer under the key, in one transaction."""
+        services = self.services
+        loader = services.load(self.account, self.livemode)
 
-        async def answer(connection: Any) -> Answer:  # noqa: ANN401 - asyncpg's connection
-            root = await effect(connection)
-            included = await included_in(root, self.expand, {}, loader) if self.expand else ()
-            return Answer(SHAPE, 200, root, None, self.expand, included)
+        async def answer(connection: Connection) -> Answer:
+            done = await effect(connection)
+            included = await included_in(done.root, self.expand, {}, loader) if self.expand else ()
+            await self.announce(connection, done)
+            return Answer(SHAPE, 200, done.root, None, self.expand, included)
 
-        return await self.result(await once(self.services.db, self.claim, self.services.clock.now(), answer))
+        return await self.result(await once(services.db, self.claim, services.clock.now(), answer))
+
+    async def announce(self, connection: Connection, done: Done) -> None:
+        """Store the events of an effect; the last write but for the answer."""
+        services, claim = self.services, self.claim_or_none
+        events = [
+            NewEvent(
+                id=services.ids.new("evt"), account=self.account, type=type_, object=facts, previous=previous,
+                request_id=self.request_id, idempotency_key=None if claim is None else claim.key,
+            )
+            for type_, facts, previous in done.events
+        ]  # fmt: skip
+        key = getattr(done.root, "id", self.account)
+        await announce(connection, livemode=self.livemode, now=services.clock.now(), key=key, events=events)
 
 
 def check_expand(expand: Sequence[str], answers: str, *, of_list: bool) -> tuple[str, ...]:
@@ -149,7 +205,11 @@ def page_of(params: PageParams) -> Page:
         highs = [value + step for value, step in ((created.lt, 0), (created.lte, 1)) if isinstance(value, int)]
         since, until = max(lows, default=None), min(highs, default=None)
     return Page(
-        limit=params.limit, starting_after=params.starting_after, ending_before=params.ending_before, since=since, until=until,
+        limit=params.limit,
+        starting_after=params.starting_after,
+        ending_before=params.ending_before,
+        since=since,
+        until=until,
     )
 
 
@@ -168,6 +228,9 @@ def refusal_reply(refusal: Refusal, request_id: str, *, problem: bool, retry_aft
     """A refusal as bytes."""
     members = problem_members(refusal.status, refusal.facts, request_id) if problem else None
     return Reply(
-        body=render_error(refusal.facts, members), status=refusal.status, should_retry=refusal.should_retry, retry_after=retry_after,
+        body=render_error(refusal.facts, members),
+        status=refusal.status,
+        should_retry=refusal.should_retry,
+        retry_after=retry_after,
         content_type=PROBLEM if problem else b"application/json",
     )

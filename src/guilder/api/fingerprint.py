@@ -32,7 +32,12 @@ def _card(tree: Tree) -> tuple[tuple[str, ...], Tree] | None:
 
 
 async def fingerprint_of(
-    method: str, path: str, tree: Tree, *, keyed: Callable[[bytes], bytes], card_fingerprints: CardFingerprints,
+    method: str,
+    path: str,
+    tree: Tree,
+    *,
+    keyed: Callable[[bytes], bytes],
+    card_fingerprints: CardFingerprints,
 ) -> bytes:
     """The request's fingerprint. Raises Unavailable when it holds a card and the vault does not answer."""
     found = _card(tree)
@@ -46,7 +51,7 @@ async def fingerprint_of(
     return keyed(_canonical((method, path, tree)))
 
 
-def _replaced(tree: Tree, place: tuple[str, ...], value: Any) -> Tree:  # noqa: ANN401 - a tree of unlike values
+def _replaced(tree: Tree, place: tuple[str, ...], value: Any) -> Tree:
     """The tree with another value at this place; the given one is left as it is."""
     head, rest = place[0], place[1:]
     return {**tree, head: _replaced(tree[head], rest, value) if rest else value}

@@ -1,7 +1,7 @@
 """Bodies and queries, read into one tree: dicts, lists and text, None for the empty text that unsets a parameter.
 
 Forms carry nesting in brackets: `a[b]=c`, `a[]=x`, `a[0]=x`, `a[0][b]=c`, encoded or not. JSON bodies become the same
-tree, numbers and booleans as text, so that one validator stands behind both and one canonical form under both.
+tree, but keep their numbers and booleans, which are then asked for strictly; `as_texts` is the form that both share.
 Everything has a limit, and whoever passes one is told by the parameter's name.
 """
 
@@ -29,7 +29,7 @@ SHOWN_CHARACTERS_MAX: Final = 100
 FREE_NAMES: Final = frozenset({"metadata"})
 
 Tree = dict[str, Any]
-"""Parameter -> text, None (unset), list or Tree."""
+"""Parameter -> text (in JSON also number or boolean), None (unset), list or Tree."""
 
 
 class _Members(dict[str, Any]):
@@ -181,7 +181,7 @@ def _finished(value: Any) -> Any:
 
 
 def parse_json(body: bytes) -> Tree:
-    """Read a JSON object into the same tree that a form gives: null and "" unset, numbers and booleans become text.
+    """Read a JSON object into the tree that a form gives: null and "" unset.
 
     Raises:
         Refusal: 400 when it is no JSON object, nests too deep, or a text in it holds NUL or a lone surrogate.
@@ -226,13 +226,11 @@ def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _leaves(value: Any, name: str, depth: int) -> Any:
-    """JSON's leaves as the texts that a form would hold."""
+    """The value with its texts checked and its empty ones unset."""
     if value is None or value == "":
         return None
-    if value is True or value is False:
-        return "true" if value else "false"
     if isinstance(value, int | float):
-        return str(value)
+        return value
     if isinstance(value, str):
         _check(name, value)
         return value
@@ -246,3 +244,14 @@ def _leaves(value: Any, name: str, depth: int) -> Any:
         _check(path, "")
         tree[key] = _leaves(member, path, depth + 1)
     return tree
+
+
+def as_texts(value: Any) -> Any:
+    """The tree with numbers and booleans as the texts that a form would hold, so that both encodings can be compared."""
+    if isinstance(value, dict):
+        return {key: as_texts(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [as_texts(member) for member in value]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value

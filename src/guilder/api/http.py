@@ -41,7 +41,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     content_type: bytes = JSON
 
 
-class Gone(Exception):
+class HungUpError(Exception):
     """The client hung up before its request was complete: there is nobody to answer."""
 
 
@@ -75,7 +75,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
     Raises:
         Refusal: 413 when it is larger than the limit, 408 when it does not arrive.
-        Gone: the client hung up.
+        HungUpError: the client hung up.
     """
     declared = request.headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:
@@ -90,7 +90,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 async def _collect(receive: Receive, limit: int) -> bytes:
     message = await receive()
     if message["type"] != "http.request":
-        raise Gone
+        raise HungUpError
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
         return _within(body, limit)
@@ -98,7 +98,7 @@ async def _collect(receive: Receive, limit: int) -> bytes:
     while message.get("more_body"):
         message = await receive()
         if message["type"] != "http.request":
-            raise Gone
+            raise HungUpError
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > limit:
@@ -126,9 +126,7 @@ def is_json(headers: Headers) -> bool:
         return False
     if kind == JSON:
         return True
-    raise Refusal(
-        "Invalid request (check that your POST content type is application/x-www-form-urlencoded or application/json)."
-    )
+    raise Refusal("Invalid request (check that your POST content type is application/x-www-form-urlencoded or application/json).")
 
 
 def idempotency_key(headers: Headers) -> str | None:

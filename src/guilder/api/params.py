@@ -1,5 +1,6 @@
-"""From a tree of texts to a typed parameter struct, and from msgspec's complaint to Stripe's: status 400, code, param, a message
-that says what would be right.
+"""From a tree of texts to a typed parameter struct, and from msgspec's complaint to Stripe's.
+
+Status 400, the code, the parameter at fault, and a message that says what would be right:
 
     parameter_unknown            not one of ours, or one that we do not support
     parameter_missing            required and not there
@@ -18,7 +19,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, inspect
 
 from guilder.api.forms import Tree, shown
 from guilder.core.errors import Refusal
-from guilder.security.mask import mask_text
+from guilder.security import Pan, Secret, mask_text
 
 # Stripe's limits on metadata.
 METADATA_KEYS_MAX: Final = 50
@@ -29,6 +30,8 @@ METADATA_VALUE_CHARACTERS_MAX: Final = 500
 ID_CHARACTERS_MAX: Final = 255
 # Stripe's limit for free text.
 TEXT_CHARACTERS_MAX: Final = 5_000
+# A card number with blanks has 23 characters.
+SECRET_CHARACTERS_MAX: Final = 64
 # The last second of the year 9999: instants past it do not fit a calendar.
 EPOCH_SECONDS_MAX: Final = 253_402_300_799
 
@@ -36,6 +39,10 @@ Id = Annotated[str, Meta(max_length=ID_CHARACTERS_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX)]
 ShortText = Annotated[str, Meta(max_length=500)]
 EpochSeconds = Annotated[int, Meta(ge=0, le=EPOCH_SECONDS_MAX)]
+Ignored = Any
+"""A parameter that clients send by themselves and that has no effect here; nothing in it touches money."""
+Numeral = int | Annotated[str, Meta(max_length=20)]
+"""A whole number that clients also write with leading zeros, as in exp_month=05; read it with int()."""
 Metadata = dict[str, str | None] | None | UnsetType
 """A value of null (an empty text) deletes the key; null as a whole clears all."""
 
@@ -76,10 +83,14 @@ class ListParams(PageParams, frozen=True, kw_only=True):
     created: EpochSeconds | Created | UnsetType = UNSET
 
 
-def read(tree: Tree, kind: type[T]) -> T:
-    """The tree as a struct of this kind. Raises Refusal (400) that names the first parameter at fault."""
+def read(tree: Tree, kind: type[T], *, strict: bool = False) -> T:
+    """The tree as a struct of this kind. Raises Refusal (400) that names the first parameter at fault.
+
+    Args:
+        strict: the tree comes from JSON, where a number is a number; in a form everything is text.
+    """
     try:
-        value = msgspec.convert(tree, kind, strict=False)
+        value = msgspec.convert(tree, kind, strict=strict, dec_hook=_secret)
     except msgspec.ValidationError as error:
         _explain(str(error), tree, kind)
     _check_integers(tree, _integers(kind), "")
@@ -87,6 +98,13 @@ def read(tree: Tree, kind: type[T]) -> T:
     if metadata is not UNSET and metadata is not None:
         check_metadata(metadata)
     return value
+
+
+def _secret(kind: type, value: object) -> object:
+    """Card numbers and CVCs become types that do not print themselves as soon as they are read."""
+    if isinstance(value, str) and len(value) <= SECRET_CHARACTERS_MAX and kind in (Pan, Secret):
+        return kind(value)
+    raise ValueError("Expected `str` of length <= 64" if isinstance(value, str) else "Expected `str`")
 
 
 def check_metadata(metadata: Mapping[str, str | None]) -> None:
@@ -141,17 +159,20 @@ def _check_integers(tree: Tree, plan: Plan, path: str) -> None:
         where = f"{path}[{name}]" if path else name
         for index, one in enumerate(value) if isinstance(value, list) else ((None, value),):
             at = where if index is None else f"{where}[{index}]"
-            if isinstance(one, str):
-                if not _INTEGER.fullmatch(one):
-                    _bad_integer(one, at)
+            if isinstance(one, float) or (isinstance(one, str) and not _INTEGER.fullmatch(one)):
+                _bad_integer(one, at)
             elif isinstance(one, dict) and below is not None:
                 _check_integers(one, below, at)
 
 
 def _bad_integer(value: object, param: str, hint: str = "") -> NoReturn:
+    if isinstance(value, dict | list):
+        message = f"Invalid integer: '{param}' takes a number, not {_kind(value)}."
+        raise Refusal(message, code="parameter_invalid_integer", param=param)
     raise Refusal(
         f"Invalid integer: {_text(value)}; write a whole number in plain digits{hint}.",
-        code="parameter_invalid_integer", param=param,
+        code="parameter_invalid_integer",
+        param=param,
     )
 
 
@@ -173,7 +194,9 @@ def _explain(message: str, tree: Tree, kind: type[Struct]) -> NoReturn:
     if value is None:
         raise Refusal(
             f"You passed an empty string for '{param}'. An empty value unsets a parameter, but '{param}' cannot be unset. "
-            "Remove it from your request or give it a value.", code="parameter_invalid_empty", param=param,
+            "Remove it from your request or give it a value.",
+            code="parameter_invalid_empty",
+            param=param,
         )
     raise _invalid(complaint, value, info, param)
 
@@ -216,7 +239,8 @@ def _unknown(value: Any, info: inspect.Type, param: str) -> NoReturn:
     plural = "s" if len(names) > 1 else ""
     raise Refusal(
         f"Received unknown parameter{plural}: {', '.join(shown(name) for name in names[:10])}",
-        code="parameter_unknown", param=shown(names[0]),
+        code="parameter_unknown",
+        param=shown(names[0]),
     )
 
 
@@ -229,21 +253,27 @@ def _invalid(complaint: str, value: Any, info: inspect.Type, param: str) -> Refu
     expected = re.search(r"Expected `([^`]*)`(?: of length)?(.*)", complaint)
     wanted, rest = (expected[1], expected[2].split(",")[0].strip()) if expected else ("", "")
     if "int" in wanted.split(" | "):
-        if isinstance(value, dict | list):
-            return Refusal(f"Invalid integer: an object was given for '{param}'.", code="parameter_invalid_integer", param=param)
-        _bad_integer(value, param, f" {rest.replace('<=', 'that is at most').replace('>=', 'that is at least')}" if rest else "")
+        _bad_integer(value, param, f" that is {_bound(rest)}" if rest else "")
     if wanted.startswith("bool"):
-        return Refusal(f"Invalid boolean: {_text(value)}; must be true or false.", param=param)
-    if wanted.startswith("str"):
-        if isinstance(value, str):
-            bound = rest.replace("<=", "at most").replace(">=", "at least")
-            return Refusal(f"Invalid string: '{param}' must have {bound} characters.", param=param)
-        return Refusal(f"Invalid string: '{param}' takes one text, not {_kind(value)}.", param=param)
-    if wanted.startswith("array"):
-        if isinstance(value, list):
-            return Refusal(f"Invalid array: '{param}' takes {rest.replace('<=', 'at most').replace('>=', 'at least')} members.", param=param)
-        return Refusal(f"Invalid array: '{param}' takes a list, written {param}[0]=... in a form.", param=param)
-    return Refusal(f"Invalid object: '{param}' takes an object, written {param}[name]=... in a form.", param=param)
+        message = f"Invalid boolean: {_text(value)}; must be true or false."
+    elif wanted.startswith("str") and not isinstance(value, str):
+        message = f"Invalid string: '{param}' takes one text, not {_kind(value)}."
+    elif wanted.startswith("str") and rest.startswith("matching"):
+        message = f"Invalid string: '{param}' has characters that cannot stand there."
+    elif wanted.startswith("str"):
+        message = f"Invalid string: '{param}' must have {_bound(rest)} characters."
+    elif wanted.startswith("array") and isinstance(value, list):
+        message = f"Invalid array: '{param}' takes {_bound(rest)} members."
+    elif wanted.startswith("array"):
+        message = f"Invalid array: '{param}' takes a list, written {param}[0]=... in a form."
+    else:
+        message = f"Invalid object: '{param}' takes an object, written {param}[name]=... in a form."
+    return Refusal(message, param=param)
+
+
+def _bound(rest: str) -> str:
+    """`<= 5` in words."""
+    return rest.replace("<=", "at most").replace(">=", "at least")
 
 
 def _options(info: inspect.Type) -> list[str]:
@@ -253,7 +283,7 @@ def _options(info: inspect.Type) -> list[str]:
 
 
 def _kind(value: object) -> str:
-    return "a list" if isinstance(value, list) else "an object"
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "a number or a boolean"
 
 
 def _text(value: object) -> str:

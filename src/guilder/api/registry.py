@@ -28,6 +28,7 @@ class Route(Struct, frozen=True, kw_only=True):
         path: `/v1/things/{thing}/verb`; what stands in braces is handed to the handler in order.
         answers: the `object` of the answer; for a list of them `of_list` is set.
         publishable: whether a publishable key may call it.
+        claims_key: whether a POST is made safe to repeat by its stored answer; False where the objects' ids do that.
         body_max, count_max: limits of the body; only lists of transfers need more than the usual.
     """
 
@@ -39,6 +40,7 @@ class Route(Struct, frozen=True, kw_only=True):
     summary: str
     of_list: bool = False
     publishable: bool = False
+    claims_key: bool = True
     body_max: int = BODY_BYTES_MAX
     count_max: int = COUNT_MAX
 
@@ -89,5 +91,6 @@ def unrecognized(method: str, path: str) -> Refusal:
     shown = path if len(path) <= PATH_CHARACTERS_MAX else f"{path[:PATH_CHARACTERS_MAX]}..."
     shown = "".join(character if character.isprintable() else "?" for character in shown)
     return Refusal(
-        f"Unrecognized request URL ({method}: {shown}). The addresses that exist are listed at /openapi.json.", status=404,
+        f"Unrecognized request URL ({method}: {shown}). The addresses that exist are listed at /openapi.json.",
+        status=404,
     )

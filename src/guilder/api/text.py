@@ -21,14 +21,14 @@ _NOT_IN_DESCRIPTORS: Final = re.compile(r"[<>\\'\"*]|[^\x20-\x7e]")
 _DANGEROUS_SCHEMES: Final = frozenset({"javascript", "data", "vbscript", "file", "blob"})
 
 
-def pairs(metadata: Mapping[str, str | None] | None | UnsetType) -> Metadata:
+def pairs(metadata: Mapping[str, str | None] | UnsetType | None) -> Metadata:
     """Metadata of a new object; what is unset is not there."""
     if not metadata:
         return ()
     return tuple((key, value) for key, value in metadata.items() if value is not None)
 
 
-def check_email(value: str | None | UnsetType, param: str) -> None:
+def check_email(value: str | UnsetType | None, param: str) -> None:
     """Refuse what cannot be an address (400 email_invalid); whether it receives mail nobody can know."""
     if not isinstance(value, str):
         return
@@ -36,7 +36,7 @@ def check_email(value: str | None | UnsetType, param: str) -> None:
         raise Refusal(f"Invalid email address: '{param}' must look like name@example.com.", code="email_invalid", param=param)
 
 
-def check_url(value: str | None | UnsetType, param: str) -> None:
+def check_url(value: str | UnsetType | None, param: str) -> None:
     """Refuse what is no absolute address (400 url_invalid). Schemes of apps are allowed, those that run code are not."""
     if not isinstance(value, str):
         return
@@ -48,11 +48,13 @@ def check_url(value: str | None | UnsetType, param: str) -> None:
         good = False
     if not good or len(value) > URL_CHARACTERS_MAX or any(character <= " " or character == "\x7f" for character in value):
         raise Refusal(
-            f"Not a valid URL: '{param}' must be an absolute address such as https://example.com/return.", code="url_invalid", param=param,
+            f"Not a valid URL: '{param}' must be an absolute address such as https://example.com/return.",
+            code="url_invalid",
+            param=param,
         )
 
 
-def check_descriptor(value: str | None | UnsetType, param: str) -> None:
+def check_descriptor(value: str | UnsetType | None, param: str) -> None:
     """Refuse what cannot stand on a card statement."""
     if not isinstance(value, str):
         return

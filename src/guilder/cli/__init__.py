@@ -17,9 +17,13 @@ from guilder.cli.output import fail
 from guilder.core.errors import GuilderError
 
 app = typer.Typer(
-    name="guilder", help="A payment system that you run yourself.", no_args_is_help=True, add_completion=False,
+    name="guilder",
+    help="A payment system that you run yourself.",
+    no_args_is_help=True,
+    add_completion=False,
     # Plain help: the rich one costs more than everything else of `guilder --help`.
-    rich_markup_mode=None, pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 app.command("up")(up.up)
 app.command("run")(run.run)

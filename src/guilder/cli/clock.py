@@ -29,17 +29,19 @@ class ClockNotMoved(GuilderError):
 def show(context: typer.Context, data: Data = None, as_json: Json = False) -> None:
     """Show business time, or move it forward with `advance`."""
     if context.invoked_subcommand is None:
-        from guilder import folder  # noqa: PLC0415
+        from guilder import folder
 
         _write(folder.read_offset(load(data_dir=data)), as_json)
 
 
 @app.command()
 def advance(
-    duration: Annotated[str, typer.Argument(help="How far, such as 7d, 36h, 1d12h, 90m.")], data: Data = None, as_json: Json = False,
+    duration: Annotated[str, typer.Argument(help="How far, such as 7d, 36h, 1d12h, 90m.")],
+    data: Data = None,
+    as_json: Json = False,
 ) -> None:
     """Move business time forward; returns when every process has followed."""
-    from guilder import folder  # noqa: PLC0415
+    from guilder import folder
 
     settings = load(data_dir=data)
     micros = parse_duration(duration)
@@ -66,13 +68,13 @@ def parse_duration(text: str) -> int:
 
 
 def _write(offset: int, as_json: bool) -> None:
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
-    from guilder.cli.output import write_json  # noqa: PLC0415
+    from guilder.cli.output import write_json
 
     now = (time.time_ns() // 1000 + offset) // SECOND
     if as_json:
         write_json({"now": now, "offset_seconds": offset // SECOND})
     else:
         ahead = f", {offset // SECOND:,} seconds ahead of real time" if offset else ", real time"
-        print(f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC{ahead}")
+        typer.echo(f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC{ahead}")

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 @app.command("list")
 def list_keys(account: Account = None, data: Data = None, as_json: Json = False) -> None:
     """List the API keys of a merchant, without their secrets."""
-    from guilder.cli.output import write_json, write_table  # noqa: PLC0415
+    from guilder.cli.output import write_json, write_table
 
     found = _with_merchants(load(data_dir=data), account, lambda merchants, id_: merchants.list_keys(id_))
     if as_json:
@@ -37,32 +37,36 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make an API key and show it, this once."""
-    from guilder.cli.output import write_json, write_lines  # noqa: PLC0415
+    from guilder.cli.output import write_json, write_lines
 
     kind: KeyKind = "publishable" if publishable else "secret"
     key, secret = _with_merchants(
-        load(data_dir=data), account, lambda merchants, id_: merchants.create_key(id_, livemode=live, kind=kind),
+        load(data_dir=data),
+        account,
+        lambda merchants, id_: merchants.create_key(id_, livemode=live, kind=kind),
     )
     if as_json:
         write_json({"key": key, "secret": secret.reveal()})
         return
     write_lines([("id", key.id), ("mode", _mode(key)), ("kind", key.kind), ("key", secret.reveal())])
-    print("\nKeep it now: it is not shown again.")
+    typer.echo("\nKeep it now: it is not shown again.")
 
 
 @app.command()
 def revoke(
     key: Annotated[str, typer.Argument(help="The key's id, from `guilder keys list`.")],
-    account: Account = None, data: Data = None, as_json: Json = False,
+    account: Account = None,
+    data: Data = None,
+    as_json: Json = False,
 ) -> None:
     """Stop an API key from working, everywhere within a second. Safe to repeat."""
-    from guilder.cli.output import write_json  # noqa: PLC0415
+    from guilder.cli.output import write_json
 
     revoked = _with_merchants(load(data_dir=data), account, lambda merchants, id_: merchants.revoke_key(id_, key))
     if as_json:
         write_json({"key": revoked})
     else:
-        print(f"{revoked.id} is revoked")
+        typer.echo(f"{revoked.id} is revoked")
 
 
 def _mode(key: "ApiKey") -> str:
@@ -71,9 +75,9 @@ def _mode(key: "ApiKey") -> str:
 
 def _with_merchants(settings: "Settings", account: str | None, work: "Callable[[Merchants, str], Awaitable[Result]]") -> Result:
     """Do something with the merchants of the system that the settings name."""
-    from guilder import bootstrap, folder  # noqa: PLC0415
-    from guilder.cli.system import NoSystem, with_database  # noqa: PLC0415
-    from guilder.role import run_in_loop  # noqa: PLC0415
+    from guilder import bootstrap, folder
+    from guilder.cli.system import NoSystem, with_database
+    from guilder.role import run_in_loop
 
     sandbox = folder.read_sandbox(settings)
     id_ = account or (sandbox.account if sandbox else None)

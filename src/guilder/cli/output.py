@@ -15,8 +15,8 @@ def write_json(content: object) -> None:
 
 def write_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on standard output."""
-    from rich.console import Console  # noqa: PLC0415 - 60 ms that the JSON output does not need
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for column in columns:

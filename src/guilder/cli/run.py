@@ -5,20 +5,20 @@ from typing import Annotated
 
 import typer
 
-from guilder.cli.options import Data, Json, load
+from guilder.cli.options import Data, Host, Json, Port, load
 
 
 def run(
     role: Annotated[str, typer.Argument(help="api, vault, executor, worker or network.")],
     data: Data = None,
-    port: Annotated[int | None, typer.Option(help="The API's port; the others follow it.  [env GUILDER_PORT]")] = None,
-    host: Annotated[str | None, typer.Option(help="The address to listen on.  [env GUILDER_HOST]")] = None,
+    port: Port = None,
+    host: Host = None,
     as_json: Json = False,
 ) -> None:
     """Start one role against GUILDER_DATABASE_URL, and stay."""
-    from guilder import bootstrap  # noqa: PLC0415
-    from guilder.cli.output import fail, write_json  # noqa: PLC0415
-    from guilder.role import READY, run_in_loop, run_role  # noqa: PLC0415
+    from guilder import bootstrap
+    from guilder.cli.output import fail, write_json
+    from guilder.role import READY, run_in_loop, run_role
 
     settings = load(data_dir=data, port=port, host=host)
     body = bootstrap.ROLES.get(role)

@@ -19,7 +19,7 @@ def with_database(settings: Settings, *, create: bool = False) -> Iterator[Setti
 
     `create` makes the embedded database when there is none yet. Raises NoSystem.
     """
-    from guilder import folder  # noqa: PLC0415
+    from guilder import folder
 
     if settings.database_url is not None:
         yield settings

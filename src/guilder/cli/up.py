@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from guilder.cli.options import Data, Json, load
+from guilder.cli.options import Data, Host, Json, Port, load
 
 if TYPE_CHECKING:
     from guilder.children import Child
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 def up(
     data: Data = None,
-    port: Annotated[int | None, typer.Option(help="The API's port; the next four are used too. 0: free ones.  [env GUILDER_PORT; default 8420]")] = None,
-    host: Annotated[str | None, typer.Option(help="The address to listen on.  [env GUILDER_HOST; default 127.0.0.1]")] = None,
-    api_processes: Annotated[int | None, typer.Option(help="How many processes serve the API.  [env GUILDER_API_PROCESSES; default 1]")] = None,
+    port: Port = None,
+    host: Host = None,
+    api_processes: Annotated[
+        int | None,
+        typer.Option(help="How many processes serve the API.  [env GUILDER_API_PROCESSES; default 1]"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start everything, sandbox bank included, and stay."""
-    from guilder.supervisor import Supervisor  # noqa: PLC0415
+    from guilder.supervisor import Supervisor
 
     settings = load(data_dir=data, port=port, host=host, api_processes=api_processes)
     if as_json:
@@ -38,19 +41,25 @@ def up(
 
 
 def _print_json(settings: "Settings", sandbox: "Sandbox") -> None:
-    from guilder.cli.output import write_json  # noqa: PLC0415
+    from guilder.cli.output import write_json
 
-    write_json({
-        "ready": True, "api": settings.api_url, "checkout": None, "dashboard": None,
-        "secret_key": sandbox.secret_key, "publishable_key": sandbox.publishable_key,
-    })
+    write_json(
+        {
+            "ready": True,
+            "api": settings.api_url,
+            "checkout": None,
+            "dashboard": None,
+            "secret_key": sandbox.secret_key,
+            "publishable_key": sandbox.publishable_key,
+        }
+    )
 
 
 class Narrator:
     """Tells people what is being done. The spinner needs a thread, so it turns in a short-lived child of its own."""
 
     def __init__(self, settings: "Settings") -> None:
-        from guilder.children import fork  # noqa: PLC0415
+        from guilder.children import fork
 
         self._settings = settings
         self._child: Child | None = None
@@ -70,18 +79,20 @@ class Narrator:
 
     def show(self, settings: "Settings", sandbox: "Sandbox") -> None:
         """Everything is ready: say where, and how to begin."""
-        from guilder.cli.output import write_lines  # noqa: PLC0415
+        from guilder.cli.output import write_lines
 
         self.close()
         sys.stdout.write("\nGuilder is ready. Ctrl-C stops it.\n\n")
-        write_lines([
-            ("API", settings.api_url),
-            ("Secret key", sandbox.secret_key),
-            ("Publishable key", sandbox.publishable_key),
-            ("Bank world", settings.network_control),
-            ("Data", settings.data_dir),
-            ("Try", f"curl {settings.api_url}/v1/balance -u {sandbox.secret_key}:"),
-        ])
+        write_lines(
+            [
+                ("API", settings.api_url),
+                ("Secret key", sandbox.secret_key),
+                ("Publishable key", sandbox.publishable_key),
+                ("Bank world", settings.network_control),
+                ("Data", settings.data_dir),
+                ("Try", f"curl {settings.api_url}/v1/balance -u {sandbox.secret_key}:"),
+            ]
+        )
 
     def close(self) -> None:
         """End the spinner."""
@@ -95,7 +106,7 @@ class Narrator:
 
 def _spinning(hears: int) -> "Callable[[Callable[[str], None]], int]":
     def work(_tell: "Callable[[str], None]") -> int:
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
         with open(hears, encoding="utf-8") as lines, Console(stderr=True).status("Starting") as status:
             for line in lines:

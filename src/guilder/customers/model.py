@@ -10,7 +10,7 @@ from guilder.customers.personal import PersonalRow
 from guilder.security import Pan, Secret
 from guilder.shapes.facts import CustomerFacts, Metadata, PaymentMethodFacts
 
-MetadataChange = dict[str, str | None] | None | UnsetType
+MetadataChange = dict[str, str | None] | UnsetType | None
 """What a request says of metadata: None (or "") as a value deletes the key, None as a whole clears all, UNSET says nothing."""
 
 CUSTOMER_FIELDS: Final = frozenset({"name", "email", "phone", "address", "shipping", "description"})
@@ -55,7 +55,7 @@ class UpdateCustomer(Struct, frozen=True, kw_only=True):
     customer: str
     personal: Mapping[str, Any] = {}
     metadata: MetadataChange = UNSET
-    default_payment_method: str | None | UnsetType = UNSET
+    default_payment_method: str | UnsetType | None = UNSET
 
 
 class CustomerCreated(Struct, frozen=True):

@@ -135,7 +135,9 @@ class PaymentMethods:
         """Store a prepared PaymentMethod in a commit of its own, together with those of concurrent callers."""
         return await self._new.submit(prepared)
 
-    async def obtain(self, account: str, id_or_token: str, *, livemode: bool, param: str = "payment_method") -> PaymentMethodFacts:
+    async def obtain(
+        self, account: str, id_or_token: str, *, livemode: bool, param: str = "payment_method",
+    ) -> PaymentMethodFacts:
         """The PaymentMethod that a parameter names, for use: a stored one, or a new one for a test token.
 
         Raises Refusal (400) for one that does not exist or was detached.
@@ -148,8 +150,13 @@ class PaymentMethods:
         return found[id_or_token]
 
     async def _flush(self, prepared: Sequence[Prepared]) -> list[PaymentMethodFacts]:
+        records = [one.billing for one in prepared if one.billing]
+        if not records:
+            # One statement commits by itself; a transaction around it would cost two more round trips.
+            await store.insert_methods(self._db, prepared)
+            return [one.facts for one in prepared]
         async with self._db.transaction() as connection:
-            await self._personal.store([one.billing for one in prepared if one.billing], connection)
+            await self._personal.store(records, connection)
             await store.insert_methods(connection, prepared)
         return [one.facts for one in prepared]
 
@@ -302,7 +309,8 @@ class PaymentMethods:
 async def load_payment_methods(db: Database, wanted: Sequence[tuple[str, bool, str]]) -> dict[str, PaymentMethodFacts]:
     """The PaymentMethods of (account, livemode, id) that can be used, by id, in one statement.
 
-    What another merchant or mode has, and what was detached, is not there; `why_unusable` says which.
+    What another merchant or mode has, and what was detached, is not there; `why_unusable` says which. The answer tells by
+    id alone, so ids that came from clients are asked for one merchant and mode at a time.
     """
     stored = await store.select_methods(db, [id_ for _, _, id_ in wanted])
     return {

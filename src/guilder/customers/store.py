@@ -28,7 +28,8 @@ SELECT_CUSTOMERS: Final = f"SELECT {_CUSTOMER} FROM customer WHERE id = ANY($1) 
 # Held by whoever changes a customer or what is attached to it; always taken before its PaymentMethods' locks.
 LOCK_CUSTOMER: Final = f"SELECT {_CUSTOMER} FROM customer WHERE id = $1 AND account = $2 AND livemode = $3 FOR UPDATE"
 UPDATE_CUSTOMER: Final = """
-UPDATE customer SET personal = $2, email_lookup = CASE WHEN $6 THEN $3 ELSE email_lookup END, metadata = $4, default_payment_method = $5
+UPDATE customer SET personal = $2, email_lookup = CASE WHEN $6 THEN $3 ELSE email_lookup END, metadata = $4,
+    default_payment_method = $5
 WHERE id = $1
 """
 DELETE_CUSTOMER: Final = """
@@ -45,7 +46,9 @@ ON CONFLICT (id) DO NOTHING
 SELECT_METHODS: Final = f"SELECT {_METHOD} FROM payment_method WHERE id = ANY($1)"
 LOCK_METHOD: Final = f"SELECT {_METHOD} FROM payment_method WHERE id = $1 AND account = $2 AND livemode = $3 FOR UPDATE"
 UPDATE_METHOD: Final = "UPDATE payment_method SET card = $2, billing = $3, metadata = $4, allow_redisplay = $5 WHERE id = $1"
-ATTACH: Final = "UPDATE payment_method SET customer = $2, attached_at = $3 WHERE id = $1 AND customer IS NULL AND detached_at IS NULL"
+ATTACH: Final = """
+UPDATE payment_method SET customer = $2, attached_at = $3 WHERE id = $1 AND customer IS NULL AND detached_at IS NULL
+"""
 DETACH: Final = "UPDATE payment_method SET customer = NULL, detached_at = $2 WHERE id = $1 AND customer IS NOT NULL"
 # All of a customer's, when it is deleted; locked in the order of their ids.
 LOCK_METHODS_OF: Final = f"SELECT {_METHOD} FROM payment_method WHERE customer = $1 ORDER BY id FOR UPDATE"
@@ -117,7 +120,9 @@ async def lock_customer(connection: Connection, account: str, id_: str, *, livem
     return None if row is None else customer_of(row)
 
 
-async def update_customer(connection: Connection, customer: CustomerFacts, *, email_lookup: bytes | None, email_changes: bool) -> None:
+async def update_customer(
+    connection: Connection, customer: CustomerFacts, *, email_lookup: bytes | None, email_changes: bool,
+) -> None:
     """Store what may change of a locked customer."""
     await connection.execute(
         UPDATE_CUSTOMER, customer.id, customer.personal, email_lookup, _pack(customer.metadata), customer.default_payment_method,

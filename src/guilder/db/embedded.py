@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from guilder.core.errors import GuilderError
-from guilder.db.launcher import CannotRun, Launcher, choose
+from guilder.db.launcher import CannotRun, choose
 
 # A Unix socket's path has at most 107 bytes; the file name in the folder is `.s.PGSQL.5432`.
 SOCKET_PATH_MAX: Final = 107
@@ -64,6 +64,14 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 
 
+# Who may connect: whoever knows a password, on this machine.
+ACCESS: Final = """\
+local all all scram-sha-256
+host all all 127.0.0.1/32 scram-sha-256
+host all all ::1/128 scram-sha-256
+"""
+
+
 class DidNotStart(GuilderError):
     """The server ended before it was ready; the message holds the end of its log."""
 
@@ -85,11 +93,19 @@ class EmbeddedServer:
         log: the server's own log file.
         port: a loopback TCP port to listen on besides.
         settings: more server settings, over the ones here.
+        passage: folders of ours on the way to `folder` and `socket_folder`; see launcher.choose.
     """
 
     def __init__(
-        self, folder: Path, *, socket_folder: Path, password_file: Path, log: Path,
-        port: int | None = None, settings: Mapping[str, str] | None = None,
+        self,
+        folder: Path,
+        *,
+        socket_folder: Path,
+        password_file: Path,
+        log: Path,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        passage: Sequence[Path] = (),
     ) -> None:
         self.pgdata = folder / "pgdata"
         self._folder = folder
@@ -98,6 +114,7 @@ class EmbeddedServer:
         self._log = log
         self._port = port
         self._settings = dict(settings or {})
+        self._passage = (*passage, folder)
         self._process: subprocess.Popen[bytes] | None = None
         if len(os.fsencode(socket_folder)) + len(f"/.s.PGSQL.{SOCKET_PORT}") > SOCKET_PATH_MAX:
             raise CannotRun(f"the path {socket_folder} is too long for a Unix socket ({SOCKET_PATH_MAX} bytes)")
@@ -122,22 +139,40 @@ class EmbeddedServer:
         """Make the database when there is none yet: initdb, our login and our database. Whole or not at all."""
         if self.exists:
             return
-        launcher = choose(self._folder)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        launcher = choose(self._folder, self._passage)
         building = self._folder / "pgdata.new"
         shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True, mode=0o700)
+        building.mkdir(mode=0o700)
         launcher.give(building)
         passwords = self._passwords()
         launcher.run(
-            "initdb", "-D", str(building), "-U", SUPERUSER, "--auth=scram-sha-256", "--pwfile=/dev/stdin",
-            "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--data-checksums",
+            "initdb",
+            "-D",
+            str(building),
+            "-U",
+            SUPERUSER,
+            "--auth=reject",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--locale=C",
+            "--data-checksums",
             # Synced once, below, when it is complete.
-            "--no-sync", "--no-instructions",
-            stdin=passwords.postgres.encode() + b"\n",
+            "--no-sync",
+            "--no-instructions",
         )
+        (building / "pg_hba.conf").write_text(ACCESS)
         launcher.run(
-            "postgres", "--single", "-D", str(building), "-c", "log_min_messages=fatal", "postgres",
+            "postgres",
+            "--single",
+            "-D",
+            str(building),
+            "-c",
+            "log_min_messages=fatal",
+            "postgres",
             stdin=(
+                f"ALTER ROLE {SUPERUSER} PASSWORD '{passwords.postgres}'\n"
                 f"CREATE ROLE {LOGIN} LOGIN CREATEROLE CREATEDB PASSWORD '{passwords.guilder}'\n"
                 f"CREATE DATABASE {DATABASE} OWNER {LOGIN}\n"
             ).encode(),
@@ -148,7 +183,7 @@ class EmbeddedServer:
     def start(self, *, die_with_parent: bool = True) -> int:
         """Start the server and return its process id at once; `ready` says when it answers."""
         self._end_left_over()
-        launcher = choose(self._folder)
+        launcher = choose(self._folder, self._passage)
         self._socket_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         launcher.give(self._socket_folder)
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +199,12 @@ class EmbeddedServer:
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._process = launcher.start(
-            "postgres", "-D", str(self.pgdata), *options, log=self._log, die_with_parent=die_with_parent,
+            "postgres",
+            "-D",
+            str(self.pgdata),
+            *options,
+            log=self._log,
+            die_with_parent=die_with_parent,
         )
         return self._process.pid
 
@@ -248,7 +288,7 @@ def processes_in(pgdata: Path) -> list[int]:
         if not entry.name.isdigit():
             continue
         try:
-            here = os.stat(f"/proc/{entry.name}/cwd")
+            here = Path(f"/proc/{entry.name}/cwd").stat()
             name = Path(f"/proc/{entry.name}/comm").read_text()
         except OSError:
             continue

@@ -1,9 +1,9 @@
 """What PostgreSQL and the network can answer, translated once into what the callers act on.
 
-    Again                   rolled back by a conflict (40001, 40P01): run the whole transaction once more
-    core.Unavailable        nothing was stored, because nothing was sent or because the server rolled it back
-    core.ResultUnknown      the answer was lost after something had been sent that may have committed
-    asyncpg's own           anything else (a constraint, a bad statement): the caller's to understand, or a defect
+- Again: rolled back by a conflict (40001, 40P01); run the whole transaction once more.
+- core.Unavailable: nothing was stored, because nothing was sent or because the server rolled it back.
+- core.ResultUnknown: the answer was lost after something had been sent that may have committed.
+- asyncpg's own: anything else (a constraint, a bad statement), the caller's to understand, or a defect.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ CONFLICTS: Final = frozenset({"40001", "40P01"})
 
 # The server said no for lack of something that comes back, and rolled back: disk, memory, connections, a read-only
 # standby, a lock or statement that took too long, a session that it ended because it was idle in its transaction.
-ROLLED_BACK: Final = frozenset({"53000", "53100", "53200", "53300", "53400", "58030", "25006", "55P03", "57014", "25P02", "25P03", "57P03"})
+ROLLED_BACK: Final = frozenset({
+    "53000", "53100", "53200", "53300", "53400", "58030", "25006", "55P03", "57014", "25P02", "25P03", "57P03",
+})  # fmt: skip
 
 # The server ended the session. Before a COMMIT was sent that is a roll-back; afterwards nobody knows.
 SESSION_ENDED: Final = frozenset({"57P01", "57P02", "57P05", "08000", "08003", "08006", "08007"})
@@ -38,19 +40,22 @@ def translate(error: BaseException, *, committing: bool) -> BaseException:
     """
     original = error
     if isinstance(error, asyncpg.PostgresError):
-        state = _state_of(error)
-        if state in CONFLICTS:
-            return Again(str(error))
-        if state in ROLLED_BACK:
-            return Unavailable(f"the database cannot do it now: {error}")
-        if state in SESSION_ENDED:
-            return _lost(error, committing)
-        return original
+        return _of_server(error, committing=committing) or original
     if isinstance(error, asyncpg.InterfaceError):
         return Unavailable(f"the database connection is closed: {error}") if _says_closed(error) else original
     if isinstance(error, OSError | asyncpg.InternalClientError | asyncio.IncompleteReadError):
-        return _lost(error, committing)
+        return _lost(error, committing=committing)
     return original
+
+
+def _of_server(error: asyncpg.PostgresError, *, committing: bool) -> BaseException | None:
+    """What the server's word means, None when it is the caller's to understand."""
+    state = _state_of(error)
+    if state in CONFLICTS:
+        return Again(str(error))
+    if state in ROLLED_BACK:
+        return Unavailable(f"the database cannot do it now: {error}")
+    return _lost(error, committing=committing) if state in SESSION_ENDED else None
 
 
 def translate_connect(error: BaseException) -> BaseException:
@@ -77,7 +82,7 @@ def _state_of(error: asyncpg.PostgresError) -> str:
     return str(error.sqlstate)
 
 
-def _lost(error: BaseException, committing: bool) -> BaseException:
+def _lost(error: BaseException, *, committing: bool) -> BaseException:
     if committing:
         return ResultUnknown(f"the database's answer was lost: {_text(error)}")
     return Unavailable(f"the database connection was lost before the commit: {_text(error)}")

@@ -31,7 +31,8 @@ async def begin(database: Database, file: Path, clock: Clock, ids: Ids) -> Start
         ON CONFLICT (only_row) DO UPDATE SET generation = i.generation + 1
         RETURNING id, generation
         """,
-        ids.new("inst"), clock.now(),
+        ids.new("inst"),
+        clock.now(),
     )
     outside = _read(file)
     installation, generation = ("", 0) if row is None else (str(row["id"]), int(row["generation"]))

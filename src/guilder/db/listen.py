@@ -25,7 +25,13 @@ class Listener:
     """
 
     def __init__(
-        self, dsn: str, channels: Sequence[str], heard: Callable[[str, str], None], *, role: str, name: str,
+        self,
+        dsn: str,
+        channels: Sequence[str],
+        heard: Callable[[str, str], None],
+        *,
+        role: str,
+        name: str,
     ) -> None:
         self._dsn = dsn
         self._channels = tuple(channels)

@@ -71,7 +71,8 @@ def _run(connection: sqlalchemy.Connection, files: Sequence[Migration], ran: lis
         return [RevisionStep(revisions, script, is_upgrade=True) for script in reversed(todo)]
 
     context = MigrationContext.configure(
-        connection, opts={"fn": steps, "transaction_per_migration": True, "version_table": VERSION_TABLE},
+        connection,
+        opts={"fn": steps, "transaction_per_migration": True, "version_table": VERSION_TABLE},
     )
     context.run_migrations()
 

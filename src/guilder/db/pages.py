@@ -44,7 +44,13 @@ class Listing(Struct, frozen=True, kw_only=True):
 
 
 async def fetch_page(
-    db: Database, listing: Listing, page: Page, *, account: str, livemode: bool, where: Sequence[tuple[str, object]] = (),
+    db: Database,
+    listing: Listing,
+    page: Page,
+    *,
+    account: str,
+    livemode: bool,
+    where: Sequence[tuple[str, object]] = (),
 ) -> tuple[list[Record], bool]:
     """The rows of a page, newest first, and whether there are more in the direction of travel.
 
@@ -74,19 +80,23 @@ async def fetch_page(
     return (rows[::-1] if backwards else rows), more
 
 
-async def _cursor(db: Database, listing: Listing, page: Page, account: str, livemode: bool) -> object:  # noqa: FBT001
+async def _cursor(db: Database, listing: Listing, page: Page, account: str, livemode: bool) -> object:
     """The place of the cursor in the order, None without one."""
     if page.starting_after is not None and page.ending_before is not None:
         raise Refusal(
             "Received both starting_after and ending_before parameters. Please pass in only one.",
-            code="parameters_exclusive", param="ending_before",
+            code="parameters_exclusive",
+            param="ending_before",
         )
     name = "ending_before" if page.ending_before is not None else "starting_after"
     id_ = page.ending_before or page.starting_after
     if id_ is None:
         return None
     place = await db.fetchval(
-        f"SELECT {listing.order} FROM {listing.table} WHERE id = $1 AND account = $2 AND livemode = $3", id_, account, livemode,
+        f"SELECT {listing.order} FROM {listing.table} WHERE id = $1 AND account = $2 AND livemode = $3",
+        id_,
+        account,
+        livemode,
     )
     if place is None:
         raise Refusal(f"No such {listing.kind}: '{id_}'", code="resource_missing", param=name)

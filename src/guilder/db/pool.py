@@ -67,6 +67,7 @@ class Database:
         """Open a pool; one connection is made at once, so that a wrong address is noticed here.
 
         Args:
+            dsn: as libpq writes it.
             role: the database role that every session takes on (`guilder_app`, `guilder_vault`, `guilder_reader`).
             max_size: connections at most; all of `guilder up` may have 16.
             hot: plans that do not depend on statistics, for the processes that run the hot statements.
@@ -89,7 +90,9 @@ class Database:
                 reset=_keep_session,
             )
         except Exception as error:
-            raise translate_connect(error) from error
+            if (translated := translate_connect(error)) is error:
+                raise
+            raise translated from error
         return cls(pool, dsn, role=role, name=name)
 
     async def fetch(self, sql: str, *arguments: object) -> list[Record]:
@@ -100,7 +103,7 @@ class Database:
         """Run one statement in autocommit and return its first row, None when there is none."""
         return await self._run("fetchrow", sql, arguments)  # type: ignore[no-any-return]
 
-    async def fetchval(self, sql: str, *arguments: object) -> Any:  # noqa: ANN401 - a database value
+    async def fetchval(self, sql: str, *arguments: object) -> Any:
         """Run one statement in autocommit and return the first column of its first row, None when there is none."""
         return await self._run("fetchval", sql, arguments)
 
@@ -128,7 +131,9 @@ class Database:
                 yield connection
             except BaseException as error:
                 await _roll_back(connection, transaction)
-                raise _or_same(translate(error, committing=False), error)
+                if (translated := translate(error, committing=False)) is error:
+                    raise
+                raise translated from error
             await self._commit(connection, transaction)
         finally:
             await self._release(connection)
@@ -138,9 +143,8 @@ class Database:
         """A connection in autocommit, for session-level work; whoever uses it leaves no session state behind."""
         connection = await self._acquire()
         try:
-            yield connection
-        except Exception as error:
-            raise _or_same(translate(error, committing=True), error)
+            with _Translated(committing=True):
+                yield connection
         finally:
             await self._release(connection)
 
@@ -157,41 +161,41 @@ class Database:
         """Close every connection now; what is running becomes ResultUnknown."""
         self._pool.terminate()
 
-    async def _run(self, verb: str, sql: str, arguments: Sequence[object]) -> Any:  # noqa: ANN401 - as the driver returns it
+    async def _run(self, verb: str, sql: str, arguments: Sequence[object]) -> Any:
         connection = await self._acquire()
         try:
-            result = await getattr(connection, verb)(sql, *arguments)
+            with _Translated(committing=True):
+                result = await getattr(connection, verb)(sql, *arguments)
             self._refuse_local_commit(connection)
             return result
-        except Exception as error:
-            raise _or_same(translate(error, committing=True), error)
         finally:
             await self._release(connection)
 
-    async def _commit(self, connection: Connection, transaction: Any) -> None:  # noqa: ANN401 - asyncpg's Transaction
+    async def _commit(self, connection: Connection, transaction: Any) -> None:
         # The driver would answer a cancellation by cancelling the COMMIT, the classic way to make its result unknown.
         commit = asyncio.ensure_future(transaction.commit())
         try:
-            try:
+            with _Translated(committing=True):
                 await asyncio.shield(commit)
-            except asyncio.CancelledError:
-                await asyncio.wait({commit})
-                if not commit.cancelled():
-                    commit.exception()
-                raise
-            self._refuse_local_commit(connection)
-        except Exception as error:
-            raise _or_same(translate(error, committing=True), error)
+        except asyncio.CancelledError:
+            await asyncio.wait({commit})
+            if not commit.cancelled():
+                # Looked at, so that the loop does not report it as forgotten: the caller has gone.
+                commit.exception()
+            raise
+        self._refuse_local_commit(connection)
 
-    async def _acquire(self) -> Any:  # noqa: ANN401 - the driver's proxy, used by name
+    async def _acquire(self) -> Any:
         try:
             connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
         except Exception as error:
-            raise _or_same(translate_connect(error), error)
+            if (translated := translate_connect(error)) is error:
+                raise
+            raise translated from error
         connection.add_log_listener(self._noticed)
         return connection
 
-    async def _release(self, connection: Any) -> None:  # noqa: ANN401
+    async def _release(self, connection: Any) -> None:
         self._warned.discard(id(connection))
         try:
             connection.remove_log_listener(self._noticed)
@@ -224,7 +228,7 @@ async def _keep_session(_connection: Connection) -> None:
     """What asyncpg runs when a connection comes back: nothing."""
 
 
-async def _roll_back(connection: Any, transaction: Any) -> None:  # noqa: ANN401
+async def _roll_back(connection: Any, transaction: Any) -> None:
     try:
         if not connection.is_closed():
             await transaction.rollback()
@@ -233,8 +237,17 @@ async def _roll_back(connection: Any, transaction: Any) -> None:  # noqa: ANN401
         return
 
 
-def _or_same(translated: BaseException, original: BaseException) -> BaseException:
-    """The translation, naming the original as its cause; the original itself when there was nothing to translate."""
-    if translated is not original:
-        translated.__cause__ = original
-    return translated
+class _Translated:
+    """Raises what an error means in its place (db.errors), with the original as its cause."""
+
+    __slots__ = ("_committing",)
+
+    def __init__(self, *, committing: bool) -> None:
+        self._committing = committing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is not None and (translated := translate(error, committing=self._committing)) is not error:
+            raise translated from error

@@ -42,7 +42,7 @@ async def current(dsn: str) -> str | None:
     try:
         if await connection.fetchval("SELECT to_regclass($1)", VERSION_TABLE) is None:
             return None
-        number = await connection.fetchval(f"SELECT max(version_num) FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+        number = await connection.fetchval(f"SELECT max(version_num) FROM {VERSION_TABLE}")
         return str(number) if number else None
     finally:
         await connection.close()

@@ -8,5 +8,6 @@ Start with: model.py, then once.py.
 
 from guilder.idempotency.model import Claim, Result
 from guilder.idempotency.once import look, once
+from guilder.idempotency.tidy import tidy_keys
 
-__all__ = ["Claim", "Result", "look", "once"]
+__all__ = ["Claim", "Result", "look", "once", "tidy_keys"]

@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from guilder.iso8583 import lengths
 from guilder.iso8583.errors import FrameError
 from guilder.iso8583.fields import BODY_MAX, BODY_MIN, FIELDS, PRIMARY_FIELDS, Content, Field
 
@@ -37,14 +38,6 @@ _TESTS: Final[Mapping[Content, Callable[[str], bool]]] = {
 _SEPARATOR: Final = "\x1f"
 _PRIMARY_END: Final = 20
 _SECONDARY_END: Final = 36
-# The text of a length prefix by its width and the length, and back.
-_PREFIXES: Final[Mapping[int, tuple[str, ...]]] = {
-    2: tuple(f"{length:02d}" for length in range(100)),
-    3: tuple(f"{length:03d}" for length in range(1000)),
-}
-_LENGTHS: Final[Mapping[str, int]] = {
-    prefix: length for prefixes in _PREFIXES.values() for length, prefix in enumerate(prefixes)
-}
 
 
 class Message(Struct, frozen=True):
@@ -110,7 +103,7 @@ def decode(body: bytes) -> Message:
     for number, prefix, length, test in _readings.get(bitmap) or _learn_reading(bitmap):
         if prefix:
             start = at + prefix
-            at = start + _LENGTHS.get(text[at:start], length + 1)
+            at = start + lengths.VALUES.get(text[at:start], length + 1)
             if not start < at <= start + length:
                 raise FrameError(f"field {number} has a bad length")
         else:
@@ -141,7 +134,7 @@ def _learn_writing(numbers: tuple[int, ...]) -> _Writing:
         bitmap=_bitmap(numbers),
         pick=_picker([field.number for field in ordered]),
         check=re.compile(_SEPARATOR.join(_pattern(field) for field in ordered)).fullmatch,
-        variable=tuple((index, _PREFIXES[field.prefix]) for index, field in enumerate(ordered) if field.prefix),
+        variable=tuple((index, lengths.TEXTS[field.prefix]) for index, field in enumerate(ordered) if field.prefix),
     )
     if len(_writings) < LAYOUTS_MAX:
         _writings[numbers] = layout

@@ -4,16 +4,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from guilder.iso8583.errors import FrameError
+from guilder.iso8583.lengths import TEXTS, VALUES
 
 _TAG: Final = 2
 _HEAD: Final = 5
 # What DE 48 holds at most (LLLVAR).
 TAGS_LENGTH_MAX: Final = 999
+_LENGTHS: Final = TEXTS[3]
 
 
 def pack_tags(values: Mapping[str, str]) -> str:
     """The text of DE 48, in the order given. Raises FrameError when it does not fit; at least one tag is needed."""
-    text = "".join([f"{tag}{len(value):03d}{value}" for tag, value in values.items()])
+    try:
+        text = "".join([tag + _LENGTHS[len(value)] + value for tag, value in values.items()])
+    except IndexError:
+        raise FrameError("a tag of field 48 is too long") from None
     if not 0 < len(text) <= TAGS_LENGTH_MAX:
         raise FrameError("the tags of field 48 are none or too long")
     return text
@@ -24,12 +29,10 @@ def unpack_tags(text: str) -> dict[str, str]:
     values: dict[str, str] = {}
     at = 0
     while at < len(text):
-        tag, length = text[at : at + _TAG], text[at + _TAG : at + _HEAD]
-        if not (len(length) == _HEAD - _TAG and length.isdigit() and tag.isalnum()):
-            raise FrameError("field 48 is not a list of tags")
-        start = at + _HEAD
-        at = start + int(length)
-        if at > len(text) or tag in values:
-            raise FrameError("field 48 has a tag that is cut short, or one twice")
+        tag, start = text[at : at + _TAG], at + _HEAD
+        # A length that is none, or cut short, ends behind the text and is refused with it.
+        at = start + VALUES.get(text[at + _TAG : start], TAGS_LENGTH_MAX)
+        if at > len(text) or tag in values or not tag.isalnum():
+            raise FrameError("field 48 is not a list of tags, or has one twice")
         values[tag] = text[start:at]
     return values

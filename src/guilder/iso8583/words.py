@@ -105,7 +105,7 @@ class State:
 class Checked:
     """DE 48 tags CC and CA: the issuer's verdict on what was entered."""
 
-    PASS: Final = "P"
+    PASS: Final = "P"  # noqa: S105 - a verdict, no password
     FAIL: Final = "F"
     UNAVAILABLE: Final = "U"
     NOT_GIVEN: Final = "N"

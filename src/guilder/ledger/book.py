@@ -10,7 +10,7 @@ from guilder.db import Coalescer, Database
 from guilder.ledger import store
 from guilder.ledger.accounts import Accounts
 from guilder.ledger.columns import encode
-from guilder.ledger.model import BATCH_MAX, Code, Refused, Transfer
+from guilder.ledger.model import BATCH_MAX, Booked, Refused, Transfer
 
 Batch = Sequence[Transfer]
 
@@ -27,49 +27,53 @@ class Ledger:
         self._clock = clock
         self._books = {livemode: self._coalescer(livemode) for livemode in (False, True)}
 
-    async def book(self, livemode: bool, transfers: Batch) -> Sequence[Refused]:  # noqa: FBT001 - the mode
-        """Book up to 8,189 transfers of one mode, each chain whole or not at all; returns the exceptions in order.
+    async def book(self, livemode: bool, transfers: Batch) -> Booked:
+        """Book up to 8,189 transfers of one mode, each chain whole or not at all; the answer lists the exceptions in order.
 
         Whatever is not listed is stored and committed. Safe to repeat: what stands already is answered with EXISTS.
 
         Raises:
             Unavailable: nothing was stored. ResultUnknown: some may be; repeat.
         """
-        ensure(len(transfers) <= BATCH_MAX, "a batch is bounded", transfers=len(transfers))
-        return await self._books[livemode].submit(transfers) if transfers else ()
+        ensure(0 < len(transfers) <= BATCH_MAX, "a batch has a size", transfers=len(transfers))
+        return await self._books[livemode].submit(transfers)
 
     async def close(self) -> None:
         """Refuse new transfers, and return when all earlier ones are booked."""
         for coalescer in self._books.values():
             await coalescer.close()
 
-    def _coalescer(self, livemode: bool) -> Coalescer[Batch, Sequence[Refused]]:  # noqa: FBT001
-        async def flush(batches: Sequence[Batch]) -> Sequence[Sequence[Refused]]:
+    def _coalescer(self, livemode: bool) -> Coalescer[Batch, Booked]:
+        async def flush(batches: Sequence[Batch]) -> Sequence[Booked]:
             return await self._flush(livemode, batches)
 
-        async def resolve(batches: Sequence[Batch]) -> Sequence[Sequence[Refused]]:
-            # Booking again is the question and the cure: what the lost flush stored exists, the rest is stored now.
-            again = await self._flush(livemode, batches)
-            return [tuple(refused for refused in batch if refused.code is not Code.EXISTS) for batch in again]
+        async def resolve(batches: Sequence[Batch]) -> Sequence[Booked]:
+            # Booking again is the question and the cure: what the lost flush stored exists, the rest is stored now. Where it
+            # was stored is known only for a batch that is wholly new; the others are shown as found.
+            return await self._flush(livemode, batches)
 
         return Coalescer(flush, limit=BATCH_MAX, keys=_no_keys, resolve=resolve, width=FLUSHES_AT_ONCE, weigh=len)
 
-    async def _flush(self, livemode: bool, batches: Sequence[Batch]) -> Sequence[Sequence[Refused]]:  # noqa: FBT001
+    async def _flush(self, livemode: bool, batches: Sequence[Batch]) -> Sequence[Booked]:
         transfers = batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))
         numbers = await self._accounts.numbers_of(transfers)
-        refused = await store.book(self._db, livemode, encode(transfers, numbers), now=self._clock.now())
-        return _by_batch(batches, refused) if refused else [()] * len(batches)
+        booked = await store.book(self._db, livemode, encode(transfers, numbers), now=self._clock.now())
+        return [booked] if len(batches) == 1 else _by_batch(batches, booked)
 
 
-def _by_batch(batches: Sequence[Batch], refused: Sequence[Refused]) -> list[tuple[Refused, ...]]:
-    """The exceptions of a flush as each batch counts its own."""
+def _by_batch(batches: Sequence[Batch], flush: Booked) -> list[Booked]:
+    """The answer to a flush as each batch counts its own."""
+    refused = flush.refused
+    last_index = flush.last_index - sum(map(len, batches)) + len(refused)
     results = []
     start = place = 0
     for batch in batches:
         first, end = place, start + len(batch)
         while place < len(refused) and refused[place].index < end:
             place += 1
-        results.append(tuple(Refused(one.index - start, one.code) for one in refused[first:place]))
+        last_index += len(batch) - (place - first)
+        own = tuple(Refused(one.index - start, one.code) for one in refused[first:place]) if place > first else ()
+        results.append(Booked(last_index, flush.created_at, own))
         start = end
     return results
 

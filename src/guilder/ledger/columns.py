@@ -33,8 +33,8 @@ def encode(transfers: Sequence[Transfer], numbers: Mapping[AccountKey, int]) -> 
     return Columns(
         id=[transfer.id for transfer in transfers],
         chain=_chains(transfers),
-        debit=[side if (side := transfer.debit).__class__ is int else numbers[side] for transfer in transfers],  # type: ignore[index,misc]
-        credit=[side if (side := transfer.credit).__class__ is int else numbers[side] for transfer in transfers],  # type: ignore[index,misc]
+        debit=[side if (side := transfer.debit).__class__ is int else numbers[side] for transfer in transfers],  # type: ignore[index]
+        credit=[side if (side := transfer.credit).__class__ is int else numbers[side] for transfer in transfers],  # type: ignore[index]
         amount=[transfer.amount for transfer in transfers],
         kind=[transfer.kind for transfer in transfers],
         pending_id=pending if any(pending) else None,

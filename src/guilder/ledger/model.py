@@ -133,6 +133,14 @@ class Refused(Struct, frozen=True):
     code: Code
 
 
+class Booked(Struct, frozen=True):
+    """The answer to a batch: what was not stored, in order. Everything else was, and has the indexes up to last_index."""
+
+    last_index: int
+    created_at: Micros
+    refused: tuple[Refused, ...] = ()
+
+
 class LedgerAccount(Struct, frozen=True, kw_only=True):
     """A ledger account as stored: four accumulators, and its limits.
 
@@ -152,6 +160,9 @@ class LedgerAccount(Struct, frozen=True, kw_only=True):
     overdraft: int
     created_at: Micros
     closed_at: Micros | None = None
+    # The merchant's words about an account of its own; metadata as msgpack.
+    description: str | None = None
+    metadata: bytes | None = None
 
 
 class StoredTransfer(Struct, frozen=True, kw_only=True):
@@ -187,3 +198,23 @@ class Balance(Struct, frozen=True, kw_only=True):
     debits_posted: int
     credits_pending: int
     credits_posted: int
+
+
+class TrialLine(Struct, frozen=True, kw_only=True):
+    """One kind of account of a merchant's books in one currency."""
+
+    currency: str
+    kind: str
+    debits_posted: int
+    credits_posted: int
+    debits_pending: int
+    credits_pending: int
+
+
+class RevenueLine(Struct, frozen=True, kw_only=True):
+    """What one merchant's payments brought the operator on one UTC day (since 1970) in one currency."""
+
+    day: int
+    currency: str
+    account: str
+    amount: int

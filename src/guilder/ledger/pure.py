@@ -120,75 +120,66 @@ class Book:
             self.resolutions[pending.asked.id] = stored
         debit = self.accounts[stored.debit]
         self.accounts[stored.debit] = replace(
-            debit, debits_pending=debit.debits_pending + reserved, debits_posted=debit.debits_posted + posted,
+            debit,
+            debits_pending=debit.debits_pending + reserved,
+            debits_posted=debit.debits_posted + posted,
         )
         credit = self.accounts[stored.credit]
         self.accounts[stored.credit] = replace(
-            credit, credits_pending=credit.credits_pending + reserved, credits_posted=credit.credits_posted + posted,
+            credit,
+            credits_pending=credit.credits_pending + reserved,
+            credits_posted=credit.credits_posted + posted,
         )
 
     def _compare(self, asked: Transfer, stored: PureTransfer) -> Code:
         first, resolves = stored.asked, asked.kind >= Kind.POST
         whole = self.transfers[first.pending_id].amount if first.pending_id is not None else None
-        if (asked.kind, asked.fact) != (first.kind, first.fact):
-            return Code.EXISTS_WITH_DIFFERENT_KIND
-        if asked.pending_id != first.pending_id:
-            return Code.EXISTS_WITH_DIFFERENT_PENDING_ID
-        if asked.timeout != first.timeout:
-            return Code.EXISTS_WITH_DIFFERENT_TIMEOUT
-        if asked.debit != stored.debit and not (resolves and asked.debit == AS_PENDING):
-            return Code.EXISTS_WITH_DIFFERENT_DEBIT_ACCOUNT
-        if asked.credit != stored.credit and not (resolves and asked.credit == AS_PENDING):
-            return Code.EXISTS_WITH_DIFFERENT_CREDIT_ACCOUNT
-        if asked.amount != stored.amount and not (resolves and asked.amount == AS_PENDING and stored.amount == whole):
-            return Code.EXISTS_WITH_DIFFERENT_AMOUNT
-        if asked.code != first.code:
-            return Code.EXISTS_WITH_DIFFERENT_CODE
-        if asked.reference != first.reference:
-            return Code.EXISTS_WITH_DIFFERENT_REFERENCE
-        return Code.EXISTS
+        other_debit = asked.debit != stored.debit and not (resolves and asked.debit == AS_PENDING)
+        other_credit = asked.credit != stored.credit and not (resolves and asked.credit == AS_PENDING)
+        all_of_it = resolves and asked.amount == AS_PENDING and stored.amount == whole
+        different = _first(
+            ((asked.kind, asked.fact) != (first.kind, first.fact), Code.EXISTS_WITH_DIFFERENT_KIND),
+            (asked.pending_id != first.pending_id, Code.EXISTS_WITH_DIFFERENT_PENDING_ID),
+            (asked.timeout != first.timeout, Code.EXISTS_WITH_DIFFERENT_TIMEOUT),
+            (other_debit, Code.EXISTS_WITH_DIFFERENT_DEBIT_ACCOUNT),
+            (other_credit, Code.EXISTS_WITH_DIFFERENT_CREDIT_ACCOUNT),
+            (asked.amount != stored.amount and not all_of_it, Code.EXISTS_WITH_DIFFERENT_AMOUNT),
+            (asked.code != first.code, Code.EXISTS_WITH_DIFFERENT_CODE),
+            (asked.reference != first.reference, Code.EXISTS_WITH_DIFFERENT_REFERENCE),
+        )  # fmt: skip
+        return different or Code.EXISTS
 
     def _refuse_new(self, asked: Transfer) -> Code | None:
         debit, credit = self.accounts.get(_number(asked.debit)), self.accounts.get(_number(asked.credit))
-        if debit is None:
-            return Code.DEBIT_ACCOUNT_NOT_FOUND
-        if credit is None:
-            return Code.CREDIT_ACCOUNT_NOT_FOUND
-        if debit.merchant != credit.merchant:
-            return Code.ACCOUNTS_MUST_HAVE_THE_SAME_MERCHANT
-        if debit.currency != credit.currency:
-            return Code.ACCOUNTS_MUST_HAVE_THE_SAME_CURRENCY
-        if debit.debits_posted + debit.debits_pending + asked.amount > ROOM:
-            return Code.OVERFLOWS_DEBITS
-        if credit.credits_posted + credit.credits_pending + asked.amount > ROOM:
-            return Code.OVERFLOWS_CREDITS
-        if not asked.fact and debit.debits_limited and asked.amount > debit.room_for_debits:
-            return Code.EXCEEDS_CREDITS
-        if not asked.fact and credit.credits_limited and asked.amount > credit.room_for_credits:
-            return Code.EXCEEDS_DEBITS
-        return None
+        if debit is None or credit is None:
+            return Code.DEBIT_ACCOUNT_NOT_FOUND if debit is None else Code.CREDIT_ACCOUNT_NOT_FOUND
+        amount, intent = asked.amount, not asked.fact
+        return _first(
+            (debit.merchant != credit.merchant, Code.ACCOUNTS_MUST_HAVE_THE_SAME_MERCHANT),
+            (debit.currency != credit.currency, Code.ACCOUNTS_MUST_HAVE_THE_SAME_CURRENCY),
+            (debit.debits_posted + debit.debits_pending + amount > ROOM, Code.OVERFLOWS_DEBITS),
+            (credit.credits_posted + credit.credits_pending + amount > ROOM, Code.OVERFLOWS_CREDITS),
+            (intent and debit.debits_limited and amount > debit.room_for_debits, Code.EXCEEDS_CREDITS),
+            (intent and credit.credits_limited and amount > credit.room_for_credits, Code.EXCEEDS_DEBITS),
+        )
 
     def _refuse_resolution(self, asked: Transfer, at: int) -> Code | None:
         pending = self.transfers.get(asked.pending_id or "")
         if pending is None:
             return Code.PENDING_TRANSFER_NOT_FOUND
-        if pending.asked.kind != Kind.PENDING:
-            return Code.PENDING_TRANSFER_NOT_PENDING
-        if asked.debit not in (AS_PENDING, pending.debit):
-            return Code.PENDING_TRANSFER_HAS_DIFFERENT_DEBIT_ACCOUNT
-        if asked.credit not in (AS_PENDING, pending.credit):
-            return Code.PENDING_TRANSFER_HAS_DIFFERENT_CREDIT_ACCOUNT
-        if asked.amount > pending.amount:
-            return Code.EXCEEDS_PENDING_TRANSFER_AMOUNT
-        if asked.kind > Kind.POST and asked.amount not in (AS_PENDING, pending.amount):
-            return Code.PENDING_TRANSFER_HAS_DIFFERENT_AMOUNT
         resolution = self.resolutions.get(pending.asked.id)
-        if resolution is not None:
-            return RESOLVED[resolution.asked.kind]
         expired = pending.expires_at is not None and pending.expires_at <= at
-        if expired and asked.kind != Kind.EXPIRE:
-            return Code.PENDING_TRANSFER_EXPIRED
-        return Code.PENDING_TRANSFER_NOT_EXPIRED if asked.kind == Kind.EXPIRE and not expired else None
+        part = asked.kind > Kind.POST and asked.amount not in (AS_PENDING, pending.amount)
+        return _first(
+            (pending.asked.kind != Kind.PENDING, Code.PENDING_TRANSFER_NOT_PENDING),
+            (asked.debit not in (AS_PENDING, pending.debit), Code.PENDING_TRANSFER_HAS_DIFFERENT_DEBIT_ACCOUNT),
+            (asked.credit not in (AS_PENDING, pending.credit), Code.PENDING_TRANSFER_HAS_DIFFERENT_CREDIT_ACCOUNT),
+            (asked.amount > pending.amount, Code.EXCEEDS_PENDING_TRANSFER_AMOUNT),
+            (part, Code.PENDING_TRANSFER_HAS_DIFFERENT_AMOUNT),
+            (resolution is not None, RESOLVED[resolution.asked.kind] if resolution else Code.EXISTS),
+            (expired and asked.kind != Kind.EXPIRE, Code.PENDING_TRANSFER_EXPIRED),
+            (not expired and asked.kind == Kind.EXPIRE, Code.PENDING_TRANSFER_NOT_EXPIRED),
+        )
 
 
 RESOLVED: Final = {
@@ -201,20 +192,21 @@ RESOLVED: Final = {
 
 def _unsound(asked: Transfer) -> Code | None:
     """What is wrong with a transfer by itself, whatever is in the books."""
-    resolves = asked.kind >= Kind.POST
-    if resolves != (asked.pending_id is not None):
-        return Code.PENDING_ID_MUST_BE_SET if resolves else Code.PENDING_ID_MUST_NOT_BE_SET
-    if asked.timeout is not None and asked.kind != Kind.PENDING:
-        return Code.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER
-    if asked.timeout is not None and asked.timeout <= 0:
-        return Code.TIMEOUT_MUST_BE_POSITIVE
-    if asked.amount < (0 if resolves else 1):
-        return Code.AMOUNT_MUST_BE_POSITIVE
-    if asked.amount > AMOUNT_MAX:
-        return Code.AMOUNT_TOO_LARGE
-    if not resolves and asked.debit == asked.credit:
-        return Code.ACCOUNTS_MUST_BE_DIFFERENT
-    return None
+    resolves, named = asked.kind >= Kind.POST, asked.pending_id is not None
+    return _first(
+        (resolves and not named, Code.PENDING_ID_MUST_BE_SET),
+        (named and not resolves, Code.PENDING_ID_MUST_NOT_BE_SET),
+        (asked.timeout is not None and asked.kind != Kind.PENDING, Code.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER),
+        (asked.timeout is not None and asked.timeout <= 0, Code.TIMEOUT_MUST_BE_POSITIVE),
+        (asked.amount < (0 if resolves else 1), Code.AMOUNT_MUST_BE_POSITIVE),
+        (asked.amount > AMOUNT_MAX, Code.AMOUNT_TOO_LARGE),
+        (not resolves and asked.debit == asked.credit, Code.ACCOUNTS_MUST_BE_DIFFERENT),
+    )
+
+
+def _first(*rules: tuple[bool, Code]) -> Code | None:
+    """The code of the first rule that applies."""
+    return next((code for applies, code in rules if applies), None)
 
 
 def _number(side: object) -> int:

@@ -7,6 +7,9 @@ Start with: model.py, then consume.py.
 """
 
 from guilder.log.announce import announce
+from guilder.log.consume import BATCH_MAX, Consumer
 from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry, NewEvent, partition_of
+from guilder.log.partitions import hold_partitions
+from guilder.log.tidy import tidy_log
 
-__all__ = ["TOPIC_ATTEMPTS", "TOPIC_EVENTS", "Entry", "NewEvent", "announce", "partition_of"]
+__all__ = ["BATCH_MAX", "TOPIC_ATTEMPTS", "TOPIC_EVENTS", "Consumer", "Entry", "NewEvent", "announce", "hold_partitions", "partition_of", "tidy_log"]

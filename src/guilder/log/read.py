@@ -28,16 +28,23 @@ class StoredEvent(Struct, frozen=True, kw_only=True):
     facts: EventFacts
 
 
-async def retrieve_event(db: Database, account: str, livemode: bool, id_: str) -> StoredEvent:  # noqa: FBT001
+async def retrieve_event(db: Database, account: str, livemode: bool, id_: str) -> StoredEvent:
     """One event. Raises Refusal (404)."""
-    row = await db.fetchrow(f"SELECT {_COLUMNS} FROM event WHERE id = $1 AND account = $2 AND livemode = $3", id_, account, livemode)
+    row = await db.fetchrow(
+        f"SELECT {_COLUMNS} FROM event WHERE id = $1 AND account = $2 AND livemode = $3", id_, account, livemode
+    )
     if row is None:
         raise missing("event", id_)
     return _event(row)
 
 
 async def list_events(
-    db: Database, account: str, livemode: bool, page: Page, *, types: Sequence[str] = (),  # noqa: FBT001
+    db: Database,
+    account: str,
+    livemode: bool,
+    page: Page,
+    *,
+    types: Sequence[str] = (),
 ) -> tuple[Sequence[StoredEvent], bool]:
     """A page of events, newest first, and whether there are more.
 
@@ -57,6 +64,11 @@ def _pattern(type_: str) -> str:
 
 def _event(row: Record) -> StoredEvent:
     return StoredEvent(
-        id=row["id"], type=row["type"], created=epoch_seconds(row["created_at"]), livemode=row["livemode"],
-        request_id=row["request_id"], idempotency_key=row["idempotency_key"], facts=decode_event(row["facts"]),
+        id=row["id"],
+        type=row["type"],
+        created=epoch_seconds(row["created_at"]),
+        livemode=row["livemode"],
+        request_id=row["request_id"],
+        idempotency_key=row["idempotency_key"],
+        facts=decode_event(row["facts"]),
     )

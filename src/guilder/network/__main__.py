@@ -5,6 +5,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -46,10 +47,8 @@ async def _until_told_to_stop(settings: NetworkSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
-    try:
+    with suppress(asyncio.CancelledError):
         await serving
-    except asyncio.CancelledError:
-        pass
 
 
 def _announce(addresses: Addresses) -> None:

@@ -56,7 +56,7 @@ class Acquirer:
         return bound
 
     def close(self) -> None:
-        """Stop listening, finish the batch, close the connections."""
+        """Stop listening, finish the batch if the truth can still be kept, close the connections."""
         if self._server:
             self._server.close()
         self._flush()
@@ -64,6 +64,7 @@ class Acquirer:
             connection.close()
 
     def connected(self, connection: Connection) -> bool:
+        """A peer has connected; False sends it away."""
         if len(self._connections) >= CONNECTIONS_MAX:
             _log.warning("network.too_many_connections", peer=connection.peer)
             return False
@@ -73,13 +74,16 @@ class Acquirer:
         return True
 
     def disconnected(self, connection: Connection) -> None:
+        """A connection is gone; what was asked on it is carried out all the same."""
         self._connections.discard(connection)
 
     def unreadable(self, connection: Connection, error: FrameError, outline: str) -> None:
+        """A peer sent what is no message: answer what came before it, then close."""
         _log.warning("network.frame_unreadable", peer=connection.peer, reason=str(error), outline=outline)
         self.then(connection.close)
 
     def take(self, connection: Connection, message: Message) -> None:
+        """Carry out one request, or let it have its fault. Raises FrameError when its type is no request."""
         rule = self._faults.draw(message) if self._faults and message.mti in Mti.ANSWERS else None
         if rule is None:
             self.answer(connection, self.world.carry_out(message))

@@ -44,12 +44,14 @@ class Connection(asyncio.Protocol):
         self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The event loop has accepted the peer."""
         self._transport = transport  # type: ignore[assignment] # a stream transport, because a stream server made it
         self.peer = str(transport.get_extra_info("peername"))
         if not self._receiver.connected(self):
             transport.close()
 
     def data_received(self, data: bytes) -> None:
+        """Hand on every request that is now whole."""
         for body in self._reader.feed(data):
             try:
                 self._receiver.take(self, decode(body))
@@ -60,15 +62,18 @@ class Connection(asyncio.Protocol):
             self._give_up(self._reader.broken, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, for whatever reason."""
         self._transport = None
         if self._drip:
             self._drip.cancel()
         self._receiver.disconnected(self)
 
     def pause_writing(self) -> None:
+        """The peer does not read its answers: do not read its requests."""
         self.stop_reading()
 
     def resume_writing(self) -> None:
+        """The peer reads again."""
         self.read_again()
 
     def stop_reading(self) -> None:

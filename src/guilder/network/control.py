@@ -7,6 +7,8 @@
     DELETE /faults              switch all off, or ?id= one
     GET    /accounts            card accounts and their balances; ?name= one
     POST   /accounts            open accounts: {"bin", "count", "terms"} or {"number", "terms"}
+
+Documents are JSON; errors are {"error": "what would be right"}.
 """
 
 import asyncio

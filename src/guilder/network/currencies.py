@@ -17,8 +17,7 @@ class BankCurrency(Struct, frozen=True):
 
 
 _WITHOUT_DECIMALS: Final = (
-    "108bif 152clp 174kmf 262djf 324gnf 352isk 392jpy 410krw 548vuv 600pyg 646rwf 704vnd 800ugx 950xaf 952xof "
-    "953xpf"
+    "108bif 152clp 174kmf 262djf 324gnf 352isk 392jpy 410krw 548vuv 600pyg 646rwf 704vnd 800ugx 950xaf 952xof 953xpf"
 )
 _TWO_DECIMALS: Final = (
     "008all 012dzd 032ars 036aud 044bsd 050bdt 051amd 052bbd 060bmd 068bob 072bwp 084bzd 090sbd 096bnd 104mmk "
@@ -30,9 +29,7 @@ _TWO_DECIMALS: Final = (
     "860uzs 882wst 886yer 901twd 933byn 941rsd 943mzn 944azn 946ron 949try 951xcd 967zmw 968srd 969mga 971afn "
     "972tjs 973aoa 976cdf 977bam 978eur 980uah 981gel 985pln 986brl"
 )
-_THREE_DECIMALS: Final = (
-    "048bhd 368iqd 400jod 414kwd 434lyd 512omr 788tnd"
-)
+_THREE_DECIMALS: Final = "048bhd 368iqd 400jod 414kwd 434lyd 512omr 788tnd"
 
 
 def _read(table: str, decimals: int) -> Iterator[tuple[str, BankCurrency]]:

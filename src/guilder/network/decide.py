@@ -77,17 +77,9 @@ def read_order(message: Message) -> Order | Refused:
         return Refused(Code.FORMAT_ERROR)
     currency = BY_NUMBER.get(fields[49]) if 49 in fields else None
     return Order(
-        kind=kind,
-        mti=mti,
-        acquirer=fields[32],
-        reference=fields[37],
-        transmitted=fields[7],
-        amount=int(fields.get(4, 0)),
-        currency=currency.letters if currency else _NO_CURRENCY,
-        original=tags.get(Tag.ORIGINAL, ""),
-        fields=fields,
-        tags=tags,
-    )
+        kind, mti, fields[32], fields[37], fields[7], int(fields.get(4, 0)), currency.letters if currency else _NO_CURRENCY,
+        tags.get(Tag.ORIGINAL, ""), fields, tags,
+    )  # fmt: skip
 
 
 def decide(order: Order, books: Books, now: int) -> Entry | Operation | Refused:

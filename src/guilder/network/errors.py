@@ -5,6 +5,8 @@
     ├── TruthUnreadable     the truth file has a line in it that is none of ours
     ├── TruthNotDurable     the disk did not take the truth: memory and file may differ, the process must end
     └── BadRequest          a request on the control port that cannot be done; the text says what would be right
+
+Malformed frames are `guilder.iso8583.FrameError`.
 """
 
 from guilder.core.errors import GuilderError

@@ -20,13 +20,26 @@ class Network(Protocol):
 
     world: World
 
-    def answer(self, connection: Connection, answer: Answer) -> None: ...
-    def give(self, connection: Connection, frame: bytes) -> None: ...
-    def then(self, action: Callable[[], object]) -> None: ...
-    def later(self, delay_ms: int, action: Callable[..., object], *arguments: object) -> None: ...
-    def arrive(self, connection: Connection, message: Message) -> None: ...
-    def park(self, connection: Connection, message: Message, delay_ms: int) -> None: ...
-    def plan_flush(self) -> None: ...
+    def answer(self, connection: Connection, answer: Answer) -> None:
+        """Send an answer with this batch."""
+
+    def give(self, connection: Connection, frame: bytes) -> None:
+        """Send bytes with this batch that need not be an answer."""
+
+    def then(self, action: Callable[[], object]) -> None:
+        """Do this once everything until now is durable and answered."""
+
+    def later(self, delay_ms: int, action: Callable[..., object], *arguments: object) -> None:
+        """The same, so many milliseconds later."""
+
+    def arrive(self, connection: Connection, message: Message) -> None:
+        """Carry a request out as if it came only now."""
+
+    def park(self, connection: Connection, message: Message, delay_ms: int) -> None:
+        """Hold a request back until an inquiry or a reversal has missed it."""
+
+    def plan_flush(self) -> None:
+        """Make what was done durable."""
 
 
 def suffer(rule: Rule, network: Network, connection: Connection, message: Message) -> None:

@@ -1,5 +1,6 @@
 """The bank world as a process: memory rebuilt, both ports open, housekeeping, an orderly end."""
 
+import asyncio
 import secrets
 import socket
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from guilder.core.clock import Clock, SystemClock, sleep
+from guilder.core.clock import Clock, SystemClock
 from guilder.network.acquirer import Acquirer
 from guilder.network.control import Control
 from guilder.network.faults import Faults
@@ -80,5 +81,5 @@ async def _run(world: World, acquirer: Acquirer) -> None:
     while not acquirer.failed.done():
         world.keep_house()
         acquirer.plan_flush()
-        await sleep(HOUSEKEEPING_SECONDS)
+        await asyncio.wait({acquirer.failed}, timeout=HOUSEKEEPING_SECONDS)
     acquirer.failed.result()

@@ -1,6 +1,6 @@
 """What `GET /truth` says: the effects that entries had, one JSON object a line (DESIGN section 8)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,16 @@ PIECE_LINES: Final = 1000
 
 
 _encode: Final = msgspec.json.Encoder().encode
+
+
+# What an approved entry is told as; voids, reversals and returned refunds are told by what they undid.
+_TOLD_AS: Final[Mapping[str, tuple[str, ...]]] = {
+    Kind.AUTHORIZATION: (Kind.AUTHORIZATION,),
+    Kind.PURCHASE: (Kind.AUTHORIZATION, Kind.CAPTURE),
+    Kind.CAPTURE: (Kind.CAPTURE,),
+    Kind.REFUND: (Kind.REFUND,),
+    Kind.REFUND_SETTLED: (Kind.REFUND,),
+}
 
 
 class Effect(Struct, frozen=True, kw_only=True):
@@ -39,23 +49,15 @@ def effects_of(entry: Entry) -> list[Effect]:
     """The effects of an entry: none for a decline, two for a purchase and for the reversal of one."""
     if entry.code != Code.APPROVED:
         return []
-    match entry.kind:
-        case Kind.PURCHASE:
-            return [_effect(entry, Kind.AUTHORIZATION), _effect(entry, Kind.CAPTURE)]
-        case Kind.AUTHORIZATION:
-            return [_effect(entry, Kind.AUTHORIZATION)]
-        case Kind.CAPTURE | Kind.REFUND:
-            return [_effect(entry, entry.kind)]
-        case Kind.REFUND_SETTLED:
-            return [_effect(entry, Kind.REFUND)]
-        case Kind.REFUND_RETURNED:
-            return [_undone(entry, Kind.REFUND, entry.amount)]
-        case _:
-            return [
-                _effect(entry, Kind.VOID, amount) if entry.kind == Kind.VOID else _undone(entry, kind, amount)
-                for kind, amount in entry.undid
-                if kind not in (UNDID_IN_ADVANCE, UNDID_REFUND_IN_PROGRESS)
-            ]
+    kind = entry.kind
+    if kind in _TOLD_AS:
+        return [_effect(entry, told) for told in _TOLD_AS[kind]]
+    if kind == Kind.REFUND_RETURNED:
+        return [_undone(entry, Kind.REFUND, entry.amount)]
+    undid = [(undone, amount) for undone, amount in entry.undid if undone not in (UNDID_IN_ADVANCE, UNDID_REFUND_IN_PROGRESS)]
+    if kind == Kind.VOID:
+        return [_effect(entry, Kind.VOID, amount) for _, amount in undid]
+    return [_undone(entry, undone, amount) for undone, amount in undid]
 
 
 def pieces(path: Path, size: int, reference: str | None = None) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ class TruthFile:
         self.size = 0
         self._lines: list[bytes] = []
         self._waiting = b""
+        self._failed = False
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -63,8 +64,10 @@ class TruthFile:
     def sync(self) -> bool:
         """Write and sync what was collected. False: the disk is full, nothing is lost, try again later.
 
-        Raises TruthNotDurable when the disk fails in another way.
+        Raises TruthNotDurable when the disk fails in another way, and from then on always.
         """
+        if self._failed:
+            raise TruthNotDurable("the truth file has failed before")
         if self._lines:
             self._waiting += b"\n".join(self._lines) + b"\n"
             self._lines.clear()
@@ -78,6 +81,7 @@ class TruthFile:
         except OSError as error:
             if error.errno in _MAY_PASS:
                 return False
+            self._failed = True
             raise TruthNotDurable(f"writing the truth failed: {error.strerror}") from error
         self._sync()
         return True
@@ -90,6 +94,8 @@ class TruthFile:
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
+            # A second try may succeed although the pages are lost, so there is none.
+            self._failed = True
             raise TruthNotDurable(f"syncing the truth failed: {error.strerror}") from error
 
 

@@ -5,3 +5,35 @@ Announces:  payment_intent.*, charge.*, refund.*
 May import: shapes, psp, risk, wallet, customers, ledger, vault, merchants, idempotency, log, db, core.
 Start with: states.py, then accept.py, claim.py, execute.py, settle.py.
 """
+
+from guilder.payments.cancel import cancel
+from guilder.payments.capture import capture
+from guilder.payments.confirm import confirm
+from guilder.payments.create import create
+from guilder.payments.execute import Executor
+from guilder.payments.expire import expire_authorizations
+from guilder.payments.offer import note_money, offer_refunds
+from guilder.payments.refund import cancel_refund, refund
+from guilder.payments.services import Services
+from guilder.payments.store import Store
+from guilder.payments.update import update, update_charge, update_refund
+from guilder.payments.waiting import Waiting
+
+__all__ = [
+    "Executor",
+    "Services",
+    "Store",
+    "Waiting",
+    "cancel",
+    "cancel_refund",
+    "capture",
+    "confirm",
+    "create",
+    "expire_authorizations",
+    "note_money",
+    "offer_refunds",
+    "refund",
+    "update",
+    "update_charge",
+    "update_refund",
+]

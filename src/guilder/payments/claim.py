@@ -16,8 +16,6 @@ CLAIM_DUE: Final = 64
 
 CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5)"
 _SET_FREE: Final = "SELECT attempts_set_free($1, $2, $3)"
-_HOLD: Final = "SELECT log_hold_partitions($1, $2, $3, $4)"
-_PEERS: Final = "SELECT count(*) FROM sender WHERE role = 'executor' AND NOT lost"
 CONSUMER: Final = "executor"
 
 
@@ -45,12 +43,6 @@ async def claim(hot: Database, sender: str, epoch: int, *, now: int, due: bool) 
 async def set_free(db: Database, sender: str, in_hand: list[str], now: int) -> int:
     """Set rows free that this sender holds without a call in hand; never between a claim and its hand-over."""
     return int(await db.fetchval(_SET_FREE, sender, in_hand, now))
-
-
-async def hold_partitions(db: Database, consumer: str, sender: str, epoch: int, partitions: int) -> int:
-    """Take this sender's fair share of a consumer's partitions; returns how many it holds."""
-    peers = max(1, int(await db.fetchval(_PEERS)))
-    return int(await db.fetchval(_HOLD, consumer, sender, epoch, -(-partitions // peers)))
 
 
 def _claimed(row: Any, sender: str) -> Claimed:  # noqa: ANN401 - a row of payments_claim

@@ -5,7 +5,7 @@ Lists go in and callbacks come out: a task per attempt would cost more than ever
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -20,9 +20,9 @@ from guilder.db.errors import Again
 from guilder.db.listen import Listener
 from guilder.db.pool import Database
 from guilder.db.sender import Sender
-from guilder.log.model import PARTITIONS
+from guilder.log import hold_partitions
 from guilder.payments.answers import Load, complete
-from guilder.payments.claim import CONSUMER, Claimed, claim, hold_partitions, set_free
+from guilder.payments.claim import CONSUMER, Claimed, claim, set_free
 from guilder.payments.model import NEW_PAYMENTS, Attempt, Change, OpenSlot, Payment, Reopened, recheck_slot
 from guilder.payments.resume import next_step, resend
 from guilder.payments.schedule import ALERT_AFTER_TRIES
@@ -33,6 +33,7 @@ from guilder.psp.model import Connector, Exchange, Operation, Order
 
 log = structlog.get_logger(__name__)
 
+ROLE: Final = "executor"
 CHANNEL: Final = "guilder_accepted"
 # Behind the notification; also how often rows are looked for whose retry time has come.
 POLL_SECONDS: Final = 0.25
@@ -50,10 +51,13 @@ class Executor:
 
     Args:
         load: as in Services.
+        forget_cvc: tells the vault to drop the CVCs of these payment methods, once an authorization that carried them
+            has been approved or declined.
     """
 
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
+        forget_cvc: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
@@ -62,6 +66,7 @@ class Executor:
         self._clock = clock
         self._ids = ids
         self._load = load
+        self._forget_cvc = forget_cvc
         self._connectors: Mapping[str, Connector] = {}
         self._in_hand: dict[tuple[str, str], Claimed] = {}
         self._messages: dict[str, list[Exchange]] = defaultdict(list)
@@ -81,7 +86,7 @@ class Executor:
                 try:
                     now = self._clock.boot()
                     if now - held > PARTITIONS_SECONDS:
-                        await hold_partitions(self._db, CONSUMER, self._sender.id, self._sender.epoch, PARTITIONS)
+                        await hold_partitions(self._db, CONSUMER, self._sender.id, self._sender.epoch, role=ROLE)
                         held = now
                     if now - tidied > TIDY_SECONDS:
                         await self._tidy()
@@ -149,7 +154,17 @@ class Executor:
                 again = replace(again, sender_epoch=order.sender_epoch)
                 self._connectors[one.attempt.facts.connector].submit([again], self._permit, self._deliver)
                 return
+        soft = isinstance(outcome, Declined) and outcome.wants_authentication
+        if order.send_cvc and not soft and isinstance(outcome, Approved | Declined) and order.payment_method_id is not None:
+            self._spawn(self._forget(order.payment_method_id))
         self._settle(one, order.operation, outcome)
+
+    async def _forget(self, payment_method: str) -> None:
+        try:
+            await self._forget_cvc([payment_method])
+        except Unavailable:
+            # A vault that has gone has lost its CVCs by that; one that hangs drops them after 15 minutes.
+            log.warning("cvc_not_dropped", payment_method=payment_method)
 
     def _settle(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> None:
         """Settle one outcome: from the claim's own reading where that is all it takes, else from a fresh one."""

@@ -7,9 +7,11 @@ from guilder.payments.services import Services
 from guilder.payments.states import PaymentState
 
 EXPIRED: Final = "expired"
+# Voids begun in one round; the PSP must not feel a day's expiries at once.
+ROUND_MAX: Final = 100
 
 
-async def expire_authorizations(services: Services, limit: int) -> int:
+async def expire_authorizations(services: Services, limit: int = ROUND_MAX) -> int:
     """Begin to void authorizations whose time has passed, at most so many; returns how many were begun. Safe to repeat."""
     begun = 0
     for payment_id, account, livemode in await services.store.expired(services.clock.now(), limit):

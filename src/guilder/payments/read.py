@@ -25,35 +25,40 @@ _FIND: Final = "SELECT id, facts FROM {table} WHERE id = ANY($1) AND account = $
 _EMBEDDED_MAX: Final = 11
 
 
-async def payments_by_id(db: Database, account: str, livemode: bool, ids: Collection[str]) -> dict[str, PaymentIntentFacts]:  # noqa: FBT001
+async def payments_by_id(db: Database, account: str, livemode: bool, ids: Collection[str]) -> dict[str, PaymentIntentFacts]:
     """The payments that exist, by id."""
     rows = await db.fetch(_FIND.format(table="payment"), list(ids), account, livemode)
     return {row["id"]: _payment(row["facts"]) for row in rows}
 
 
-async def charges_by_id(db: Database, account: str, livemode: bool, ids: Collection[str]) -> dict[str, ChargeFacts]:  # noqa: FBT001
+async def charges_by_id(db: Database, account: str, livemode: bool, ids: Collection[str]) -> dict[str, ChargeFacts]:
     """The charges that exist, by id."""
     rows = await db.fetch(_FIND.format(table="charge"), list(ids), account, livemode)
     return {row["id"]: _charge(row["facts"]) for row in rows}
 
 
-async def refunds_by_id(db: Database, account: str, livemode: bool, ids: Collection[str]) -> dict[str, RefundFacts]:  # noqa: FBT001
+async def refunds_by_id(db: Database, account: str, livemode: bool, ids: Collection[str]) -> dict[str, RefundFacts]:
     """The refunds that exist, by id."""
     rows = await db.fetch(_FIND.format(table="refund"), list(ids), account, livemode)
     return {row["id"]: _refund(row["facts"]) for row in rows}
 
 
-async def refunds_of_charges(db: Database, account: str, livemode: bool, charges: Collection[str]) -> dict[str, RefundFacts]:  # noqa: FBT001
+async def refunds_of_charges(db: Database, account: str, livemode: bool, charges: Collection[str]) -> dict[str, RefundFacts]:
     """The newest refunds of each of these charges, by id: as many as an embedded list shows, and one more."""
     rows = await db.fetch(
         "SELECT r.id, r.facts FROM unnest($1::text[]) c CROSS JOIN LATERAL ("
         "SELECT id, facts FROM refund WHERE charge = c AND account = $2 AND livemode = $3 ORDER BY id DESC LIMIT $4) r",
-        list(charges), account, livemode, _EMBEDDED_MAX,
+        list(charges),
+        account,
+        livemode,
+        _EMBEDDED_MAX,
     )
     return {row["id"]: _refund(row["facts"]) for row in rows}
 
 
-async def retrieve_payment(db: Database, account: str, livemode: bool, id_: str, *, param: str | None = None) -> PaymentIntentFacts:  # noqa: FBT001
+async def retrieve_payment(
+    db: Database, account: str, livemode: bool, id_: str, *, param: str | None = None
+) -> PaymentIntentFacts:
     """One payment. Raises Refusal: 404, or 400 when the id came as the named parameter."""
     found = await payments_by_id(db, account, livemode, (id_,))
     if id_ not in found:
@@ -61,7 +66,7 @@ async def retrieve_payment(db: Database, account: str, livemode: bool, id_: str,
     return found[id_]
 
 
-async def retrieve_charge(db: Database, account: str, livemode: bool, id_: str, *, param: str | None = None) -> ChargeFacts:  # noqa: FBT001
+async def retrieve_charge(db: Database, account: str, livemode: bool, id_: str, *, param: str | None = None) -> ChargeFacts:
     """One charge. Raises Refusal: 404, or 400 when the id came as the named parameter."""
     found = await charges_by_id(db, account, livemode, (id_,))
     if id_ not in found:
@@ -69,7 +74,7 @@ async def retrieve_charge(db: Database, account: str, livemode: bool, id_: str, 
     return found[id_]
 
 
-async def retrieve_refund(db: Database, account: str, livemode: bool, id_: str, *, param: str | None = None) -> RefundFacts:  # noqa: FBT001
+async def retrieve_refund(db: Database, account: str, livemode: bool, id_: str, *, param: str | None = None) -> RefundFacts:
     """One refund. Raises Refusal: 404, or 400 when the id came as the named parameter."""
     found = await refunds_by_id(db, account, livemode, (id_,))
     if id_ not in found:
@@ -78,7 +83,12 @@ async def retrieve_refund(db: Database, account: str, livemode: bool, id_: str, 
 
 
 async def list_payments(
-    db: Database, account: str, livemode: bool, page: Page, *, customer: str | None = None,  # noqa: FBT001
+    db: Database,
+    account: str,
+    livemode: bool,
+    page: Page,
+    *,
+    customer: str | None = None,
 ) -> tuple[Sequence[PaymentIntentFacts], bool]:
     """A page of payments, newest first, and whether there are more."""
     where = [("customer = ?", customer)] if customer is not None else []
@@ -87,7 +97,13 @@ async def list_payments(
 
 
 async def list_charges(
-    db: Database, account: str, livemode: bool, page: Page, *, customer: str | None = None, payment: str | None = None,  # noqa: FBT001
+    db: Database,
+    account: str,
+    livemode: bool,
+    page: Page,
+    *,
+    customer: str | None = None,
+    payment: str | None = None,
 ) -> tuple[Sequence[ChargeFacts], bool]:
     """A page of charges, newest first, and whether there are more."""
     where = [(f"{name} = ?", value) for name, value in (("customer", customer), ("payment", payment)) if value is not None]
@@ -96,7 +112,13 @@ async def list_charges(
 
 
 async def list_refunds(
-    db: Database, account: str, livemode: bool, page: Page, *, charge: str | None = None, payment: str | None = None,  # noqa: FBT001
+    db: Database,
+    account: str,
+    livemode: bool,
+    page: Page,
+    *,
+    charge: str | None = None,
+    payment: str | None = None,
 ) -> tuple[Sequence[RefundFacts], bool]:
     """A page of refunds, newest first, and whether there are more."""
     where = [(f"{name} = ?", value) for name, value in (("charge", charge), ("payment", payment)) if value is not None]

@@ -74,7 +74,7 @@ class Reason(StrEnum):
     PSP_ERROR = "psp_error"  # the PSP's answer is not one of the definite ones
 
 
-class Original(Struct, frozen=True, kw_only=True):
+class Original(Struct, frozen=True, kw_only=True, array_like=True):
     """The earlier request that an order acts on or asks about, as it stood on the wire."""
 
     reference: str
@@ -124,7 +124,7 @@ class Order(Struct, frozen=True, kw_only=True):
     proof: str | None = None
 
 
-class Wire(Struct, frozen=True):
+class Wire(Struct, frozen=True, array_like=True):
     """What identifies one attempt at the PSP: drawn at accept, stored in the attempt's row, never computed again."""
 
     reference: str

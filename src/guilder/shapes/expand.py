@@ -6,15 +6,7 @@ Pure: what must be loaded comes out as (object, id) pairs, and whoever owns the 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from guilder.shapes.facts import (
-    BalanceTransactionFacts,
-    ChargeFacts,
-    CustomerFacts,
-    Facts,
-    PaymentIntentFacts,
-    PaymentMethodFacts,
-    RefundFacts,
-)
+from guilder.shapes.facts import Facts, RefundFacts
 
 # Stripe's own limit: `a.b.c.d`, not counting a list's `data.`.
 DEPTH_MAX: Final = 4
@@ -130,36 +122,13 @@ def target(kind: str, field: str, value: str) -> str:
 
 
 def _ids(facts: Facts) -> dict[str, str | None]:
-    """The expandable fields of an object and the ids that stand there."""
-    match facts:
-        case PaymentIntentFacts():
-            return {
-                "customer": facts.customer,
-                "latest_charge": facts.latest_charge,
-                "payment_method": facts.payment_method,
-            }
-        case ChargeFacts():
-            return {
-                "balance_transaction": facts.balance_transaction,
-                "customer": facts.customer,
-                "payment_intent": facts.payment_intent,
-                "refunds": facts.id,
-            }
-        case RefundFacts():
-            return {
-                "balance_transaction": facts.balance_transaction,
-                "charge": facts.charge,
-                "failure_balance_transaction": facts.failure_balance_transaction,
-                "payment_intent": facts.payment_intent,
-            }
-        case PaymentMethodFacts():
-            return {"customer": facts.customer}
-        case CustomerFacts():
-            return {"invoice_settings.default_payment_method": facts.default_payment_method}
-        case BalanceTransactionFacts():
-            return {"source": facts.source}
-        case _:
-            return {}
+    """The expandable fields of an object and the ids that stand there; those that are always null are left out."""
+    own = {"refunds": "id", "invoice_settings.default_payment_method": "default_payment_method"}
+    return {
+        field: getattr(facts, own.get(field, field))
+        for field, target_ in EXPANDABLE.get(kind_of(facts), {}).items()
+        if target_ != NEVER
+    }
 
 
 def subtree(tree: Tree, field: str) -> Tree | None:

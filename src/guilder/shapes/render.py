@@ -115,7 +115,12 @@ def _embedded(owner: str, kind: str, field: str, data: list[dict[str, Any]]) -> 
 
 
 def render_object(
-    facts: Facts, personal: Personal, *, expand: Sequence[str] = (), included: Iterable[Facts] = (), client_side: bool = False,
+    facts: Facts,
+    personal: Personal,
+    *,
+    expand: Sequence[str] = (),
+    included: Iterable[Facts] = (),
+    client_side: bool = False,
 ) -> bytes:
     """One object as bytes."""
     by_id = _by_id(included)
@@ -123,7 +128,9 @@ def render_object(
     return _encode(shown(facts, personal, expand=tree, included=by_id, client_side=client_side))
 
 
-def render_answer(answer: Answer, personal: Personal, *, client_side: bool = False, problem: Mapping[str, Any] | None = None) -> bytes:
+def render_answer(
+    answer: Answer, personal: Personal, *, client_side: bool = False, problem: Mapping[str, Any] | None = None
+) -> bytes:
     """The bytes of a stored answer: the same ones each time, save personal data that was erased since.
 
     `problem` holds the RFC 9457 members that are set beside `error` for those who asked for them.
@@ -179,17 +186,19 @@ def event_json(header: EventHeader, facts: EventFacts, personal: Personal) -> ms
     if facts.previous:
         data["previous_attributes"] = msgspec.Raw(facts.previous)
     return msgspec.Raw(
-        _encode({
-            "id": header.id,
-            "object": "event",
-            "api_version": API_VERSION,
-            "created": header.created,
-            "data": data,
-            "livemode": header.livemode,
-            "pending_webhooks": header.pending_webhooks,
-            "request": {"id": header.request_id, "idempotency_key": header.idempotency_key},
-            "type": header.type,
-        })
+        _encode(
+            {
+                "id": header.id,
+                "object": "event",
+                "api_version": API_VERSION,
+                "created": header.created,
+                "data": data,
+                "livemode": header.livemode,
+                "pending_webhooks": header.pending_webhooks,
+                "request": {"id": header.request_id, "idempotency_key": header.idempotency_key},
+                "type": header.type,
+            }
+        )
     )
 
 

@@ -20,11 +20,14 @@ from guilder.shapes.facts import CardFacts
 from guilder.vault import wire
 from guilder.vault.model import LIST_ITEMS_MAX, Amendment, Card, CardEntry, CardRefused, Reveal
 
-# The whole of a call, reconnecting included. A restart of the vault takes a few hundred milliseconds; an answer two. Below
-# the time that a payer's browser and the executor's lease allow.
+# The whole of a call, reconnecting included. A restart of the vault takes a few hundred milliseconds, an answer less than
+# two; and an executor may send for three seconds after it last renewed its lease, so a longer wait would be in vain.
 CALL_SECONDS: Final = 2.0
 # Between two tries to connect.
 RECONNECT_SECONDS: Final = 0.05
+
+# The vault's own trouble, which the caller can only wait out; any other problem is the caller's mistake.
+_WEAKNESSES: Final = frozenset({wire.Problem.UNAVAILABLE, wire.Problem.BROKEN})
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -152,8 +155,8 @@ class VaultClient:
         except TimeoutError:
             raise Unavailable("the vault does not answer") from None
         if isinstance(answer, wire.Failed):
-            if answer.problem is wire.Problem.UNAVAILABLE:
-                raise Unavailable("the vault cannot reach its database")
+            if answer.problem in _WEAKNESSES:
+                raise Unavailable(f"the vault is {answer.problem.value}")
             raise InvariantBroken(f"the vault answered {answer.problem.value}")
         if not isinstance(answer, wanted):
             raise InvariantBroken("the vault answered another question")

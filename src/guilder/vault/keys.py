@@ -11,8 +11,7 @@ from guilder.core.clock import Clock
 from guilder.core.ensure import ensure
 from guilder.core.ids import base62
 from guilder.db import Database
-from guilder.security import Aead, KeyFileError, KeyProvider, bind
-from guilder.security.aead import KEY_BYTES
+from guilder.security import KEY_BYTES, Aead, KeyFileError, KeyProvider, bind
 from guilder.vault import store
 
 CARD: Final = "card"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable
@@ -24,6 +25,8 @@ SOCKET_MODE_MASK: Final = 0o177
 BACKLOG: Final = 128
 # Calls of one connection under way at once. Past it nothing more is read, and the caller's frames wait in its socket.
 CALLS_MAX: Final = 256
+# After an accept that failed, so that a lack that lasts does not turn into a busy loop.
+ACCEPT_AGAIN_SECONDS: Final = 0.1
 # How often CVCs whose time is over are looked for; a read never returns one anyway.
 SWEEP_SECONDS: Final = 30.0
 PEER_CREDENTIALS: Final = struct.Struct("3i")
@@ -63,6 +66,8 @@ class VaultServer:
     async def start(self) -> None:
         """Begin to serve; returns when callers are being answered. Raises KeyFileError for a wrong master key."""
         await self._vault.check()
+        # What is in this process's memory must not be written to a file when it crashes.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         self._listener.setblocking(False)
         self._tasks = [asyncio.create_task(self._accept()), asyncio.create_task(self._sweep())]
 
@@ -81,14 +86,22 @@ class VaultServer:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            accepted, _address = await loop.sock_accept(self._listener)
-            if not may_connect(accepted):
-                structlog.get_logger().warning("a stranger knocked at the vault")
-                accepted.close()
-                continue
-            connection = _Connection(self._vault, self._connections.discard)
-            self._connections.add(connection)
-            await loop.connect_accepted_socket(lambda made=connection: made.frames, accepted)  # type: ignore[misc]
+            try:
+                accepted, _address = await loop.sock_accept(self._listener)
+                await self._admit(accepted)
+            except OSError as error:
+                # Out of descriptors, or a caller that has gone already: the next one is served again.
+                structlog.get_logger().error("the vault could not accept a caller", error=str(error))
+                await sleep(ACCEPT_AGAIN_SECONDS)
+
+    async def _admit(self, accepted: socket.socket) -> None:
+        if not may_connect(accepted):
+            structlog.get_logger().warning("a stranger knocked at the vault")
+            accepted.close()
+            return
+        connection = _Connection(self._vault, self._connections.discard)
+        self._connections.add(connection)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: connection.frames, accepted)
 
     async def _sweep(self) -> None:
         while True:
@@ -112,8 +125,7 @@ class _Connection:
         self.frames.pause()
         if self._calls:
             await asyncio.wait(self._calls)
-        await asyncio.sleep(0)
-        self.frames.close()
+        self.frames.finish()
 
     def _lost(self) -> None:
         self._gone(self)
@@ -149,7 +161,7 @@ class _Connection:
             answer = await self._answer(request)
         except (Unavailable, ResultUnknown):
             answer = wire.Failed(request.id, wire.Problem.UNAVAILABLE)
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged; the caller is told, and the other calls go on
             structlog.get_logger().exception("the vault failed", operation=type(request).__name__)
             answer = wire.Failed(request.id, wire.Problem.BROKEN)
         self.frames.send(self._codec.frame(answer))

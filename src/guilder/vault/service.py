@@ -105,7 +105,8 @@ class Vault:
         if not repeated:
             return
         cards = await self.reveal([
-            Reveal(account=entry.account, livemode=entry.livemode, payment_method_id=entry.payment_method_id) for entry in repeated
+            Reveal(account=entry.account, livemode=entry.livemode, payment_method_id=entry.payment_method_id)
+            for entry in repeated
         ])
         for entry, card in zip(repeated, cards, strict=True):
             ensure(

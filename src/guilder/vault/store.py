@@ -25,7 +25,8 @@ SELECT_ROOT_KEYS: Final = "SELECT DISTINCT root_key_id FROM vault_key"
 
 # Many cards at once; those whose PaymentMethod has one already are left alone and not returned.
 INSERT_CARDS: Final = """
-INSERT INTO vault_card (payment_method_id, account, livemode, key_version, number_sealed, postal_sealed, exp_month, exp_year, created_at)
+INSERT INTO vault_card
+    (payment_method_id, account, livemode, key_version, number_sealed, postal_sealed, exp_month, exp_year, created_at)
 SELECT id, account, livemode, key_version, number_sealed, postal_sealed, exp_month, exp_year, $9
 FROM unnest($1::text[], $2::text[], $3::boolean[], $4::int[], $5::bytea[], $6::bytea[], $7::smallint[], $8::smallint[])
      AS entry (id, account, livemode, key_version, number_sealed, postal_sealed, exp_month, exp_year)

@@ -42,31 +42,43 @@ def socket_address(path: Path) -> Iterator[str]:
 
 
 class Hello(Struct, frozen=True, array_like=True, tag="hello"):
+    """What an end says of itself first."""
+
     version: int
     may_reveal: bool
 
 
 class Tokenize(Struct, frozen=True, array_like=True, tag="tokenize"):
+    """Keep these cards."""
+
     id: int
     items: list[CardEntry]
 
 
 class RevealCards(Struct, frozen=True, array_like=True, tag="reveal"):
+    """Show these cards."""
+
     id: int
     items: list[Reveal]
 
 
 class Amend(Struct, frozen=True, array_like=True, tag="amend"):
+    """Change these cards."""
+
     id: int
     items: list[Amendment]
 
 
 class DropCvc(Struct, frozen=True, array_like=True, tag="drop_cvc"):
+    """Forget the CVCs of these PaymentMethods."""
+
     id: int
     items: list[str]
 
 
 class Fingerprint(Struct, frozen=True, array_like=True, tag="fingerprint"):
+    """Fingerprint these numbers."""
+
     id: int
     items: list[Pan]
 
@@ -83,16 +95,22 @@ class Tokenized(Struct, frozen=True, array_like=True, tag="tokenized"):
 
 
 class Revealed(Struct, frozen=True, array_like=True, tag="revealed"):
+    """The cards in the order asked."""
+
     id: int
     cards: list[Card | None]
 
 
 class Done(Struct, frozen=True, array_like=True, tag="done"):
+    """Which of the items exist."""
+
     id: int
     found: list[bool]
 
 
 class Fingerprints(Struct, frozen=True, array_like=True, tag="fingerprints"):
+    """The fingerprints in the order asked."""
+
     id: int
     prints: list[str]
 
@@ -107,6 +125,8 @@ class Problem(Enum):
 
 
 class Failed(Struct, frozen=True, array_like=True, tag="failed"):
+    """No answer to this request, and why."""
+
     id: int
     problem: Problem
 
@@ -190,7 +210,7 @@ class Frames(asyncio.Protocol):
 
     def _flush(self) -> None:
         frames, self._outgoing = self._outgoing, []
-        if self._transport is not None:
+        if self._transport is not None and frames:
             self._transport.write(b"".join(frames))
 
     def pause(self) -> None:
@@ -202,6 +222,12 @@ class Frames(asyncio.Protocol):
         """Read again."""
         if self._transport is not None:
             self._transport.resume_reading()
+
+    def finish(self) -> None:
+        """Send what is still to be sent, then hang up."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
 
     def close(self) -> None:
         """Drop the connection."""

@@ -58,7 +58,7 @@ class Books(Struct, frozen=True):
 
 def overdraft_minor(units: int, currency: str) -> int:
     """An overdraft in whole units of a currency as minor units: 1,000 is 100000 eur, 1000 jpy, 1000000 kwd."""
-    return units * 10 ** CURRENCIES[currency].exponent
+    return int(units * 10 ** CURRENCIES[currency].exponent)
 
 
 class Chart:

@@ -9,9 +9,11 @@ CREATE TABLE ledger_head (
     -- The index of the newest transfer: gapless, and the index of the Merkle log.
     last_index bigint NOT NULL,
     -- The time of the newest flush; a flush's time is max(clock, last + 1 us), so times order as indexes do.
-    last_at    bigint NOT NULL
+    last_at    bigint NOT NULL,
+    -- Every pending transfer whose time limit is at or before this moment is resolved.
+    expired_to bigint NOT NULL
 ) WITH (fillfactor = 10);
-INSERT INTO ledger_head VALUES (false, 0, 0), (true, 0, 0);
+INSERT INTO ledger_head VALUES (false, 0, 0, 0), (true, 0, 0, 0);
 
 -- What an account is and allows. What has moved on it stands in ledger_balance; ledger_account_balance shows both.
 CREATE TABLE ledger_account (
@@ -34,6 +36,9 @@ CREATE TABLE ledger_account (
     successor        bigint,
     created_at       bigint NOT NULL,
     closed_at        bigint CHECK (closed_at IS NULL OR successor IS NOT NULL),
+    -- The merchant's words about an account of its own.
+    description      text,
+    metadata         bytea,
     UNIQUE (owner, account, kind, day, currency, livemode)
 );
 CREATE INDEX ledger_account_by_merchant ON ledger_account (account, livemode, id);
@@ -106,17 +111,19 @@ CREATE AGGREGATE ledger_sum(bigint) (sfunc = int8pl, stype = bigint, initcond = 
 -- existing account allows is not changed.
 CREATE FUNCTION ledger_open(
     p_livemode boolean, p_now bigint, p_id text[], p_account text[], p_owner text[], p_kind text[], p_currency text[], p_day int[],
-    p_debits_limited boolean[], p_credits_limited boolean[], p_overdraft bigint[], p_successor bigint[]
+    p_debits_limited boolean[], p_credits_limited boolean[], p_overdraft bigint[], p_successor bigint[], p_description text[],
+    p_metadata bytea[]
 ) RETURNS TABLE (number bigint, id text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     INSERT INTO ledger_account (created_at, livemode, id, account, owner, kind, currency, day, debits_limited, credits_limited,
-                                overdraft, successor)
+                                overdraft, successor, description, metadata)
     SELECT p_now, p_livemode, x.id, x.account, x.owner, x.kind, x.currency, x.day, x.debits_limited, x.credits_limited,
-           x.overdraft, x.successor
-    FROM unnest(p_id, p_account, p_owner, p_kind, p_currency, p_day, p_debits_limited, p_credits_limited, p_overdraft, p_successor)
-         AS x(id, account, owner, kind, currency, day, debits_limited, credits_limited, overdraft, successor)
+           x.overdraft, x.successor, x.description, x.metadata
+    FROM unnest(p_id, p_account, p_owner, p_kind, p_currency, p_day, p_debits_limited, p_credits_limited, p_overdraft, p_successor,
+                p_description, p_metadata)
+         AS x(id, account, owner, kind, currency, day, debits_limited, credits_limited, overdraft, successor, description, metadata)
     ORDER BY x.owner, x.account, x.kind, x.day, x.currency
     ON CONFLICT (owner, account, kind, day, currency, livemode) DO NOTHING;
     RETURN QUERY
@@ -576,18 +583,58 @@ BEGIN
 END $$;
 
 -- Book a batch, each chain whole or not at all; members of a chain are adjacent and bear the same number in p_chain (null: no chains).
--- Returns the exceptions only: the ordinal (from 1) and the code; whatever is not listed was stored. p_timeout: microseconds.
+-- p_timeout: microseconds. Returns one row: the exceptions (ordinals from 1, and their codes; null when there are none), the index of
+-- the newest transfer and the flush's time. Whatever is not listed was stored, so the indexes of what was stored can be counted.
 CREATE FUNCTION ledger_book(
     p_livemode boolean, p_now bigint, p_id text[], p_chain int[], p_debit bigint[], p_credit bigint[], p_amount bigint[],
-    p_kind smallint[], p_pending_id text[], p_fact boolean[], p_code smallint[], p_reference text[], p_timeout bigint[] DEFAULT NULL
-) RETURNS TABLE (ord int, result text)
+    p_kind smallint[], p_pending_id text[], p_fact boolean[], p_code smallint[], p_reference text[], p_timeout bigint[],
+    OUT ords int[], OUT results text[], OUT last_index bigint, OUT created_at bigint
+)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+#variable_conflict use_column
 BEGIN
     IF NOT ledger_fast(p_livemode, p_now, p_id, p_chain, p_debit, p_credit, p_amount, p_kind, p_pending_id, p_fact, p_code,
                        p_reference, p_timeout) THEN
-        RETURN QUERY SELECT * FROM ledger_careful(p_livemode, p_now, p_id, p_chain, p_debit, p_credit, p_amount, p_kind,
-                                                  p_pending_id, p_fact, p_code, p_reference, p_timeout);
+        SELECT array_agg(r.ord), array_agg(r.result) INTO ords, results
+        FROM ledger_careful(p_livemode, p_now, p_id, p_chain, p_debit, p_credit, p_amount, p_kind, p_pending_id, p_fact, p_code,
+                            p_reference, p_timeout) r;
     END IF;
+    SELECT h.last_index, h.last_at INTO last_index, created_at FROM ledger_head h WHERE h.livemode = p_livemode;
+END $$;
+
+-- Let pending transfers expire whose time limit has passed, at most one for each id handed in (for the transfers that resolve them).
+-- Returns how many; fewer than ids means that nothing is left to do. Safe to repeat and to run twice at once.
+CREATE FUNCTION ledger_expire(p_livemode boolean, p_now bigint, p_id text[]) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    v_at bigint;
+    v_from bigint;
+    v_due text[];
+    v_code smallint[];
+    v_count int;
+    v_refused text;
+BEGIN
+    SELECT greatest(p_now, h.last_at), h.expired_to INTO v_at, v_from FROM ledger_head h WHERE h.livemode = p_livemode FOR UPDATE;
+    SELECT array_agg(d.id), array_agg(d.code) INTO v_due, v_code
+    FROM (SELECT t.id, t.code FROM ledger_transfer t
+          WHERE t.expires_at > v_from AND t.expires_at <= v_at AND t.livemode = p_livemode
+            AND NOT EXISTS (SELECT FROM ledger_transfer r WHERE r.pending_id = t.id)
+          ORDER BY t.expires_at LIMIT cardinality(p_id)) d;
+    v_count := coalesce(cardinality(v_due), 0);
+    IF v_count > 0 THEN
+        SELECT min(r.result) INTO v_refused
+        FROM ledger_careful(p_livemode, p_now, p_id[1:v_count], NULL, array_fill(0::bigint, ARRAY[v_count]),
+                            array_fill(0::bigint, ARRAY[v_count]), array_fill(0::bigint, ARRAY[v_count]),
+                            array_fill(4::smallint, ARRAY[v_count]), v_due, NULL, v_code, NULL, NULL) r;
+        IF v_refused IS NOT NULL THEN
+            RAISE EXCEPTION 'what is due to expire was refused: %', v_refused;
+        END IF;
+    END IF;
+    IF v_count < cardinality(p_id) THEN
+        -- Later flushes get a later time than v_at, so no time limit at or before it can appear any more.
+        UPDATE ledger_head h SET expired_to = v_at, last_at = greatest(h.last_at, v_at) WHERE h.livemode = p_livemode AND h.expired_to < v_at;
+    END IF;
+    RETURN v_count;
 END $$;
 
 -- Per merchant, mode and currency: debits equal credits, posted and pending, at all times.
@@ -614,7 +661,7 @@ LEFT JOIN LATERAL (
     WHERE number = a.number AND created_at < d.day * 86400000000 ORDER BY created_at DESC LIMIT 1) o ON true
 WHERE a.kind = 'fees' AND a.owner = 'guilder' AND c.net IS DISTINCT FROM coalesce(o.net, 0);
 
-REVOKE ALL ON FUNCTION ledger_open, ledger_store, ledger_fast, ledger_careful, ledger_book FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ledger_open, ledger_book TO guilder_app;
+REVOKE ALL ON FUNCTION ledger_open, ledger_store, ledger_fast, ledger_careful, ledger_book, ledger_expire FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ledger_open, ledger_book, ledger_expire TO guilder_app;
 GRANT SELECT ON ledger_head, ledger_account, ledger_transfer, ledger_balance, ledger_account_balance, ledger_trial_balance, ledger_revenue
     TO guilder_app, guilder_reader;

@@ -161,7 +161,7 @@ BEGIN
     IF v_number IS NULL THEN
         RETURN;
     END IF;
-    SELECT string_agg(r.ord || ' ' || r.result, ', ') INTO v_refused
+    SELECT array_to_string(r.results, ', ') INTO v_refused
     FROM (SELECT array_agg(p_id[x.ord] ORDER BY x.ord) AS id,
                  array_agg(CASE WHEN x.amount > 0 THEN x.number ELSE x.successor END ORDER BY x.ord) AS debit,
                  array_agg(CASE WHEN x.amount > 0 THEN x.successor ELSE x.number END ORDER BY x.ord) AS credit,
@@ -169,7 +169,7 @@ BEGIN
                  array_agg(0::smallint) AS kind, array_agg(true) AS fact, array_agg(11::smallint) AS code
           FROM unnest(v_number, v_successor, v_amount) WITH ORDINALITY AS x(number, successor, amount, ord)
           WHERE x.amount <> 0) t
-    CROSS JOIN LATERAL ledger_book(p_livemode, p_now, t.id, NULL, t.debit, t.credit, t.amount, t.kind, NULL, t.fact, t.code, NULL) r
+    CROSS JOIN LATERAL ledger_book(p_livemode, p_now, t.id, NULL, t.debit, t.credit, t.amount, t.kind, NULL, t.fact, t.code, NULL, NULL) r
     WHERE t.id IS NOT NULL;
     IF v_refused IS NOT NULL THEN
         RAISE EXCEPTION 'a release is a fact and was refused: %', v_refused;

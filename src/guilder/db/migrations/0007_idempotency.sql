@@ -16,5 +16,8 @@ CREATE TABLE idempotency_key (
     PRIMARY KEY (key, account, livemode)
 ) WITH (fillfactor = 35);
 
+-- Keys of requests that belong to no payment are kept for 30 days.
+CREATE INDEX idempotency_key_old ON idempotency_key (created_at) WHERE object IS NULL;
+
 GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_key TO guilder_app;
 GRANT SELECT ON idempotency_key TO guilder_reader;

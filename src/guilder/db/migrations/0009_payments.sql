@@ -102,6 +102,13 @@ CREATE INDEX refund_by_charge ON refund (charge);
 CREATE INDEX refund_by_account ON refund (account, livemode, id);
 CREATE INDEX refund_waiting ON refund (account, livemode, id) WHERE waiting;
 
+-- Accounts that have got money while refunds of theirs wait for some; worked off by the worker.
+CREATE TABLE refund_offer (
+    account  text COLLATE "C" NOT NULL,
+    livemode boolean NOT NULL,
+    PRIMARY KEY (account, livemode)
+);
+
 -- What passed between us and a PSP, masked, for `guilder payments show`. Written by the executor beside the outcome.
 CREATE TABLE attempt_message (
     attempt text COLLATE "C" NOT NULL,
@@ -463,6 +470,6 @@ BEGIN
 END $$;
 
 GRANT SELECT, INSERT, UPDATE ON payment, attempt, charge, refund TO guilder_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON attempt_open, attempt_message TO guilder_app;
-GRANT SELECT ON payment, attempt, attempt_open, charge, refund, attempt_message TO guilder_reader;
+GRANT SELECT, INSERT, UPDATE, DELETE ON attempt_open, attempt_message, refund_offer TO guilder_app;
+GRANT SELECT ON payment, attempt, attempt_open, charge, refund, attempt_message, refund_offer TO guilder_reader;
 GRANT EXECUTE ON FUNCTION payments_flush, flush_fail, payments_claim, attempts_set_free, sender_take_over, log_hold_partitions TO guilder_app;

@@ -1,0 +1,63 @@
+# Guilder. `make demo` shows it working, `make test` runs every test; `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+RUNTIME := .venv/.runtime
+DEVELOPMENT := .venv/.development
+
+.PHONY: help setup demo test test-fast fmt lint types arch generate bench bench-large ci lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(RUNTIME): requirements/runtime.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Guilder needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $(RUNTIME)
+
+$(DEVELOPMENT): requirements/development.lock $(RUNTIME)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/development.lock
+	@touch $(DEVELOPMENT)
+
+setup: $(DEVELOPMENT) ## .venv with everything for development
+
+demo: $(RUNTIME) ## the whole system up, real payments through, the books printed (KEEP=1 leaves it running)
+	$(BIN)/guilder demo $(if $(KEEP),--keep)
+
+test: $(DEVELOPMENT) ## every test; what this machine cannot run is skipped with its reason
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-fast: $(DEVELOPMENT) ## unit and contract tests
+	$(BIN)/pytest tests/unit tests/contract
+
+fmt: $(DEVELOPMENT) ## format the code
+	$(BIN)/ruff check --fix src tests benchmarks
+
+lint: $(DEVELOPMENT) ## ruff
+	$(BIN)/ruff check src tests benchmarks
+
+types: $(DEVELOPMENT) ## mypy --strict
+	$(BIN)/mypy
+
+arch: $(DEVELOPMENT) ## who may import whom
+	$(BIN)/lint-imports
+
+generate: $(DEVELOPMENT) ## documents that are drawn from the code
+	$(BIN)/python docs/generate.py
+
+bench: $(DEVELOPMENT) ## the canonical workload; appends to benchmarks/history
+	$(BIN)/python -m benchmarks
+
+bench-large: $(DEVELOPMENT) ## the ledger with ten million transfers in the books
+	$(BIN)/python -m benchmarks.ledger --rows 10000000
+
+ci: lint types arch test generate ## what CI runs
+	git diff --exit-code -- docs
+
+lock: ## renew both locks (needs uv)
+	uv pip compile -q pyproject.toml --extra demo --extra build --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/runtime.lock
+	uv pip compile -q pyproject.toml --extra demo --extra build --extra dev --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -c requirements/runtime.lock -o requirements/development.lock
+
+clean: ## remove what was built
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,24 @@
+"""Housekeeping: entries that every consumer has applied are kept for a week, so that a topic can be rebuilt."""
+
+from typing import Final
+
+from guilder.core.clock import DAY
+from guilder.db.pool import Database
+
+KEPT: Final = 7 * DAY
+# Rows deleted in one round: short enough to be no burden beside payments.
+DELETED_MAX: Final = 10_000
+
+_TIDY: Final = """
+DELETE FROM log_entry WHERE ctid IN (
+    SELECT l.ctid FROM (SELECT topic, partition, min(applied_to) AS applied_to FROM log_consumer GROUP BY topic, partition) c
+    CROSS JOIN LATERAL (
+        SELECT z.ctid, z.created_at FROM log_entry z WHERE z.topic = c.topic AND z.partition = c.partition AND z.position <= c.applied_to
+        ORDER BY z.position LIMIT $2) l
+    WHERE l.created_at < $1 AND NOT EXISTS (SELECT FROM log_parked p WHERE p.topic = c.topic AND p.partition = c.partition))
+"""
+
+async def tidy_log(db: Database, now: int) -> int:
+    """Delete what nobody needs any more, at most a bounded number of rows; returns how many went. Safe to repeat."""
+    gone = await db.execute(_TIDY, now - KEPT, DELETED_MAX // 32)
+    return int(gone.split()[1])

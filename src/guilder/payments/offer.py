@@ -1,0 +1,69 @@
+"""Offer: refunds that wait for money get it when some has arrived.
+
+The consumer `refunds` notes, in the commit that moves its position, whose account has got money; `offer_refunds` works
+that list off. A release of pending funds notes the same.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from guilder.db.pool import Connection
+from guilder.log.model import Entry, announced_from
+from guilder.payments.refund import offer_again
+from guilder.payments.services import Services
+from guilder.payments.store import FUNDS
+
+CONSUMER: Final = "refunds"
+
+MONEY_ARRIVES: Final = frozenset({"payment_intent.succeeded", "refund.failed"})
+"""The events after which an account has more than before."""
+
+# Accounts whose refunds are offered in one round.
+ACCOUNTS_MAX: Final = 20
+# Refunds of one account that are offered in one round.
+OFFERS_MAX: Final = 100
+
+_NOTE: Final = """
+INSERT INTO refund_offer (account, livemode)
+SELECT DISTINCT x.account, x.livemode FROM unnest($1::text[], $2::boolean[]) AS x(account, livemode)
+WHERE EXISTS (SELECT FROM refund r WHERE r.waiting AND r.account = x.account AND r.livemode = x.livemode)
+ON CONFLICT DO NOTHING
+"""
+_TAKE: Final = """
+DELETE FROM refund_offer WHERE (account, livemode) IN (SELECT account, livemode FROM refund_offer LIMIT $1) RETURNING account, livemode
+"""
+
+
+async def note_money(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Handle entries of the events topic: note the accounts that have got money and have refunds waiting."""
+    accounts = set()
+    for entry in entries:
+        announced = announced_from(entry.payload)
+        if any(type_ in MONEY_ARRIVES for _, type_ in announced.events):
+            accounts.add((announced.account, announced.livemode))
+    await note_accounts(connection, sorted(accounts))
+
+
+async def note_accounts(connection: Connection, accounts: Sequence[tuple[str, bool]]) -> None:
+    """Note that these accounts have got money; commits with the caller's transaction."""
+    if accounts:
+        await connection.execute(_NOTE, [account for account, _ in accounts], [livemode for _, livemode in accounts])
+
+
+async def offer_refunds(services: Services, limit: int = ACCOUNTS_MAX) -> int:
+    """Give waiting refunds of the noted accounts their money, oldest first, until it does not reach; returns how many began.
+
+    Taking a note and dying loses only this offer: the refund waits until money arrives again.
+    """
+    begun = 0
+    for row in await services.db.fetch(_TAKE, limit):
+        for refund_id, _payment, account, livemode in await services.store.waiting_refunds(row["account"], row["livemode"], OFFERS_MAX):
+            payment = await services.store.read(refund_id, account, livemode)
+            if payment is None:
+                continue
+            change = offer_again(payment, refund_id, now=services.clock.now(), ids=services.ids)
+            stored = await services.store.commit(change) if change is not None else None
+            begun += change is not None and stored is None
+            if stored is not None and stored.startswith(FUNDS):
+                break
+    return begun
