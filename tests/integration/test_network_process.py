@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 
 from bank_messages import NOON, capture, inquiry, purchase, refund, reversal, void
 from bank_messages import authorization as authorize
-from bank_process import BankProcess, ControlPort, running
+from bank_process import BankProcess, ControlPort, Peer, running
 from guilder.core.clock import DAY, ManualClock
 from guilder.iso8583 import Code, Message, Mti
+from guilder.network import Addresses, NetworkSettings, serve
 from guilder.network.errors import TruthInUse, TruthNotDurable, TruthUnreadable
 from guilder.network.truth_file import FILE_NAME, TruthFile
 
@@ -258,3 +260,19 @@ async def test_what_is_asked_while_the_bank_is_down_is_answered_after_its_restar
     assert await peer.code(Message(Mti.NETWORK, {7: "0102030405", 11: "000001", 70: "001"})) == Code.APPROVED
     peer.close()
     assert process.stop() == 0
+
+
+async def test_listening_sockets_that_are_handed_in_are_used(tmp_path: Path) -> None:
+    """A supervisor binds them, so that the ports stay the same over a restart."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    ready: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+    settings = NetworkSettings(data=tmp_path, iso_listener=listeners[0], http_listener=listeners[1])
+    serving = asyncio.create_task(serve(settings, ready=ready.set_result))
+    addresses = await ready
+    assert [addresses.iso_port, addresses.http_port] == [listener.getsockname()[1] for listener in listeners]
+    peer = await Peer.connect(addresses.iso_port)
+    assert await peer.code(purchase("REF000000001")) == Code.APPROVED
+    peer.close()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving

@@ -31,7 +31,7 @@ def unpack_tags(text: str) -> dict[str, str]:
     while at < len(text):
         tag, start = text[at : at + _TAG], at + _HEAD
         # A length that is none, or cut short, ends behind the text and is refused with it.
-        at = start + VALUES.get(text[at + _TAG : start], TAGS_LENGTH_MAX)
+        at = start + VALUES.get(text[at + _TAG : start], len(text))
         if at > len(text) or tag in values or not tag.isalnum():
             raise FrameError("field 48 is not a list of tags, or has one twice")
         values[tag] = text[start:at]

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from guilder.core.crash import crash_point
 from guilder.db.pool import Database
 from guilder.payments.codec import payment_facts_from
 from guilder.payments.model import Attempt, OpenSlot, Payment, attempt_facts_from, noted_from
@@ -36,8 +37,12 @@ async def claim(hot: Database, sender: str, epoch: int, *, now: int, due: bool) 
     One commit. Empty when there is nothing, or when the sender has lost its epoch. A lost answer leaves rows claimed
     by us without a call in hand; `set_free` finds them.
     """
+    crash_point("claim.before")
     rows = await hot.fetch(CLAIM, sender, epoch, now, CLAIM_EACH, CLAIM_DUE if due else 0)
-    return [_claimed(row, sender) for row in rows]
+    claimed = [_claimed(row, sender) for row in rows]
+    for one in claimed:
+        crash_point("claim.after", one.attempt.operation)
+    return claimed
 
 
 async def set_free(db: Database, sender: str, in_hand: list[str], now: int) -> int:

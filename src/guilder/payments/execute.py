@@ -12,6 +12,7 @@ import structlog
 from msgspec.structs import replace
 
 from guilder.core.clock import Clock, sleep
+from guilder.core.crash import crash_point
 from guilder.core.ensure import InvariantBroken, ensure, present
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
@@ -137,12 +138,14 @@ class Executor:
 
     def _permit(self, order: Order) -> bool:
         """Asked right before the first byte: is the claim that this goes out under still ours?"""
+        crash_point("send.before", order.operation)
         sender, _slot = _claim_of(order)
         return self._sender.may_send(sender)
 
     # --- take the outcome -------------------------------------------------------------------------------------------
 
     def _deliver(self, order: Order, outcome: Outcome | NotFound) -> None:
+        crash_point("answer", order.operation)
         _sender, slot = _claim_of(order)
         one = self._in_hand.get((order.attempt_id, slot))
         if one is None:

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from guilder.core.clock import Clock
+from guilder.core.crash import crash_point
 from guilder.db.batch import Coalescer
 from guilder.db.pool import Database
 from guilder.ledger.accounts import Accounts
@@ -122,7 +123,9 @@ class Store:
 
     async def _flush(self, livemode: bool, changes: Sequence[Change]) -> list[str | None]:  # noqa: FBT001
         numbers = await self._accounts.numbers(key for change in changes for key in _ledger_keys(change))
+        _crash_points("before", changes)
         rows = await self._hot.fetch(FLUSH, *arguments(livemode, self._clock.now(), changes, numbers))
+        _crash_points("after", changes)
         results: list[str | None] = [None] * len(changes)
         for row in rows:
             results[row["item"] - 1] = row["result"]
@@ -138,6 +141,14 @@ class Store:
         rows = await self._db.fetch("SELECT request_id FROM idempotency_key WHERE key = ANY($1)", keys)
         stored = {row["request_id"] for row in rows}
         return [None if change.claim and change.claim.request_id in stored else STALE for change in changes]
+
+
+def _crash_points(when: str, changes: Sequence[Change]) -> None:
+    for change in changes:
+        for attempt in change.attempts:
+            crash_point(f"accept.{when}", attempt.operation)
+        for move in change.moves:
+            crash_point(f"outcome.{when}", move.after)
 
 
 def _keys(change: Change) -> Iterable[Hashable]:

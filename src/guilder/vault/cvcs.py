@@ -14,12 +14,13 @@ CVCS_MAX: Final = 100_000
 class _Kept:
     """One CVC in bytes that can be overwritten, and when it was entered by both clocks."""
 
-    __slots__ = ("_digits", "_entered_boot", "_entered_now")
+    __slots__ = ("_digits", "_entered_boot", "_entered_now", "spent")
 
     def __init__(self, cvc: Secret, clock: Clock) -> None:
         self._digits = bytearray(cvc.reveal().encode())
         self._entered_now = clock.now()
         self._entered_boot = clock.boot()
+        self.spent = False
 
     def is_over(self, clock: Clock) -> bool:
         """By business time, which can be moved forward, or by the time since boot, which nobody can set back."""
@@ -62,7 +63,19 @@ class CvcMemory:
         if kept.is_over(self._clock):
             self.drop(payment_method_id)
             return None
-        return kept.read()
+        return None if kept.spent else kept.read()
+
+    def spend(self, payment_method_id: str) -> None:
+        """Wipe a CVC that an authorization has carried to a definite answer; only that it was there is remembered."""
+        kept = self._kept.get(payment_method_id)
+        if kept is not None:
+            kept.wipe()
+            kept.spent = True
+
+    def is_spent(self, payment_method_id: str) -> bool:
+        """Whether this PaymentMethod's CVC has been used up, rather than lost; it then goes on as a saved card does."""
+        kept = self._kept.get(payment_method_id)
+        return kept is not None and kept.spent
 
     def drop(self, payment_method_id: str) -> None:
         """Forget a CVC, if it is there."""

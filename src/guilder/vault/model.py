@@ -40,13 +40,17 @@ class Reveal(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Card(Struct, frozen=True, kw_only=True, array_like=True):
-    """A card in the clear. `cvc` is None when it was not asked for, never given, or is gone."""
+    """A card in the clear. `cvc` is None when it was not asked for, never given, or is gone.
+
+    `cvc_spent`: it is gone because an authorization has used it up, not because it was lost.
+    """
 
     number: Pan
     exp_month: int
     exp_year: int
     cvc: Secret | None = None
     postal_code: str | None = None
+    cvc_spent: bool = False
 
 
 class Amendment(Struct, frozen=True, kw_only=True, array_like=True):

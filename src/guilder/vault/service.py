@@ -154,6 +154,7 @@ class Vault:
             exp_year=row.exp_year,
             cvc=self._cvcs.read(row.payment_method_id) if with_cvc else None,
             postal_code=postal_code,
+            cvc_spent=with_cvc and self._cvcs.is_spent(row.payment_method_id),
         )
 
     async def amend(self, amendments: Sequence[Amendment]) -> list[bool]:
@@ -181,7 +182,7 @@ class Vault:
     def drop_cvc(self, payment_method_ids: Sequence[str]) -> None:
         """Forget the CVCs of these PaymentMethods: an authorization that carried them was answered."""
         for payment_method_id in payment_method_ids:
-            self._cvcs.drop(payment_method_id)
+            self._cvcs.spend(payment_method_id)
 
     async def fingerprint(self, numbers: Sequence[Pan]) -> list[str]:
         """Keyed fingerprints of numbers under the installation's own key, for comparing requests; nothing is stored."""

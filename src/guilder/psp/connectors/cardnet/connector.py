@@ -223,7 +223,7 @@ class Cardnet:
         if order.operation in WITH_CARD:
             if card is None:
                 return Reason.NO_CARD
-            if order.send_cvc and card.cvc is None:
+            if order.send_cvc and card.cvc is None and not card.cvc_spent:
                 return Reason.NO_CVC
         try:
             message = request_of(order, flight.stamp, card, self._settings)

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from guilder.core.clock import Clock
+from guilder.core.crash import crash_point
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.iso8583 import Message, describe
 from guilder.psp.breaker import Breaker
@@ -155,6 +156,7 @@ class Lane:
 
     def wrote(self, flight: Flight) -> None:
         """The order's first byte has been written: its answer is awaited from now on."""
+        crash_point("send.after", flight.order.operation)
         flight.written = True
         flight.frame = None
         flight.deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds

@@ -1,0 +1,39 @@
+"""Crash points: named places at which a test kills the process for real, to show that recovery starts right there.
+
+Off unless GUILDER_CRASH_FILE names a file. The file holds the name of one point; the first process that reaches it
+removes the file and kills itself with SIGKILL, so whoever replaces it goes on undisturbed.
+
+    accept.before accept.after      around the commit of the accept, in the process of the API
+    claim.before claim.after        around the commit of the claim
+    send.before                     claimed, nothing written
+    send.after                      written, no answer read
+    answer                          an answer was read, nothing is stored of it
+    outcome.before outcome.after    around the commit of the outcome
+"""
+
+import os
+import signal
+from typing import Final
+
+VARIABLE: Final = "GUILDER_CRASH_FILE"
+POINTS: Final = frozenset({
+    "accept.before", "accept.after", "claim.before", "claim.after", "send.before", "send.after", "answer", "outcome.before",
+    "outcome.after",
+})  # fmt: skip
+
+
+_file: Final = os.environ.get(VARIABLE)
+
+
+def crash_point(name: str, detail: str = "") -> None:
+    """Die here if the crash file says so: it holds `name`, or `name detail` to die for one operation only."""
+    if _file is None:
+        return
+    try:
+        with open(_file, encoding="utf-8") as file:  # noqa: PTH123 - on the hot path of tests
+            wanted = file.read().strip()
+        if wanted in (name, f"{name} {detail}"):
+            os.unlink(_file)  # noqa: PTH108
+            os.kill(os.getpid(), signal.SIGKILL)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,206 @@
+"""The whole chain for tests of the API: the real roles, in one process and loop, spoken to over HTTP on a port of their own.
+
+One world serves a module; each test takes a merchant of its own, so none sees what another one made.
+"""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import asyncpg
+from msgspec import Struct
+from msgspec.structs import replace
+
+from guilder import bootstrap
+from guilder.config import Ports, Settings
+from guilder.db import Database
+from guilder.merchants import Merchants
+from guilder.role import Context
+from guilder.security import make_key_file
+
+READY_SECONDS_MAX = 20.0
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """An HTTP answer; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return self.json["error"]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.json[name]
+
+
+class Merchant(Struct, frozen=True, kw_only=True):
+    """A merchant of one test's own, with its keys."""
+
+    id: str
+    secret: str
+    publishable: str
+    live_secret: str
+
+
+class ApiWorld:
+    """The running roles."""
+
+    def __init__(self, settings: Settings, sockets: Mapping[str, socket.socket]) -> None:
+        self.settings = settings
+        self._sockets = sockets
+        self._contexts: list[Context] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.db: Database
+        self.merchants: Merchants
+
+    @property
+    def base(self) -> str:
+        """The address that an SDK is pointed at."""
+        return f"http://127.0.0.1:{self.settings.ports.api}"
+
+    async def start(self, *roles: str) -> None:
+        """Start these roles, one after the other."""
+        for role in roles:
+            ready = asyncio.Event()
+            names = bootstrap.SOCKETS.get(role, ())
+            context = Context(
+                role, self.settings, predecessor=None, sockets={name: self._sockets[name] for name in names},
+                tell=lambda word, ready=ready: ready.set() if word == "ready" else None,
+            )  # fmt: skip
+            task = asyncio.ensure_future(bootstrap.ROLES[role](self.settings, context))
+            self._contexts.append(context)
+            self._tasks.append(task)
+            waiting = asyncio.ensure_future(ready.wait())
+            await asyncio.wait({task, waiting}, timeout=READY_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if task.done():
+                task.result()
+            assert ready.is_set(), f"{role} is not ready"
+
+    async def stop(self) -> None:
+        """Stop all roles, the last one first."""
+        for context in reversed(self._contexts):
+            context.stop.set()
+        for task in reversed(self._tasks):
+            await asyncio.wait({task}, timeout=5)
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def merchant(self) -> Merchant:
+        """A new merchant with all its keys."""
+        facts = await self.merchants.create(name="Test Shop")
+        keys = {
+            (kind, livemode): (await self.merchants.create_key(facts.id, livemode=livemode, kind=kind))[1].reveal()
+            for kind, livemode in (("secret", False), ("publishable", False), ("secret", True))
+        }
+        return Merchant(
+            id=facts.id, secret=keys["secret", False], publishable=keys["publishable", False], live_secret=keys["secret", True],
+        )
+
+    async def send(
+        self, method: str, path: str, *, key: str | None = None, body: bytes = b"", headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request on a connection of its own, byte for byte as given."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.settings.ports.api)
+        try:
+            head = {"Host": "guilder", "Connection": "close", **({"Authorization": f"Bearer {key}"} if key else {})}
+            head |= {"Content-Length": str(len(body))} if body or method == "POST" else {}
+            head |= headers or {}
+            lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+            writer.write(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+            await writer.drain()
+            return _parsed(await reader.read())
+        finally:
+            writer.close()
+
+    async def get(self, path: str, key: str, **query: Any) -> Answer:
+        """GET with these parameters; nested ones in brackets."""
+        text = urlencode(_pairs(query))
+        return await self.send("GET", f"{path}?{text}" if text else path, key=key)
+
+    async def post(self, path: str, key: str, /, *, idempotency_key: str | None = None, **form: Any) -> Answer:
+        """POST a form as the SDKs do."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        return await self.send("POST", path, key=key, body=urlencode(_pairs(form)).encode(), headers=headers)
+
+
+def _parsed(raw: bytes) -> Answer:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return Answer(status=int(first.split()[1]), headers=headers, body=body)
+
+
+def _pairs(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """A tree as the SDKs write it: names and indices in brackets, booleans as words."""
+    if isinstance(value, dict):
+        return [pair for key, member in value.items() for pair in _pairs(member, f"{name}[{key}]" if name else key)]
+    if isinstance(value, list | tuple):
+        return [pair for index, member in enumerate(value) for pair in _pairs(member, f"{name}[{index}]")]
+    return [(name, {True: "true", False: "false", None: ""}.get(value, value) if not isinstance(value, int) or isinstance(value, bool)
+             else str(value))]  # fmt: skip
+
+
+@asynccontextmanager
+async def fresh_database(server: Mapping[str, str], name: str) -> AsyncIterator[str]:
+    """The address of a migrated database that lives as long as the block."""
+    admin = await asyncpg.connect(server["admin"])
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {server['template']}")
+        try:
+            yield server["dsn"].replace("DATABASE", name)
+        finally:
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def api_world(dsn: str, folder: Path) -> AsyncIterator[ApiWorld]:
+    """All roles but the worker, running until the block ends."""
+    sockets = {name: _listener() for name in ("api", "network_http", "network_iso")}
+    ports = {name: opened.getsockname()[1] for name, opened in sockets.items()}
+    settings = replace(
+        Settings.load({}, {"data_dir": folder, "database_url": dsn}), ports=Ports(checkout=0, dashboard=0, **ports),
+    )
+    settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in (settings.master_key_file, settings.app_key_file):
+        make_key_file(file)
+    world = ApiWorld(settings, sockets)
+    world.db = await Database.connect(dsn, role="guilder_app", max_size=2, name="test")
+    async with bootstrap.merchants(settings) as merchants:
+        world.merchants = merchants
+        try:
+            await world.start("vault", "network", "executor", "api")
+            yield world
+        finally:
+            await world.stop()
+            await world.db.close()
+
+
+def _listener() -> socket.socket:
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened.bind(("127.0.0.1", 0))
+    opened.listen(100)
+    return opened
+
+
+def database_name(module: str) -> str:
+    """A name that no other module or worker of this run has."""
+    return f"test_{os.getpid()}_{module}"
