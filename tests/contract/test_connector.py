@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from psp_subjects import CardnetSubject, Effect, Subject
 
 from guilder.core.clock import SystemClock
@@ -495,10 +496,12 @@ async def test_many_orders_at_once_are_all_delivered_once(subject: Subject, clie
     assert len(client.delivered) == 200
 
 
-async def test_each_exchange_is_recorded_masked(subject: Subject, client: Client) -> None:
-    """Request and answer in order, with neither card number nor CVC in them."""
+async def test_an_exchange_that_was_not_plain_is_recorded_masked(subject: Subject, client: Client) -> None:
+    """A resend's request and answer in order, with neither card number nor CVC in them; a plain approval is not recorded."""
     purchase = order(Operation.PURCHASE)
     await client.result(purchase)
+    assert client.exchanges == []
+    await client.result(replace(purchase, first=False))
     assert [(exchange.attempt_id, exchange.direction) for exchange in client.exchanges] == [
         (purchase.attempt_id, Direction.SENT), (purchase.attempt_id, Direction.RECEIVED)
     ]  # fmt: skip

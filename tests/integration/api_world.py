@@ -4,11 +4,13 @@ One world serves a module; each test takes a merchant of its own, so none sees w
 """
 
 import asyncio
+import importlib.util
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -117,14 +119,16 @@ class ApiWorld:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.settings.ports.api)
         try:
             head = {"Host": "guilder", "Connection": "close", **({"Authorization": f"Bearer {key}"} if key else {})}
-            head |= {"Content-Length": str(len(body))} if body or method == "POST" else {}
+            head |= {"Content-Length": str(len(body))} if (body or method == "POST") and "Transfer-Encoding" not in (headers or {}) else {}
             head |= headers or {}
             lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
             writer.write(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
             await writer.drain()
-            return _parsed(await reader.read())
+            answer = _parsed(await reader.read())
         finally:
             writer.close()
+        check_schema(answer)
+        return answer
 
     async def get(self, path: str, key: str, **query: Any) -> Answer:
         """GET with these parameters; nested ones in brackets."""
@@ -137,6 +141,29 @@ class ApiWorld:
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
         return await self.send("POST", path, key=key, body=urlencode(_pairs(form)).encode(), headers=headers)
+
+
+@cache
+def _validate() -> Callable[[Any], list[str]] | None:
+    """The check against the published schemas, where its folder is present; it is not part of the project."""
+    path = Path(__file__).resolve().parents[3] / "shared" / "tools" / "validate_stripe.py"
+    if not path.exists():
+        return None
+    spec = importlib.util.spec_from_file_location("validate_stripe", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.validate
+
+
+def check_schema(answer: Answer) -> None:
+    """Every answer of a resource that is Stripe's too has Stripe's shape, also errors; checked wherever that can be."""
+    validate = _validate()
+    if validate is None or answer.headers.get("content-type") != "application/json":
+        return
+    shown = answer.json
+    if "openapi" in shown or str(shown.get("object", "")).startswith("ledger.") or str(shown.get("url", "")).startswith("/v1/ledger"):
+        return
+    assert validate(shown) == [], shown
 
 
 def _parsed(raw: bytes) -> Answer:

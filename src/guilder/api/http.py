@@ -18,6 +18,8 @@ Headers = Mapping[bytes, bytes]
 # A request with every parameter at its limit, 50 metadata values of 500 four-byte characters percent-encoded included,
 # is below 400 kB.
 BODY_BYTES_MAX: Final = 512 * 1024
+# What is read of a body that is refused, so that its sender gets to see the refusal.
+DRAIN_BYTES_MAX: Final = 32 * 1024 * 1024
 # Longest that we wait for a body to arrive: ten times what a phone on a bad line needs.
 BODY_TIMEOUT_SECONDS: Final = 30.0
 # What a client is told to wait when we cannot serve: the database is back within seconds, or not at all.
@@ -78,38 +80,47 @@ async def read_body(request: Request, limit: int) -> bytes:
         HungUpError: the client hung up.
     """
     declared = request.headers.get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            return await _collect(request.receive, limit)
+            body = None if declared.isdigit() and int(declared) > limit else await _collect(request.receive, limit)
+            if body is None:
+                await _drain(request.receive)
+                raise _too_large(limit)
+            return body
     except TimeoutError:
         raise Refusal("The request's body did not arrive in time.", status=408, should_retry=True) from None
 
 
-async def _collect(receive: Receive, limit: int) -> bytes:
-    message = await receive()
-    if message["type"] != "http.request":
-        raise HungUpError
+async def _collect(receive: Receive, limit: int) -> bytes | None:
+    """The body, None once it is larger than the limit."""
+    message = await _next(receive)
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
-        return _within(body, limit)
+        return body if len(body) <= limit else None
     parts, size = [body], len(body)
     while message.get("more_body"):
-        message = await receive()
-        if message["type"] != "http.request":
-            raise HungUpError
+        message = await _next(receive)
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > limit:
-            raise _too_large(limit)
+            return None
     return b"".join(parts)
 
 
-def _within(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
+async def _drain(receive: Receive) -> None:
+    """Read on and forget: a connection that is closed on unread bytes is reset, and the client never sees why."""
+    drained, more = 0, True
+    while more and drained < DRAIN_BYTES_MAX:
+        message = await _next(receive)
+        drained += len(message.get("body", b""))
+        more = bool(message.get("more_body"))
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise HungUpError
+    return message
 
 
 def _too_large(limit: int) -> Refusal:

@@ -181,6 +181,11 @@ async def list_all(call: Call, p: Listed) -> Reply:
 
 def _check_create(p: Create) -> None:
     """What may be said only together, or only with `confirm`."""
+    if p.confirm and not p.payment_method and p.payment_method_data is UNSET:
+        raise Refusal(
+            "You cannot confirm this PaymentIntent because it's missing a payment method. Provide `payment_method` or "
+            "`payment_method_data`, or confirm it later.", code="parameter_missing", param="payment_method",
+        )
     if not p.confirm:
         for name in ("off_session", "error_on_requires_action"):
             if getattr(p, name):

@@ -70,7 +70,7 @@ class Registry:
         route = self._fixed.get((method, path))
         if route is not None:
             return route, ()
-        if len(path) <= PATH_CHARACTERS_MAX:
+        if len(path) <= PATH_CHARACTERS_MAX and path.isprintable():
             given = path.split("/")
             for steps, candidate in self._by_length.get((method, len(given)), ()):
                 pairs = tuple(zip(steps, given, strict=True))

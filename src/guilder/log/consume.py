@@ -14,7 +14,7 @@ import structlog
 
 from guilder.core.clock import HOUR, MINUTE, SECOND, Clock
 from guilder.core.ids import Ids
-from guilder.db.pool import Connection, Database
+from guilder.db import Connection, Database
 from guilder.log.model import Entry
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ that list off. A release of pending funds notes the same.
 from collections.abc import Sequence
 from typing import Final
 
-from guilder.db.pool import Connection
+from guilder.db import Connection
 from guilder.log.model import Entry, announced_from
 from guilder.payments.refund import offer_again
 from guilder.payments.services import Services

@@ -247,7 +247,10 @@ Deliver = Callable[[Order, Outcome | NotFound], None]
 Late = Callable[[Order, Outcome | NotFound], None]
 """Takes a definite answer that came after the order had been delivered as Unknown."""
 Recorder = Callable[[Exchange], None]
-"""Takes each masked message, in the order in which they went over the wire, an answer before its outcome."""
+"""Takes masked messages, in the order in which they went over the wire, before the outcome that they led to.
+
+A first request that was definitely answered is not told: its attempt's row says it all, and masking would cost more than
+sending."""
 
 
 class Connector(Protocol):

@@ -12,7 +12,7 @@ from typing import Final
 from guilder.core.clock import SECOND, Clock
 from guilder.core.errors import GuilderError
 from guilder.core.outcome import NotSent, Unknown
-from guilder.iso8583 import FrameError, Mti, describe, encode
+from guilder.iso8583 import FrameError, Mti, encode
 from guilder.psp.breaker import Breaker
 from guilder.psp.connectors.cardnet.lane import Flight, Lane, call_back, log
 from guilder.psp.connectors.cardnet.requests import WITH_CARD, Stamp, UnfitOrder, message_type, request_of
@@ -218,7 +218,7 @@ class Cardnet:
             lane.send(batch)
 
     def _prepare(self, flight: Flight, card: Card | None) -> Reason | None:
-        """Make an order's frame and its masked text, or say why it has none."""
+        """Make an order's frame, or say why it has none."""
         order = flight.order
         if order.operation in WITH_CARD:
             if card is None:
@@ -232,7 +232,7 @@ class Cardnet:
             log().error("psp_order_unfit", attempt=order.attempt_id, why=str(error))
             return Reason.UNFIT
         if self._recorder is not None:
-            flight.masked = describe(message)
+            flight.message = message
         return None
 
     def _on_reachable(self) -> None:

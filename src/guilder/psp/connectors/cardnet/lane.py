@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from guilder.core.clock import Clock
+from guilder.core.clock import Clock, Micros
 from guilder.core.crash import crash_point
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.iso8583 import Message, describe
@@ -46,7 +46,7 @@ def call_back(callback: Callable[..., None], *arguments: object) -> None:
 class Flight:
     """One order on its way, from submit to delivery; the parcel of its frame."""
 
-    __slots__ = ("breaker", "deadline", "deliver", "frame", "key", "lane", "masked", "order", "permit", "stamp", "written")
+    __slots__ = ("breaker", "deadline", "deliver", "frame", "key", "lane", "message", "order", "permit", "sent_at", "stamp", "written")
 
     def __init__(
         self,
@@ -69,7 +69,9 @@ class Flight:
         self.stamp = stamp
         self.deadline = deadline
         self.frame: bytes | None = None
-        self.masked: str | None = None
+        # Kept in memory until delivery only: it holds the card. Told to the recorder masked, if at all.
+        self.message: Message | None = None
+        self.sent_at = Micros(0)
         self.written = False
 
     def leave(self) -> bytes | None:
@@ -160,9 +162,8 @@ class Lane:
         flight.written = True
         flight.frame = None
         flight.deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds
-        if flight.masked is not None:
-            self._record(flight, Direction.SENT, flight.masked)
-            flight.masked = None
+        if self._recorder is not None:
+            flight.sent_at = self._clock.now()
 
     def give_up(self, flight: Flight, reason: Reason) -> None:
         """Deliver an order that has no answer: NotSent only if it is proved that no byte of its attempt ever left."""
@@ -171,12 +172,14 @@ class Lane:
         else:
             self.finish(flight, NotSent(reason.value))
 
-    def finish(self, flight: Flight, outcome: Outcome | NotFound) -> None:
+    def finish(self, flight: Flight, outcome: Outcome | NotFound, answer: Message | None = None) -> None:
         """Deliver an order, once."""
         if not self.holds(flight):
             return
         del self._flights[flight.key]
-        flight.frame = flight.masked = None
+        if self._recorder is not None and not (flight.order.first and isinstance(outcome, (Approved, Declined))):
+            self._tell(flight, answer)
+        flight.frame = flight.message = None
         now = asyncio.get_running_loop().time()
         match outcome:
             case Unknown(reason=reason) | NotSent(reason=reason):
@@ -191,16 +194,13 @@ class Lane:
         key = (message.mti, fields.get(37, ""), fields.get(7, ""), fields.get(32, ""))
         flight = self._flights.get(key)
         if flight is not None:
-            if self._recorder is not None:
-                self._record(flight, Direction.RECEIVED, describe(message))
-            self.finish(flight, outcome_of(flight.order, message))
+            self.finish(flight, outcome_of(flight.order, message), message)
             return
         flight = self._late.pop(key, None)
         if flight is None:
             log().info("psp_answer_unasked", mti=message.mti, reference=key[1])
             return
-        if self._recorder is not None:
-            self._record(flight, Direction.RECEIVED, describe(message))
+        self._tell(flight, message)
         outcome = outcome_of(flight.order, message)
         if isinstance(outcome, (Approved, Declined, NotFound)):
             call_back(self._tell_late, flight.order, outcome)
@@ -234,6 +234,11 @@ class Lane:
         if self._flights and self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(self._limits.sweep_seconds, self._sweep)
 
-    def _record(self, flight: Flight, direction: Direction, text: str) -> None:
-        if self._recorder is not None:
-            call_back(self._recorder, Exchange(flight.order.attempt_id, direction, text, self._clock.now()))
+    def _tell(self, flight: Flight, answer: Message | None) -> None:
+        """Hand the masked messages to the recorder: the request, where it was written and not told yet, and the answer."""
+        if self._recorder is None:
+            return
+        if flight.written and flight.message is not None:
+            call_back(self._recorder, Exchange(flight.order.attempt_id, Direction.SENT, describe(flight.message), flight.sent_at))
+        if answer is not None:
+            call_back(self._recorder, Exchange(flight.order.attempt_id, Direction.RECEIVED, describe(answer), self._clock.now()))
