@@ -306,3 +306,22 @@ async def test_a_caller_that_goes_away_during_a_flush_does_not_take_the_payment_
     await world.until(paid)
     again = await pay(world, claim=world.claim("gone"))
     assert again.replayed and again.answer.root.status == "succeeded"
+
+
+async def test_a_refund_that_comes_back_from_the_bank_has_failed_after_all(world):
+    """The PSP said to ask again; a balance transaction returns the money, and the charge can be refunded once more."""
+    payment = (await pay(world)).answer.root.id
+    said = says(world, refund=Approved("R", ask_again_seconds=5), query=Declined("processing_error", "00", "returned"))
+    assert (await refund(world.services, world.claim(), CreateRefund(payment=payment))).answer.root.status == "succeeded"
+    await world.books_agree()
+    world.clock.advance(10 * SECOND)
+
+    async def failed():
+        return await world.db.fetchval("SELECT state FROM refund") == "failed"
+
+    await world.until(failed)
+    assert (await world.event_types())[-2:] == ["refund.failed", "charge.refund.updated"]
+    assert await world.db.fetchval("SELECT refunded FROM charge") == 0
+    assert await world.db.fetchval("SELECT sum(amount) FROM balance_transaction") == 1000
+    del said[Operation.REFUND]
+    await world.books_agree()

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from hypothesis import HealthCheck, settings
 from wallet_world import MERCHANT, Wallet
 
 from guilder.core.clock import DAY
 from guilder.db import Database
+from guilder.db.pages import Page
 from guilder.ledger.model import Code, Refused
 from guilder.wallet import events, release, store
 from guilder.wallet.model import Receivable
@@ -64,7 +64,7 @@ async def test_a_day_that_nets_to_zero_is_released_without_a_transfer(wallet: Wa
     (released,) = await wallet.pass_days(2)
     assert (released.amount, released.transfer) == (0, None)
     assert len(await wallet.transfers()) == before
-    entries = await store.balance_transactions_page(wallet.db, _page(), merchant=MERCHANT, livemode=False)
+    entries = await store.balance_transactions_page(wallet.db, Page(), merchant=MERCHANT, livemode=False)
     assert {entry.available for entry in entries[0]} == {True}
     assert await wallet.agrees()
 
@@ -235,8 +235,3 @@ async def test_more_days_than_fit_into_one_statement_are_released_in_turns(walle
     assert await wallet.balance() == (0, 500)
     assert await wallet.agrees()
 
-
-def _page():
-    from guilder.db.pages import Page
-
-    return Page()

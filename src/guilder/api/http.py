@@ -79,41 +79,33 @@ async def read_body(request: Request, limit: int) -> bytes:
         Refusal: 413 when it is larger than the limit, 408 when it does not arrive.
         HungUpError: the client hung up.
     """
-    declared = request.headers.get(b"content-length", b"0")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            body = None if declared.isdigit() and int(declared) > limit else await _collect(request.receive, limit)
-            if body is None:
-                await _drain(request.receive)
-                raise _too_large(limit)
-            return body
+            message = await _next(request.receive)
+            body: bytes = message.get("body", b"")
+            if message.get("more_body"):
+                body = await _rest(request.receive, body, limit)
     except TimeoutError:
         raise Refusal("The request's body did not arrive in time.", status=408, should_retry=True) from None
+    if len(body) > limit:
+        raise Refusal(f"The request's body is too large: at most {limit} bytes are accepted.", status=413, should_retry=False)
+    return body
 
 
-async def _collect(receive: Receive, limit: int) -> bytes | None:
-    """The body, None once it is larger than the limit."""
-    message = await _next(receive)
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return body if len(body) <= limit else None
-    parts, size = [body], len(body)
-    while message.get("more_body"):
+async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
+    """The body from its first part on. Past the limit it is read on and forgotten.
+
+    A connection that is closed on unread bytes is reset, and the client would never see why.
+    """
+    parts, size, more = [first], len(first), True
+    while more and size < limit + DRAIN_BYTES_MAX:
         message = await _next(receive)
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            return None
-    return b"".join(parts)
-
-
-async def _drain(receive: Receive) -> None:
-    """Read on and forget: a connection that is closed on unread bytes is reset, and the client never sees why."""
-    drained, more = 0, True
-    while more and drained < DRAIN_BYTES_MAX:
-        message = await _next(receive)
-        drained += len(message.get("body", b""))
+        part: bytes = message.get("body", b"")
+        if size <= limit:
+            parts.append(part)
+        size += len(part)
         more = bool(message.get("more_body"))
+    return b"".join(parts)
 
 
 async def _next(receive: Receive) -> Message:
@@ -121,10 +113,6 @@ async def _next(receive: Receive) -> Message:
     if message["type"] != "http.request":
         raise HungUpError
     return message
-
-
-def _too_large(limit: int) -> Refusal:
-    return Refusal(f"The request's body is too large: at most {limit} bytes are accepted.", status=413, should_retry=False)
 
 
 def is_json(headers: Headers) -> bool:

@@ -24,10 +24,12 @@ class Approved(Struct, frozen=True, tag="approved"):
     checks: Checks = Checks()
     # The funds count as available at once, as those of the bypassPending test card do.
     available_now: bool = False
+    # The PSP may take it back: ask once more after so many seconds.
+    ask_again_seconds: int | None = None
 
 
 class Declined(Struct, frozen=True, tag="declined"):
-    """Refused, definitely; nothing was moved. `code` is ours (a decline code of docs/errors.md), `network_code` theirs."""
+    """Refused, definitely; nothing was moved, or it was moved back (`advice` returned). `code` is ours (a decline code of docs/errors.md), `network_code` theirs."""
 
     code: str
     network_code: str | None = None

@@ -12,7 +12,7 @@ from guilder.core.ensure import ensure, present
 from guilder.core.errors import Refusal, Unavailable, missing
 from guilder.idempotency.model import Claim, Result
 from guilder.idempotency.once import Pending, answer_if_none, find, in_use, store_answer
-from guilder.payments.answers import complete, included_in, refused, success
+from guilder.payments.answers import PAYMENT_REQUIRED, complete, included_in, refused, success
 from guilder.payments.model import NEW_PAYMENTS, Change, Payment
 from guilder.payments.services import Services, lock_timeout
 from guilder.payments.store import FUNDS, KEY_TAKEN, SLOT_TAKEN, STALE
@@ -82,13 +82,15 @@ async def _answered(services: Services, claim: Claim, change: Change, stored: st
     if stored == KEY_TAKEN:
         return await standing(services, claim)
     ensure(stored is None, "a change is stored or refused by name", result=stored)
-    for attempt in change.attempts:
-        # Counted now that it is known to be new; a repeated request never gets here.
-        if attempt.operation in NEW_PAYMENTS:
-            services.signals.count(attempt.facts.payment_method)
     if change.answer is not None:
         return Result(change.answer)
-    return await outcome(services, claim)
+    result = await outcome(services, claim)
+    if result.answer.status == PAYMENT_REQUIRED:
+        # Counted where the first request learns of it; a repeated one never gets here.
+        for attempt in change.attempts:
+            if attempt.operation in NEW_PAYMENTS:
+                services.signals.count(attempt.facts.payment_method)
+    return result
 
 
 async def _refuse(services: Services, claim: Claim, refusal: Refusal) -> Result:

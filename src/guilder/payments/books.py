@@ -91,6 +91,12 @@ def _reservation(attempt: Attempt) -> str:
     return present(attempt.facts.reservation, "a refund's attempt has its reservation", attempt=attempt.id)
 
 
+def refund_returned(payment: Payment, attempt: Attempt, charge: Charge, refund: RefundFacts, *, now: int, ids: Ids) -> Booked:
+    """A refund that had been paid came back from the buyer's bank: a fact, shown by a balance transaction of its own."""
+    transfers = wallet.refund_returned(_books(attempt), ids, amount=attempt.amount, day=_day(charge), refund=refund.id)
+    return Booked(charge, transfers, (_refund_entry(payment, _day(charge), refund, "refund_failure", refund.amount, now, ids),))
+
+
 def _books(attempt: Attempt) -> Books:
     return Books(attempt.account, attempt.livemode, attempt.currency, attempt.facts.connector)
 

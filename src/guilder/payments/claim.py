@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import structlog
 from msgspec import Struct
 
 from guilder.core.crash import crash_point
@@ -9,6 +10,8 @@ from guilder.db.pool import Database
 from guilder.payments.codec import payment_facts_from
 from guilder.payments.model import Attempt, OpenSlot, Payment, attempt_facts_from, noted_from
 from guilder.psp.model import Operation
+
+log = structlog.get_logger(__name__)
 
 # Entries per partition in one claim; times sixteen partitions this is a little more than the flush that settles them.
 CLAIM_EACH: Final = 16
@@ -39,9 +42,15 @@ async def claim(hot: Database, sender: str, epoch: int, *, now: int, due: bool) 
     """
     crash_point("claim.before")
     rows = await hot.fetch(CLAIM, sender, epoch, now, CLAIM_EACH, CLAIM_DUE if due else 0)
-    claimed = [_claimed(row, sender) for row in rows]
-    for one in claimed:
-        crash_point("claim.after", one.attempt.operation)
+    claimed = []
+    for row in rows:
+        try:
+            claimed.append(_claimed(row, sender))
+        except Exception:
+            # One row that cannot be read must not stop the others; it is set free, tried again and reported each time.
+            log.exception("attempt_unreadable", attempt=row["attempt"])
+            continue
+        crash_point("claim.after", claimed[-1].attempt.operation)
     return claimed
 
 

@@ -12,7 +12,7 @@ from guilder.payments.answers import failure
 from guilder.payments.begin import Try, take
 from guilder.payments.events import event
 from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms
-from guilder.payments.services import Services, wrong_state
+from guilder.payments.services import Services, lock_timeout, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.psp.errors import RouteRefused
 from guilder.psp.router import choose
@@ -34,6 +34,8 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
 
     async def plan(payment: Payment) -> Change:
         facts = payment.facts
+        if facts.status == PaymentState.PROCESSING:
+            raise lock_timeout()
         if not allows(PAYMENT, PaymentState(facts.status), PaymentEvent.CONFIRMED):
             raise wrong_state(facts, "confirm", _CONFIRMABLE)
         method = await _method(services, payment, command)

@@ -125,6 +125,9 @@ class Executor:
         orders: dict[str, list[Order]] = defaultdict(list)
         now = self._clock.now()
         for one in claimed:
+            if one.attempt.facts.connector not in self._connectors:
+                log.error("connector_not_configured", attempt=one.attempt.id, connector=one.attempt.facts.connector)
+                continue
             self._in_hand[one.attempt.id, one.open.slot] = one
             if one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
                 log.error("attempt_still_open", attempt=one.attempt.id, state=one.open.state, tries=one.open.tries)

@@ -34,7 +34,7 @@ def counted(charge: Charge, *, refunded: int, refunding: int) -> Charge:
     return replace(charge, facts=facts, refunded=refunded, refunding=refunding)
 
 
-def paid_back(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: Ids) -> Change:
+def paid_back(change: Change, payment: Payment, attempt: Attempt, *, ids: Ids) -> Change:
     """The money went back to the buyer."""
     refund, charge = of(payment, attempt), charge_of(payment)
     facts = replace(refund.facts, status=after(REFUND, RefundState(refund.facts.status), RefundEvent.PAID_BACK), pending_reason=None,
@@ -59,6 +59,23 @@ def refused(change: Change, payment: Payment, attempt: Attempt, declined: Declin
         change, charge, Refund(facts=facts), attempt, ids, booked,
         (("refund.failed", facts), ("charge.refund.updated", facts)),
     )  # fmt: skip
+
+
+def returned(change: Change, payment: Payment, attempt: Attempt, declined: Declined, *, now: int, ids: Ids) -> Change:
+    """A refund that had been paid came back: it has failed after all, and the merchant has the money again."""
+    refund, charge = of(payment, attempt), charge_of(payment)
+    booked = books.refund_returned(payment, attempt, charge, refund.facts, now=now, ids=ids)
+    facts = replace(
+        refund.facts, status=after(REFUND, RefundState(refund.facts.status), RefundEvent.RETURNED),
+        failure_reason=failure_reason(declined), failure_balance_transaction=booked.entries[0].facts.id,
+    )  # fmt: skip
+    charge = counted(charge, refunded=charge.refunded - attempt.amount, refunding=charge.refunding)
+    change = _settled(
+        change, charge, Refund(facts=facts), attempt, ids, booked,
+        (("refund.failed", facts), ("charge.refund.updated", facts)),
+    )  # fmt: skip
+    # The request that asked for the refund has long had its answer.
+    return replace(change, answer=None)
 
 
 def begun_anew(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: Ids) -> Change:

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from guilder.core.clock import DAY, epoch_seconds
+from guilder.core.clock import DAY, SECOND, epoch_seconds
 from guilder.core.errors import ErrorFacts
 from guilder.core.ids import Ids
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
@@ -27,6 +27,7 @@ from guilder.payments.states import (
     AttemptState,
     PaymentEvent,
     PaymentState,
+    RefundState,
     after,
 )
 from guilder.psp.model import Operation
@@ -127,11 +128,17 @@ def _undone(s: Settling) -> Change:
 
 
 def _rechecked(s: Settling, outcome: Outcome | NotFound) -> Change:
-    """An undone attempt was asked about again: an approval found now is undone at once and never moves the payment."""
+    """An attempt that has ended was asked about again.
+
+    An approval of one that was undone is undone at once and never moves the payment; a refund that was paid may have
+    been returned since.
+    """
     match outcome:
-        case Approved():
+        case Declined() if s.attempt.operation is Operation.REFUND:
+            return _refund_returned(s, outcome)
+        case Approved() if s.attempt.operation is not Operation.REFUND:
             move = replace(_move(s, AttemptState.REVERSING, retry_at=s.now), noted=outcome)
-        case Declined() | NotFound():
+        case Approved() | Declined() | NotFound():
             done = s.open.tries + 1
             later = s.now + RECHECKS[done] if done < len(RECHECKS) else None
             move = _move(s, RECHECK if later else AttemptState.UNDONE, retry_at=later, tries=done)
@@ -257,8 +264,20 @@ def _back_to_capture(s: Settling, state: AttemptState, event_: PaymentEvent, err
 # --- a refund -------------------------------------------------------------------------------------------------------
 
 
-def _paid_back(s: Settling, _approved: Approved) -> Change:
-    return refunds.paid_back(_changed(s, s.payment.facts, _move(s, AttemptState.APPROVED)), s.payment, s.attempt, now=s.now, ids=s.ids)
+def _paid_back(s: Settling, approved: Approved) -> Change:
+    change = _changed(s, s.payment.facts, _move(s, AttemptState.APPROVED))
+    change = refunds.paid_back(change, s.payment, s.attempt, ids=s.ids)
+    if approved.ask_again_seconds is None:
+        return change
+    again = Reopened(s.attempt.id, recheck_slot(s.attempt.id), RECHECK, s.now + approved.ask_again_seconds * SECOND)
+    return replace(change, reopened=(again,))
+
+
+def _refund_returned(s: Settling, declined: Declined) -> Change:
+    change = _changed(s, s.payment.facts, _move(s, AttemptState.UNDONE))
+    if refunds.of(s.payment, s.attempt).facts.status != RefundState.SUCCEEDED:
+        return change
+    return refunds.returned(change, s.payment, s.attempt, declined, now=s.now, ids=s.ids)
 
 
 def _refund_declined(s: Settling, declined: Declined) -> Change:

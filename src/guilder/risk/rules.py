@@ -26,7 +26,7 @@ class Verdict(Enum):
 
 
 class Limit(Struct, frozen=True):
-    """At most so many tries with one card within so many seconds."""
+    """At most so many declined tries with one card within so many seconds."""
 
     seconds: int
     tries_max: int
@@ -52,7 +52,7 @@ class Signals(Struct, frozen=True, kw_only=True):
     """What is known before a payment is tried.
 
     Args:
-        tries: earlier tries with this card within each window of the rules' limits, in their order.
+        tries: declined tries with this card within each window of the rules' limits, in their order.
     """
 
     livemode: bool

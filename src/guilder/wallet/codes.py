@@ -19,3 +19,4 @@ class Event(IntEnum):
     # These two are written by SQL (0006_wallet.sql).
     RELEASED = 11
     MOVED_ON = 12
+    REFUND_RETURNED = 13

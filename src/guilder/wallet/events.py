@@ -86,6 +86,11 @@ def refund_found(books: Books, ids: Ids, *, amount: int, day: int, refund: str) 
     return (_fact(ids, Event.REFUND_FOUND, refund, debit=books.funds(day), credit=books.clearing, amount=amount),)
 
 
+def refund_returned(books: Books, ids: Ids, *, amount: int, day: int, refund: str) -> tuple[Transfer, ...]:
+    """A refund that had been paid came back from the buyer's bank: the money is the merchant's again."""
+    return (_fact(ids, Event.REFUND_RETURNED, refund, debit=books.clearing, credit=books.funds(day), amount=amount),)
+
+
 def _fee(books: Books, ids: Ids, funds: AccountKey, fee: int, charge: str) -> tuple[Transfer, ...]:
     return (_fact(ids, Event.FEE, charge, debit=funds, credit=books.fees, amount=fee),) if fee else ()
 

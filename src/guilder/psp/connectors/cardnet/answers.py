@@ -70,7 +70,15 @@ def _found(order: Order, fields: Mapping[int, str], tags: Mapping[str, str]) -> 
 
 
 def _approved(order: Order, fields: Mapping[int, str], tags: Mapping[str, str]) -> Approved:
-    return Approved(order.reference, fields.get(38), tags.get(Tag.TRANSACTION_ID), _checks(tags), tags.get(Tag.AVAILABLE) == "0")
+    follow_up = tags.get(Tag.FOLLOW_UP, "")
+    return Approved(
+        order.reference,
+        fields.get(38),
+        tags.get(Tag.TRANSACTION_ID),
+        _checks(tags),
+        tags.get(Tag.AVAILABLE) == "0",
+        int(follow_up) if follow_up.isascii() and follow_up.isdigit() else None,
+    )
 
 
 def _not_approved(

@@ -1,0 +1,140 @@
+"""Write the documents that are drawn from the code: docs/states.md and docs/openapi.json. The same code gives the same bytes.
+
+Run by `make generate`; CI then demands that nothing has changed.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from guilder.api.openapi import document
+from guilder.api.routes import registry
+from guilder.payments.states import ATTEMPT, PAYMENT, REFUND, AttemptEvent, PaymentEvent, RefundEvent
+
+DOCS: Final = Path(__file__).parent
+
+Moves = Mapping[StrEnum, Mapping[StrEnum, StrEnum]]
+
+MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
+    PaymentEvent: {
+        PaymentEvent.METHOD_GIVEN: "an update names a PaymentMethod",
+        PaymentEvent.METHOD_TAKEN: "an update takes the PaymentMethod away",
+        PaymentEvent.CONFIRMED: "an attempt to take or authorize the money is accepted",
+        PaymentEvent.REFUSED: "our own rules refuse it; nothing is sent",
+        PaymentEvent.PAID: "a purchase is approved",
+        PaymentEvent.AUTHORIZED: "an authorization is approved",
+        PaymentEvent.FAILED: "it is declined, was certainly not sent, or is undone",
+        PaymentEvent.ACTION_WANTED: "the issuer wants to see the buyer (3-D Secure; nothing in this version raises it)",
+        PaymentEvent.CAPTURE_SENT: "a capture is accepted",
+        PaymentEvent.CAPTURED: "the capture is approved",
+        PaymentEvent.CAPTURE_FAILED: "the capture is declined or was certainly not sent; the authorization stands",
+        PaymentEvent.CANCEL_SENT: "a void is accepted, for a cancel or because the authorization has expired",
+        PaymentEvent.CANCEL_FAILED: "the void is declined or was certainly not sent; the authorization stands",
+        PaymentEvent.CANCELED: "nothing is held any more, or nothing ever was",
+    },
+    AttemptEvent: {
+        AttemptEvent.APPROVAL: "the PSP says, definitely, that it is done",
+        AttemptEvent.DECLINE: "the PSP says, definitely, that it is refused and nothing was moved",
+        AttemptEvent.ACTION_WANTED: "the buyer must do something first",
+        AttemptEvent.PROVED_UNSENT: "the connector's own record shows that no byte was written this time",
+        AttemptEvent.NO_DEFINITE_ANSWER: "a timeout, a reset, or an answer that is not on the list of definite ones",
+        AttemptEvent.SENDER_LOST: "the process that had claimed it is gone; what it had written nobody knows",
+        AttemptEvent.REVERSAL_DECIDED: "the PSP does not know it, and a late arrival must be undone",
+        AttemptEvent.REVERSAL_ACKNOWLEDGED: "the PSP has confirmed the reversal",
+        AttemptEvent.FINALITY_PASSED: "the connector's horizon has passed without a trace of it",
+    },
+    RefundEvent: {
+        RefundEvent.PAID_BACK: "the PSP has given the money back",
+        RefundEvent.DECLINED: "the PSP refuses; the reserved money returns to the merchant",
+        RefundEvent.TRIED_AGAIN: "the attempt was not sent, or is undone; the next one is on the schedule",
+        RefundEvent.WITHDRAWN: "the merchant cancels it while it waits for money",
+        RefundEvent.RETURNED: "the money came back after it had been paid",
+    },
+}
+
+HEAD: Final = """\
+# States
+
+Drawn from the tables in [states.py](../src/guilder/payments/states.py) by [generate.py](generate.py); do not edit. A move
+that is not in a table raises `InvariantBroken`, and SQL repeats the guard: a commit names the state that it was decided on
+and finds no row when that has moved on. What each outcome makes of a payment is in
+[settle.py](../src/guilder/payments/settle.py), what comes next for an open attempt in [resume.py](../src/guilder/payments/resume.py).
+"""
+
+PAYMENT_TEXT: Final = """\
+What a PaymentIntent's `status` shows. `processing` lasts while an operation is under way at the PSP, or in doubt; nothing
+but an outcome ends it.
+"""
+
+ATTEMPT_TEXT: Final = """\
+One try of one operation (purchase, authorize, capture, void, refund) at a PSP. While it is open its state stands in
+`attempt_open`, afterwards in `attempt`. A late approval of an attempt that is `reversing` is noted on it and moves nothing.
+"""
+
+REFUND_TEXT: Final = """\
+What a Refund's `status` shows. It is `pending` while it waits for money, is under way, or is in doubt.
+"""
+
+OTHERS: Final = """\
+## Other states in the database
+
+| where | states |
+|---|---|
+| `attempt_open.state` | `created`, `in_doubt`, `reversing` as above; `recheck`: an undone attempt is asked about again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)) |
+| `dead_letter.state` | `open` until a person looks, then `replayed` or `discarded`; the key of its entry stays closed until then |
+"""
+
+
+def states() -> str:
+    """docs/states.md."""
+    parts = [
+        HEAD,
+        *_machine("Payment", PAYMENT_TEXT, PAYMENT, MEANINGS[PaymentEvent]),
+        *_machine("Attempt", ATTEMPT_TEXT, ATTEMPT, MEANINGS[AttemptEvent]),
+        *_machine("Refund", REFUND_TEXT, REFUND, MEANINGS[RefundEvent]),
+        OTHERS,
+    ]
+    return "\n".join(parts)
+
+
+def _machine(name: str, text: str, moves: Moves, meanings: Mapping[StrEnum, str]) -> Iterator[str]:
+    """One table as prose, a picture, and the list of its events."""
+    yield f"## {name}\n\n{text}"
+    yield "```mermaid\nstateDiagram-v2"
+    yield f"    [*] --> {next(iter(moves))}"
+    for before, by_event in moves.items():
+        together: dict[StrEnum, list[str]] = {}
+        for event, after in by_event.items():
+            together.setdefault(after, []).append(event)
+        yield from (f"    {before} --> {after}: {', '.join(events)}" for after, events in together.items())
+    yield from (f"    {state} --> [*]" for state, by_event in moves.items() if not by_event)
+    yield "```\n"
+    yield "| event | means | moves |\n|---|---|---|"
+    for event, meaning in meanings.items():
+        pairs = [f"`{before}` to `{by_event[event]}`" for before, by_event in moves.items() if event in by_event]
+        yield f"| `{event}` | {meaning} | {', '.join(pairs)} |"
+    final = ", ".join(f"`{state}`" for state, by_event in moves.items() if not by_event)
+    yield f"\nFinal: {final}.\n"
+
+
+def openapi() -> bytes:
+    """docs/openapi.json, as the API serves it at /openapi.json, in lines for people."""
+    return msgspec.json.format(document(registry()), indent=1) + b"\n"
+
+
+def main() -> None:
+    """Write both."""
+    for events, meanings in MEANINGS.items():
+        without = set(events) - set(meanings)
+        if without:
+            raise SystemExit(f"docs/generate.py has no words for {', '.join(sorted(without))}")
+    (DOCS / "states.md").write_text(states(), encoding="utf-8")
+    (DOCS / "openapi.json").write_bytes(openapi())
+    print("wrote docs/states.md and docs/openapi.json")
+
+
+if __name__ == "__main__":
+    main()
