@@ -1,12 +1,12 @@
 """After each run: is everything that was taken in the books, once, and does the bank world say the same?"""
 
+import asyncio
 from collections import Counter
 from typing import Any, Final
 
 import asyncpg
 
 from benchmarks.system import System
-from guilder.core.clock import sleep
 
 # How long open attempts are waited for after the generator has stopped.
 SETTLE_SECONDS: Final = 15.0
@@ -28,8 +28,8 @@ NONE_OF: Final = (
      "HAVING sum(debits_posted) <> sum(credits_posted) OR sum(debits_pending) <> sum(credits_pending)) x"),
     ("currencies whose transfers are not what their balances say",
      "SELECT count(*) FROM (SELECT currency, sum(amount) AS sum FROM ledger_transfer WHERE kind = 0 GROUP BY 1) t FULL JOIN "
-     "(SELECT currency, sum(debits_posted) AS sum FROM ledger_account_balance GROUP BY 1 HAVING sum(debits_posted) > 0) b USING (currency) "
-     "WHERE t.sum IS DISTINCT FROM b.sum"),
+     "(SELECT currency, sum(debits_posted) AS sum FROM ledger_account_balance GROUP BY 1 HAVING sum(debits_posted) > 0) b "
+     "USING (currency) WHERE t.sum IS DISTINCT FROM b.sum"),
     ("gaps in the ledger's index", "SELECT max(index) - count(*) FROM ledger_transfer WHERE NOT livemode"),
     ("gaps in the log's positions",
      "SELECT count(*) FROM (SELECT FROM log_entry GROUP BY topic, partition HAVING max(position) <> count(*)) x"),
@@ -51,19 +51,16 @@ async def settled(system: System) -> None:
         for _ in range(int(SETTLE_SECONDS / LOOK_SECONDS)):
             if not await connection.fetchval("SELECT count(*) FROM attempt_open"):
                 return
-            await sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
     finally:
         await connection.close()
     raise Wrong(f"attempts are still open {SETTLE_SECONDS} s after the last request")
 
 
 async def check_payments(system: System, *, least: int) -> dict[str, int]:
-    """Compare books, answers and the bank world's truth, to the cent. Returns the counts.
+    """Compare books, answers and the bank world's truth, to the cent. Returns the counts; raises Wrong with all that differs.
 
-    Args:
-        least: payments that were answered with success; a generator that stops with requests under way leaves more.
-
-    Raises Wrong with every disagreement.
+    `least`: payments that were answered with success; a generator that stops with requests under way leaves more.
     """
     await settled(system)
     connection = await asyncpg.connect(system.dsn)

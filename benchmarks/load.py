@@ -64,14 +64,13 @@ class Load:
             self._poll.register(descriptor, select.EPOLLIN)
         self._sent = 0
         self._good = 0
-        self._wrong = 0
         self._first_wrong = ""
         self._latencies = array("d")
         self._by_second = [0] * (int(self._seconds) + 1)
 
     def run(self) -> dict[str, Any]:
         """Send until time or count is up, wait for what is under way, and report."""
-        self._begin = perf_counter()
+        self._begin = self._heard = perf_counter()
         self._end = self._begin + self._seconds
         if self._rate:
             self._run_open()
@@ -84,7 +83,10 @@ class Load:
             self._send(caller, perf_counter())
         under_way = len(self._callers)
         while under_way:
-            for caller, answered in self._receive(DRAIN_SECONDS):
+            answers = self._receive(DRAIN_SECONDS)
+            if not answers and self._silent(DRAIN_SECONDS):
+                return
+            for caller, answered in answers:
                 if answered < self._end and self._sent < self._count:
                     self._send(caller, answered)
                 else:
@@ -102,8 +104,15 @@ class Load:
             while waiting and idle:
                 # The longest idle first, so that all connections are used. Latency counts from when the request was due.
                 self._send(idle.popleft(), waiting.popleft())
-            for caller, _answered in self._receive(max(0.0, due - perf_counter()) if due < self._end else DRAIN_SECONDS):
-                idle.append(caller)
+            wait = max(0.0, due - perf_counter()) if due < self._end else DRAIN_SECONDS
+            answers = self._receive(wait)
+            if not answers and self._silent(wait):
+                return
+            idle.extend(caller for caller, _ in answers)
+
+    def _silent(self, waited: float) -> bool:
+        """Whether nothing was heard for as long as the last answers are waited for: what is under way is given up."""
+        return waited >= DRAIN_SECONDS and perf_counter() - self._heard >= DRAIN_SECONDS
 
     def _send(self, caller: Caller, begun: float) -> None:
         parts = self._requests[self._sent % len(self._requests)]
@@ -114,10 +123,7 @@ class Load:
     def _receive(self, timeout: float) -> list[tuple[Caller, float]]:
         """The callers whose answers are now complete, and when."""
         done = []
-        events = self._poll.poll(timeout)
-        if not events and timeout >= DRAIN_SECONDS:
-            raise TimeoutError(f"no answer within {DRAIN_SECONDS} s; {self._good} answered of {self._sent}")
-        for descriptor, _event in events:
+        for descriptor, _event in self._poll.poll(timeout):
             caller = self._by_descriptor[descriptor]
             data = caller.socket.recv(READ_BYTES)
             if not data:
@@ -129,7 +135,7 @@ class Load:
                 caller.got, caller.want = data, want
                 continue
             caller.got, caller.want = b"", 0
-            now = perf_counter()
+            self._heard = now = perf_counter()
             self._note(data, now - caller.begun, now)
             done.append((caller, now))
         return done
@@ -141,7 +147,6 @@ class Load:
             if now < self._end:
                 self._by_second[int(now - self._begin)] += 1
         else:
-            self._wrong += 1
             self._first_wrong = self._first_wrong or data[:2000].decode(errors="replace")
 
     def _report(self) -> dict[str, Any]:
@@ -150,8 +155,9 @@ class Load:
         return {
             "sent": self._sent,
             "good": self._good,
-            "wrong": self._wrong,
-            "first_wrong": self._first_wrong,
+            # What was never answered is wrong too.
+            "wrong": self._sent - self._good,
+            "first_wrong": self._first_wrong or ("no answer" if self._sent > self._good else ""),
             "seconds": round(perf_counter() - self._begin, 3),
             # What was answered within the time; the answers to the last requests come after it.
             "per_second": round(within / (self._seconds if self._sent < self._count else perf_counter() - self._begin), 1),

@@ -118,10 +118,9 @@ def disk_ms(folder: Path) -> float:
 
 def about() -> dict[str, Any]:
     """The machine, for the history."""
-    model = next((line.partition(":")[2].strip() for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")), "")
-    size = next((int(line.split()[1]) // 1024 for line in _read("/proc/meminfo").splitlines() if line.startswith("MemTotal")), 0)
     return {
-        "cores": len(os.sched_getaffinity(0)), "processor": model, "memory_mb": size, "kernel": platform.release(),
+        "cores": len(os.sched_getaffinity(0)), "processor": _field("/proc/cpuinfo", "model name"),
+        "memory_mb": int(_field("/proc/meminfo", "MemTotal").split()[0]) // 1024, "kernel": platform.release(),
         "python": platform.python_version(),
     }  # fmt: skip
 
@@ -153,9 +152,14 @@ def _kind(pid: int) -> str:
     return _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip().removeprefix("postgres:").strip() or "another"
 
 
+def _field(path: str, name: str) -> str:
+    """What stands behind the first `name:` of a file."""
+    return next((line.partition(":")[2].strip() for line in _read(path).splitlines() if line.startswith(name)), "0")
+
+
 def _entries(folder: str) -> list[str]:
     try:
-        return os.listdir(folder)
+        return [path.name for path in Path(folder).iterdir()]
     except OSError:
         return []
 

@@ -56,7 +56,7 @@ class Workload:
         cpu = measure.cpu_each(before, after, report.good) | {"generator": round(report.cpu_seconds / report.good * 1e6, 1)}
         machine = measure.machine(before, after, generator_seconds=report.cpu_seconds, folder=system.data)
         return {
-            "run": load.name, **_row(report), "rate": load.rate, "cpu_us": cpu, "cpu_us_all": round(sum(cpu.values()), 1),
+            "run": load.name, **row_of(report), "rate": load.rate, "cpu_us": cpu, "cpu_us_all": round(sum(cpu.values()), 1),
             "machine": to_builtins(machine), "batches": await books.batches(system, since),
             "wal_bytes_each": wal // max(report.good, 1), "memory_mb": measure.memory(names),
         }  # fmt: skip
@@ -82,5 +82,7 @@ class Workload:
         })  # fmt: skip
 
 
-def _row(report: Report) -> dict[str, Any]:
-    return {name: getattr(report, name) for name in report.__struct_fields__ if name not in ("wrong", "first_wrong", "cpu_seconds")}
+def row_of(report: Report) -> dict[str, Any]:
+    """A generator's report as the history keeps it."""
+    left_out = ("wrong", "first_wrong", "cpu_seconds")
+    return {name: getattr(report, name) for name in report.__struct_fields__ if name not in left_out}

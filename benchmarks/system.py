@@ -39,8 +39,15 @@ class System:
 
     def post(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """One call of the API."""
+        return self._call(path, json.dumps(document).encode())
+
+    def get(self, path: str) -> dict[str, Any]:
+        """One read of the API."""
+        return self._call(path, None)
+
+    def _call(self, path: str, body: bytes | None) -> dict[str, Any]:
         request = urllib.request.Request(
-            self.url + path, data=json.dumps(document).encode(),
+            self.url + path, data=body,
             headers={"Authorization": f"Bearer {self.secret_key}", "Content-Type": "application/json"},
         )  # fmt: skip
         with urllib.request.urlopen(request, timeout=CALL_SECONDS_MAX) as answer:
@@ -70,10 +77,9 @@ class System:
 def system(*, api_processes: int = 1) -> Iterator[System]:
     """Start, hand over, end, and remove the data. Raises RuntimeError when it does not start."""
     data = Path(tempfile.mkdtemp(prefix="guilder-bench-"))
-    process = subprocess.Popen(
-        [GUILDER, "up", "--json", "--port", "0", "--data", str(data), "--api-processes", str(api_processes)],
-        stdout=subprocess.PIPE, text=True, env={name: value for name, value in os.environ.items() if not name.startswith("GUILDER_")},
-    )  # fmt: skip
+    flags = ["--json", "--port", "0", "--data", str(data), "--api-processes", str(api_processes)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GUILDER_")}
+    process = subprocess.Popen([GUILDER, "up", *flags], stdout=subprocess.PIPE, text=True, env=environment)
     try:
         line = process.stdout.readline() if process.stdout else ""
         if not line.startswith("{"):

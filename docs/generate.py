@@ -3,7 +3,7 @@
 Run by `make generate`; CI then demands that nothing has changed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -12,9 +12,20 @@ import msgspec
 
 from guilder.api.openapi import document
 from guilder.api.routes import registry
-from guilder.payments.states import ATTEMPT, PAYMENT, REFUND, AttemptEvent, PaymentEvent, RefundEvent
+from guilder.payments.states import (
+    ATTEMPT,
+    PAYMENT,
+    REFUND,
+    AttemptEvent,
+    AttemptState,
+    PaymentEvent,
+    PaymentState,
+    RefundEvent,
+    RefundState,
+)
 
 DOCS: Final = Path(__file__).parent
+_P: Final = PaymentState
 
 Moves = Mapping[StrEnum, Mapping[StrEnum, StrEnum]]
 
@@ -61,7 +72,8 @@ HEAD: Final = """\
 Drawn from the tables in [states.py](../src/guilder/payments/states.py) by [generate.py](generate.py); do not edit. A move
 that is not in a table raises `InvariantBroken`, and SQL repeats the guard: a commit names the state that it was decided on
 and finds no row when that has moved on. What each outcome makes of a payment is in
-[settle.py](../src/guilder/payments/settle.py), what comes next for an open attempt in [resume.py](../src/guilder/payments/resume.py).
+[settle.py](../src/guilder/payments/settle.py), what comes next for an open attempt in
+[resume.py](../src/guilder/payments/resume.py).
 """
 
 PAYMENT_TEXT: Final = """\
@@ -81,10 +93,10 @@ What a Refund's `status` shows. It is `pending` while it waits for money, is und
 OTHERS: Final = """\
 ## Other states in the database
 
-| where | states |
-|---|---|
-| `attempt_open.state` | `created`, `in_doubt`, `reversing` as above; `recheck`: an undone attempt is asked about again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)) |
-| `dead_letter.state` | `open` until a person looks, then `replayed` or `discarded`; the key of its entry stays closed until then |
+- `attempt_open.state` holds `created`, `in_doubt` and `reversing` as above, and `recheck`: an undone attempt is asked about
+  again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)).
+- `dead_letter.state` is `open` until a person has looked, then `replayed` or `discarded`. Until then the key of its entry
+  stays closed ([consume.py](../src/guilder/log/consume.py)).
 """
 
 
@@ -92,19 +104,19 @@ def states() -> str:
     """docs/states.md."""
     parts = [
         HEAD,
-        *_machine("Payment", PAYMENT_TEXT, PAYMENT, MEANINGS[PaymentEvent]),
-        *_machine("Attempt", ATTEMPT_TEXT, ATTEMPT, MEANINGS[AttemptEvent]),
-        *_machine("Refund", REFUND_TEXT, REFUND, MEANINGS[RefundEvent]),
+        *_machine("Payment", PAYMENT_TEXT, PAYMENT, (_P.REQUIRES_PAYMENT_METHOD, _P.REQUIRES_CONFIRMATION)),
+        *_machine("Attempt", ATTEMPT_TEXT, ATTEMPT, (AttemptState.CREATED,)),
+        *_machine("Refund", REFUND_TEXT, REFUND, (RefundState.PENDING,)),
         OTHERS,
     ]
     return "\n".join(parts)
 
 
-def _machine(name: str, text: str, moves: Moves, meanings: Mapping[StrEnum, str]) -> Iterator[str]:
+def _machine(name: str, text: str, moves: Moves, starts: Sequence[StrEnum]) -> Iterator[str]:
     """One table as prose, a picture, and the list of its events."""
     yield f"## {name}\n\n{text}"
     yield "```mermaid\nstateDiagram-v2"
-    yield f"    [*] --> {next(iter(moves))}"
+    yield from (f"    [*] --> {state}" for state in starts)
     for before, by_event in moves.items():
         together: dict[StrEnum, list[str]] = {}
         for event, after in by_event.items():
@@ -113,7 +125,8 @@ def _machine(name: str, text: str, moves: Moves, meanings: Mapping[StrEnum, str]
     yield from (f"    {state} --> [*]" for state, by_event in moves.items() if not by_event)
     yield "```\n"
     yield "| event | means | moves |\n|---|---|---|"
-    for event, meaning in meanings.items():
+    kind = next(type(event) for by_event in moves.values() for event in by_event)
+    for event, meaning in MEANINGS[kind].items():
         pairs = [f"`{before}` to `{by_event[event]}`" for before, by_event in moves.items() if event in by_event]
         yield f"| `{event}` | {meaning} | {', '.join(pairs)} |"
     final = ", ".join(f"`{state}`" for state, by_event in moves.items() if not by_event)

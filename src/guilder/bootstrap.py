@@ -12,6 +12,7 @@ import structlog
 from msgspec import Struct
 
 from guilder.api.app import Api
+from guilder.api.openapi import document
 from guilder.api.routes import registry
 from guilder.api.services import Services
 from guilder.config import Settings
@@ -358,7 +359,7 @@ async def api(settings: Settings, context: Context) -> None:
         stack.push_async_callback(services.close)
         routes = registry()
         listener = context.sockets.get("api") or listen_on(settings.host, settings.ports.api)
-        await serve_http(Api(services, routes, b"{}"), listener, context)
+        await serve_http(Api(services, routes, document(routes)), listener, context)
 
 
 async def _while_sound(guard: ClockGuard, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -63,8 +63,7 @@ class ApiWorld:
     def __init__(self, settings: Settings, sockets: Mapping[str, socket.socket]) -> None:
         self.settings = settings
         self._sockets = sockets
-        self._contexts: list[Context] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._running: list[tuple[Context, asyncio.Task[None]]] = []
         self.db: Database
         self.merchants: Merchants
 
@@ -83,8 +82,7 @@ class ApiWorld:
                 tell=lambda word, ready=ready: ready.set() if word == "ready" else None,
             )  # fmt: skip
             task = asyncio.ensure_future(bootstrap.ROLES[role](self.settings, context))
-            self._contexts.append(context)
-            self._tasks.append(task)
+            self._running.append((context, task))
             waiting = asyncio.ensure_future(ready.wait())
             await asyncio.wait({task, waiting}, timeout=READY_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
@@ -92,14 +90,15 @@ class ApiWorld:
                 task.result()
             assert ready.is_set(), f"{role} is not ready"
 
-    async def stop(self) -> None:
-        """Stop all roles, the last one first."""
-        for context in reversed(self._contexts):
+    async def stop(self, *roles: str) -> None:
+        """Stop these roles, all where none is named, the last one first."""
+        chosen = [one for one in self._running if not roles or one[0].name in roles]
+        for context, task in reversed(chosen):
             context.stop.set()
-        for task in reversed(self._tasks):
             await asyncio.wait({task}, timeout=5)
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(task for _, task in chosen), return_exceptions=True)
+        self._running = [one for one in self._running if one not in chosen]
 
     async def merchant(self) -> Merchant:
         """A new merchant with all its keys."""

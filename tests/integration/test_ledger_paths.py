@@ -67,7 +67,12 @@ anything = st.builds(
     timeout=st.sampled_from([None, 5]),
 )
 sound = st.builds(
-    Transfer, id=st.uuids().map(str), debit=st.sampled_from([1, 2]), credit=st.sampled_from([3, 4]), amount=st.integers(1, 50), code=st.just(1)
+    Transfer,
+    id=st.uuids().map(str),
+    debit=st.sampled_from([1, 2]),
+    credit=st.sampled_from([3, 4]),
+    amount=st.integers(1, 50),
+    code=st.just(1),
 )
 batch = st.lists(st.one_of(new_transfer, resolution, anything), min_size=1, max_size=6) | st.lists(sound, min_size=1, max_size=6)
 history = st.lists(st.tuples(batch, st.integers(0, 4)), min_size=1, max_size=6)
@@ -147,11 +152,13 @@ async def _compare(subject: Subject, history: list[tuple[list[Transfer], int]]) 
 
 async def _same_books(subject: Subject, mode: bool, model: Book, numbers: list[int], base: int) -> None:
     accounts = [model.accounts[number] for number in numbers]
-    assert await standing(subject.db, numbers) == [(a.debits_pending, a.debits_posted, a.credits_pending, a.credits_posted) for a in accounts]
+    assert await standing(subject.db, numbers) == [
+        (a.debits_pending, a.debits_posted, a.credits_pending, a.credits_posted) for a in accounts
+    ]
     rows = await subject.db.fetch("SELECT * FROM ledger_transfer WHERE livemode = $1 AND index > $2 ORDER BY index", mode, base)
     stored = [
-        (row["index"] - base, row["created_at"], row["id"], row["debit"], row["credit"], row["amount"], row["kind"], row["pending_id"],
-         row["fact"], row["code"], row["reference"], row["expires_at"], row["linked"])
+        (row["index"] - base, row["created_at"], row["id"], row["debit"], row["credit"], row["amount"], row["kind"],
+         row["pending_id"], row["fact"], row["code"], row["reference"], row["expires_at"], row["linked"])
         for row in rows
     ]  # fmt: skip
     assert stored == [

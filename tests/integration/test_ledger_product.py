@@ -1,4 +1,4 @@
-"""The ledger as a product of its own: a merchant's accounts, transfers that may be repeated, and the system's accounts read-only."""
+"""The ledger as a product: a merchant's own accounts, transfers that may be repeated, the system's accounts read-only."""
 
 from collections.abc import AsyncIterator
 
@@ -77,7 +77,11 @@ async def test_a_transfer_is_answered_as_it_is_stored(product: Product) -> None:
 
 async def test_places_in_the_book_are_right_in_a_list_with_refusals(product: Product) -> None:
     """The index of each, as if it had been read back."""
-    commands = [product.fill(5, id="a"), product.spend(900, id="b"), product.fill(7, id="c", kind=Kind.PENDING, timeout_seconds=60)]
+    commands = [
+        product.fill(5, id="a"),
+        product.spend(900, id="b"),
+        product.fill(7, id="c", kind=Kind.PENDING, timeout_seconds=60),
+    ]
     created = await product.books.create_transfers(ALICE, commands)
     assert [one.code for one in created] == [None, Code.EXCEEDS_CREDITS, None]
     assert created[1].transfer is None
@@ -90,7 +94,9 @@ async def test_pending_is_posted_in_part_and_voided(product: Product) -> None:
     await product.code(product.fill())
     assert await product.code(product.spend(60, id="hold", kind=Kind.PENDING)) == [None]
     assert await product.code(product.spend(50)) == [Code.EXCEEDS_CREDITS]
-    (posted,) = await product.books.create_transfers(ALICE, [CreateTransfer(id="part", kind=Kind.POST, pending="hold", amount=20)])
+    (posted,) = await product.books.create_transfers(
+        ALICE, [CreateTransfer(id="part", kind=Kind.POST, pending="hold", amount=20)]
+    )
     assert posted.transfer is not None
     assert (posted.transfer.amount, posted.transfer.debit, posted.transfer.pending_id) == (20, product.purse, "hold")
     assert (await product.books.retrieve_transfer(ALICE, "hold")).resolved_by == "part"
@@ -108,9 +114,11 @@ async def test_a_chain_is_booked_whole_or_not_at_all(product: Product) -> None:
 async def test_a_time_limit_passes_and_the_reservation_goes(product: Product) -> None:
     """From the moment on it can only expire; the worker books that."""
     await product.code(product.fill())
-    await product.code(product.spend(100, id="hold", kind=Kind.PENDING, timeout_seconds=60), product.spend(1, id="x", kind=Kind.PENDING))
+    await product.code(
+        product.spend(100, id="hold", kind=Kind.PENDING, timeout_seconds=60), product.spend(1, id="x", kind=Kind.PENDING)
+    )
     assert await expire.run_once(product.db, product.clock, product.ids) == 0
-    product.clock.advance(60_000_000)
+    product.clock.advance(61_000_000)
     assert await product.code(CreateTransfer(kind=Kind.POST, pending="hold")) == [Code.PENDING_TRANSFER_EXPIRED]
     assert await expire.run_once(product.db, product.clock, product.ids) == 1
     assert await expire.run_once(product.db, product.clock, product.ids) == 0
@@ -121,11 +129,11 @@ async def test_a_time_limit_passes_and_the_reservation_goes(product: Product) ->
 async def test_what_expires_in_turns_expires_completely(product: Product) -> None:
     """More than one statement takes, and others that come meanwhile."""
     await product.code(*(product.fill(1, kind=Kind.PENDING, timeout_seconds=10) for _ in range(5)))
-    product.clock.advance(10_000_000)
+    product.clock.advance(11_000_000)
     assert [await expire.run_once(product.db, product.clock, product.ids, limit=2) for _ in range(2)] == [2, 2]
     await product.code(product.fill(1, kind=Kind.PENDING, timeout_seconds=10))
     assert [await expire.run_once(product.db, product.clock, product.ids, limit=2) for _ in range(2)] == [1, 0]
-    product.clock.advance(10_000_000)
+    product.clock.advance(11_000_000)
     assert await expire.run_once(product.db, product.clock, product.ids, limit=2) == 1
 
 

@@ -76,7 +76,9 @@ async def test_the_pages_of_a_statement_are_the_accounts_transfers(history: Hist
     """None missing, none twice, in the order of the book: for a rare and for a busy account."""
     for number in (history.rare, history.numbers[5]):
         expected = history.of(number)
-        assert await _pages(history.db, number, limit=limit, newest_first=newest_first) == (expected[::-1] if newest_first else expected)
+        assert await _pages(history.db, number, limit=limit, newest_first=newest_first) == (
+            expected[::-1] if newest_first else expected
+        )
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
@@ -85,7 +87,9 @@ async def test_the_pages_of_a_merchant_are_all_its_transfers_and_nobody_elses(hi
     other = await open_as(history.db, history.ids, False, [PureAccount(merchant="acct_b"), PureAccount(merchant="acct_b")])
     await book(history.db, [Transfer(id="other", debit=other[0], credit=other[1], amount=1, code=1)], now=20_000)
     expected = [row["id"] for row in history.rows]
-    assert await _pages(history.db, MERCHANT, limit=33, newest_first=newest_first) == (expected[::-1] if newest_first else expected)
+    assert await _pages(history.db, MERCHANT, limit=33, newest_first=newest_first) == (
+        expected[::-1] if newest_first else expected
+    )
     assert await _pages(history.db, "acct_b", limit=33, newest_first=newest_first) == ["other"]
     assert await store.transfers_of(history.db, MERCHANT, store.Span(limit=9), livemode=True) == []
 
@@ -141,7 +145,9 @@ async def test_the_trial_balance_is_by_currency_and_kind(history: History) -> No
     """Debits equal credits per currency."""
     (line,) = await store.trial_balance(history.db, merchant=MERCHANT, livemode=False)
     total = sum(row["amount"] for row in history.rows)
-    assert line == TrialLine(currency="eur", kind="own", debits_posted=total, credits_posted=total, debits_pending=0, credits_pending=0)
+    assert line == TrialLine(
+        currency="eur", kind="own", debits_posted=total, credits_posted=total, debits_pending=0, credits_pending=0
+    )
     assert await store.trial_balance(history.db, merchant=MERCHANT, livemode=True) == []
 
 

@@ -140,7 +140,7 @@ async def test_a_deadlock_says_again(table: Database) -> None:
 
 async def test_a_full_pool_is_unavailable_in_time(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever cannot get a connection is told so while its client still listens."""
-    monkeypatch.setattr("guilder.db.pool.ACQUIRE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("guilder.db.sessions.ACQUIRE_TIMEOUT_SECONDS", 0.05)
     pool = await Database.connect(database, role="guilder_app", max_size=1, name="test")
     async with pool.transaction():
         with pytest.raises(Unavailable):

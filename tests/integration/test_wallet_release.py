@@ -234,4 +234,3 @@ async def test_more_days_than_fit_into_one_statement_are_released_in_turns(walle
     assert counts == [2, 2, 1, 0]
     assert await wallet.balance() == (0, 500)
     assert await wallet.agrees()
-

@@ -252,3 +252,27 @@ async def test_the_end_of_the_loop_leaves_no_caller_without_an_answer() -> None:
         await future
     with pytest.raises(Unavailable):
         await waiting
+
+
+async def test_an_item_that_comes_in_the_turn_in_which_a_flush_ends_is_not_left_behind() -> None:
+    """The last runner has looked and found nothing, but its task is not done yet."""
+    gate = asyncio.get_running_loop().create_future()
+
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        if items == [1]:
+            await gate
+        return items
+
+    coalescer: Coalescer[int, int] = Coalescer(flush, limit=10, keys=lambda _item: ())
+    first = asyncio.ensure_future(coalescer.submit(1))
+    await asyncio.sleep(0)
+
+    async def same_turn() -> int:
+        await gate
+        return await coalescer.submit(2)
+
+    second = asyncio.ensure_future(same_turn())
+    await asyncio.sleep(0)
+    gate.set_result(None)
+    assert await first == 1
+    assert await asyncio.wait_for(second, 5) == 2

@@ -75,7 +75,8 @@ class Api:
             refusal, retry_after = _unavailable(), RETRY_AFTER_SECONDS
         except (ResultUnknown, Again) as error:
             _log.warning("request_result_unknown", problem=str(error), **_about(request))
-            refusal = _unknown(request.method)
+            # A read stores nothing, so nothing about it can be unknown.
+            refusal = _unavailable() if request.method == "GET" else _unknown(request.method)
         except HungUpError:
             raise
         except Exception:

@@ -80,6 +80,7 @@ class Coalescer(Generic[Item, Result]):
         self._last: dict[Hashable, _Entry[Item, Result]] = {}
         self._open = 0
         self._runners: set[asyncio.Task[None]] = set()
+        self._running = 0
         self._closed = False
         self.flushes = 0
         self.items = 0
@@ -114,23 +115,28 @@ class Coalescer(Generic[Item, Result]):
             await asyncio.wait(self._runners)
 
     def _wake(self) -> None:
-        if len(self._runners) < self._width:
+        if self._running < self._width:
+            self._running += 1
             runner = asyncio.get_running_loop().create_task(self._run())
             self._runners.add(runner)
             runner.add_done_callback(self._runners.discard)
 
     async def _run(self) -> None:
-        while self._ready:
-            entries = self._take()
-            try:
-                await self._store(entries)
-            except BaseException:
-                # Only the end of the process gets here: the loop cancels its tasks, and the answer is never read.
-                _fail(entries, ResultUnknown("the process stopped before the answer came"))
+        try:
+            while self._ready:
+                entries = self._take()
+                try:
+                    await self._store(entries)
+                except BaseException:
+                    # Only the end of the process gets here: the loop cancels its tasks, and the answer is never read.
+                    _fail(entries, ResultUnknown("the process stopped before the answer came"))
+                    self._done(entries)
+                    self._abandon()
+                    raise
                 self._done(entries)
-                self._abandon()
-                raise
-            self._done(entries)
+        finally:
+            # Here and not when the task is done, which is a turn later: whoever is enqueued in between starts the next.
+            self._running -= 1
 
     def _take(self) -> list[_Entry[Item, Result]]:
         taken: list[_Entry[Item, Result]] = []

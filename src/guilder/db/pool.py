@@ -1,7 +1,7 @@
 """A pool of connections whose sessions have our limits and whose errors are already translated."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
@@ -10,10 +10,9 @@ import asyncpg
 from guilder.core.errors import ResultUnknown
 from guilder.db.connection import Connection, Record
 from guilder.db.errors import translate, translate_connect
+from guilder.db.sessions import Sessions
 
-# Longest wait for a free connection, a new one included. A pool is sized for its process, so a longer wait means that
-# the database stands still; the caller then answers 503 while the client still listens.
-ACQUIRE_TIMEOUT_SECONDS: Final = 5.0
+# A server on this machine or the next one answers in milliseconds; one that is starting refuses at once.
 CONNECT_TIMEOUT_SECONDS: Final = 4.0
 
 # Longest single statement. The largest flush takes well under a second; this ends what waits for a lock that somebody
@@ -49,14 +48,15 @@ REPLICATION_SOURCE: Final = "syncrep.c"
 
 
 class Database:
-    """An asyncpg pool for one process and one database role.
+    """A few connections for one process and one database role.
 
     Raises from every call: Unavailable when nothing was stored, ResultUnknown when that is not known, Again when the
     transaction can be run once more; asyncpg's own error for anything else (db.errors).
     """
 
-    def __init__(self, pool: asyncpg.Pool, dsn: str, *, role: str, name: str) -> None:
-        self._pool = pool
+    def __init__(self, dsn: str, settings: Mapping[str, str], *, role: str, max_size: int, name: str) -> None:
+        self._settings = dict(settings)
+        self._sessions = Sessions(self._connect, max_size)
         self._warned: set[int] = set()
         self.dsn = dsn
         self.role = role
@@ -73,27 +73,9 @@ class Database:
             hot: plans that do not depend on statistics, for the processes that run the hot statements.
             name: shown by pg_stat_activity.
         """
-        try:
-            pool = await asyncpg.create_pool(
-                dsn,
-                min_size=0,
-                init_size=1,
-                max_size=max_size,
-                # Connections are kept for ever: a new one costs milliseconds and its plans are gone.
-                max_queries=2**62,
-                max_inactive_connection_lifetime=0,
-                max_cached_statement_lifetime=0,
-                statement_cache_size=STATEMENT_CACHE,
-                timeout=CONNECT_TIMEOUT_SECONDS,
-                server_settings=session_settings(role=role, hot=hot, name=name),
-                # Nothing that we run leaves session state behind, so the reset's round trip is saved.
-                reset=_keep_session,
-            )
-        except Exception as error:
-            if (translated := translate_connect(error)) is error:
-                raise
-            raise translated from error
-        return cls(pool, dsn, role=role, name=name)
+        database = cls(dsn, session_settings(role=role, hot=hot, name=name), role=role, max_size=max_size, name=name)
+        database._release(await database._acquire())
+        return database
 
     async def fetch(self, sql: str, *arguments: object) -> list[Record]:
         """Run one statement in autocommit and return its rows."""
@@ -129,14 +111,17 @@ class Database:
             try:
                 await transaction.start()
                 yield connection
-            except BaseException as error:
+            except Exception as error:
                 await _roll_back(connection, transaction)
                 if (translated := translate(error, committing=False)) is error:
                     raise
                 raise translated from error
             await self._commit(connection, transaction)
+        except BaseException as error:
+            _drop_if_cancelled(connection, error)
+            raise
         finally:
-            await self._release(connection)
+            self._release(connection)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -145,21 +130,20 @@ class Database:
         try:
             with _Translated(committing=True):
                 yield connection
+        except BaseException as error:
+            _drop_if_cancelled(connection, error)
+            raise
         finally:
-            await self._release(connection)
+            self._release(connection)
 
     @property
     def size(self) -> int:
         """Connections open now."""
-        return int(self._pool.get_size())
+        return self._sessions.size
 
     async def close(self) -> None:
-        """Wait for what is running, then close every connection."""
-        await self._pool.close()
-
-    def terminate(self) -> None:
-        """Close every connection now; what is running becomes ResultUnknown."""
-        self._pool.terminate()
+        """Wait a little for what is running, then close every connection."""
+        await self._sessions.close()
 
     async def _run(self, verb: str, sql: str, arguments: Sequence[object]) -> Any:
         connection = await self._acquire()
@@ -168,8 +152,11 @@ class Database:
                 result = await getattr(connection, verb)(sql, *arguments)
             self._refuse_local_commit(connection)
             return result
+        except BaseException as error:
+            _drop_if_cancelled(connection, error)
+            raise
         finally:
-            await self._release(connection)
+            self._release(connection)
 
     async def _commit(self, connection: Connection, transaction: Any) -> None:
         # The driver would answer a cancellation by cancelling the COMMIT, the classic way to make its result unknown.
@@ -185,24 +172,29 @@ class Database:
             raise
         self._refuse_local_commit(connection)
 
+    async def _connect(self) -> Any:
+        connection = await asyncpg.connect(
+            self.dsn,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            server_settings=self._settings,
+            statement_cache_size=STATEMENT_CACHE,
+            # Plans are kept for as long as the connection lives.
+            max_cached_statement_lifetime=0,
+        )
+        connection.add_log_listener(self._noticed)
+        return connection
+
     async def _acquire(self) -> Any:
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+            return await self._sessions.take()
         except Exception as error:
             if (translated := translate_connect(error)) is error:
                 raise
             raise translated from error
-        connection.add_log_listener(self._noticed)
-        return connection
 
-    async def _release(self, connection: Any) -> None:
+    def _release(self, connection: Any) -> None:
         self._warned.discard(id(connection))
-        try:
-            connection.remove_log_listener(self._noticed)
-            await self._pool.release(connection)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-            # The connection died; asyncpg has already dropped it, and what ran on it has its result.
-            return
+        self._sessions.give(connection)
 
     def _noticed(self, connection: Connection, notice: asyncpg.PostgresLogMessage) -> None:
         if getattr(notice, "server_source_filename", None) == REPLICATION_SOURCE:
@@ -224,8 +216,13 @@ def session_settings(*, role: str | None, hot: bool = False, name: str) -> dict[
     }
 
 
-async def _keep_session(_connection: Connection) -> None:
-    """What asyncpg runs when a connection comes back: nothing."""
+def _drop_if_cancelled(connection: Any, error: BaseException) -> None:
+    """Close the connection of a caller that went away in the middle: a statement may still be running on it.
+
+    What that statement does to its end, or its transaction's roll-back, is the server's.
+    """
+    if not isinstance(error, Exception):
+        connection.terminate()
 
 
 async def _roll_back(connection: Any, transaction: Any) -> None:

@@ -1,6 +1,6 @@
 """Log: the outbox with gapless positions, and the consumers that read it.
 
-Owns:       tables sender, log_head, log_entry, log_consumer, log_parked, dead_letter, event_head, event.
+Owns:       tables log_head, log_entry, log_consumer, log_parked, dead_letter, event_head, event.
 Announces:  nothing; it carries what others announce.
 May import: shapes, db, core.
 Start with: model.py, then consume.py.

@@ -16,7 +16,7 @@ from guilder.payments.services import Services
 from guilder.payments.states import PaymentState
 from guilder.shapes.facts import PaymentIntentFacts
 
-CLIENT_SECRET_BITS: Final = 143
+CLIENT_SECRET_BITS: Final = 160
 
 
 async def create(services: Services, claim: Claim, command: CreatePayment) -> Result:

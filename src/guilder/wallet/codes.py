@@ -16,7 +16,6 @@ class Event(IntEnum):
     REFUND_SETTLED = 8
     REFUND_FAILED = 9
     REFUND_FOUND = 10
-    # These two are written by SQL (0006_wallet.sql).
-    RELEASED = 11
+    RELEASED = 11  # by SQL (0006_wallet.sql), as the next one
     MOVED_ON = 12
     REFUND_RETURNED = 13

@@ -1,0 +1,99 @@
+"""`make bench`: the canonical workload, the ledger over HTTP, and the ledger from Python objects; no arguments needed.
+
+    python -m benchmarks [--quick] [--part payments|http|ledger ...] [--api-processes N]
+
+Exits with 1 when the books, the answers or the bank world disagree; a missed figure is shown, and is no failure.
+"""
+
+import argparse
+import asyncio
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import ledger_http, measure, payments, report
+from benchmarks.books import Wrong
+from benchmarks.system import System, system
+
+PARTS: Final = ("payments", "http", "ledger")
+# The long run shows what short ones hide: checkpoints, vacuum, growing tables.
+SECONDS: Final = {"warm": 5.0, "64": 30.0, "128": 90.0, "lone": 5.0, "open": 30.0, "http": 20.0}
+QUICK_SECONDS: Final = {"warm": 3.0, "64": 10.0, "128": 10.0, "lone": 3.0, "open": 10.0, "http": 8.0}
+OPEN_CONNECTIONS: Final = 256
+LIST: Final = 100
+
+
+def main() -> int:
+    """Run what was asked for; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="runs of 10 s")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this part (may be repeated)")
+    parser.add_argument("--api-processes", type=int, default=1, help="processes that serve the API")
+    given = parser.parse_args()
+    parts = given.part or PARTS
+    try:
+        if "payments" in parts or "http" in parts:
+            asyncio.run(_over_http(parts, quick=given.quick, api_processes=given.api_processes))
+    except Wrong as wrong:
+        sys.stderr.write(f"WRONG: {wrong}\n")
+        return 1
+    if "ledger" in parts:
+        words = [sys.executable, "-m", "benchmarks.ledger"]
+        return subprocess.run(words, cwd=Path(__file__).parent.parent, check=False).returncode
+    return 0
+
+
+async def _over_http(parts: Collection[str], *, quick: bool, api_processes: int) -> None:
+    seconds = QUICK_SECONDS if quick else SECONDS
+    loop_ms = min(measure.loop_ms() for _ in range(3))
+    with system(api_processes=api_processes) as running:
+        rows = await _payments(running, seconds) if "payments" in parts else []
+        rows += await _ledger(running, seconds) if "http" in parts else []
+    history = report.History("http", quick=quick)
+    for row in rows:
+        history.add({**row, "disturbed": report.disturbed(row, loop_ms), "api_processes": api_processes})
+    report.show(rows, loop_ms=loop_ms)
+
+
+async def _payments(running: System, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The canonical workload; every run is followed by the check of all that was done."""
+    workload = payments.Workload(running)
+    await _said(workload.run(payments.Load(name="warm-up", connections=64, seconds=seconds["warm"])))
+    rows = [
+        await _said(workload.run(payments.Load(name="a lone payment", connections=1, seconds=seconds["lone"]))),
+        await _said(workload.run(payments.Load(name="payments at 64", connections=64, seconds=seconds["64"]))),
+        await _said(workload.run(payments.Load(name="payments at 128", connections=128, seconds=seconds["128"]))),
+    ]
+    half = max(row["per_second"] for row in rows) / 2
+    rows.append(await _said(workload.run(payments.Load(
+        name="payments at half, open loop", connections=OPEN_CONNECTIONS, seconds=seconds["open"], rate=half,
+    ))))  # fmt: skip
+    counts = await workload.check()
+    sys.stdout.write(f"the books and the bank world agree: {counts}\n")
+    return rows
+
+
+async def _ledger(running: System, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
+    workload = ledger_http.LedgerWorkload(running)
+    loads = (
+        ledger_http.Load(name="transfers by HTTP at 64", connections=64, seconds=seconds["http"]),
+        ledger_http.Load(name="transfers by HTTP at 256", connections=256, seconds=seconds["http"]),
+        ledger_http.Load(name="transfers by HTTP in lists", connections=8, seconds=seconds["http"], each=LIST),
+    )
+    rows = [await _said(workload.run(load)) for load in loads]
+    await workload.check()
+    return rows
+
+
+async def _said(running: Any) -> dict[str, Any]:
+    """Wait for a run, and tell in a line that it is done."""
+    row: dict[str, Any] = await running
+    sys.stdout.write(f"{row['run']}: {row['per_second']:,.0f}/s, p50 {row['p50_ms']} ms, p99 {row['p99_ms']} ms\n")
+    sys.stdout.flush()
+    return row
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Payments, charges and refunds against the attempts that made them."""
+
+from typing import Final
+
+from guilder.integrity.model import Examination
+
+# What the approved attempts of each payment took.
+_APPROVED: Final = """
+    SELECT payment, count(*) FILTER (WHERE operation IN ('purchase', 'authorize')) AS count,
+           coalesce(sum(amount) FILTER (WHERE operation IN ('purchase', 'capture')), 0) AS taken
+    FROM attempt WHERE state = 'approved' AND refund IS NULL GROUP BY payment
+"""
+_CHARGES: Final = f"""
+SELECT coalesce(c.id, a.payment) AS subject, c.succeeded, c.captured, coalesce(a.count, 0) AS count, coalesce(a.taken, 0) AS taken
+FROM (SELECT * FROM charge WHERE succeeded) c FULL JOIN ({_APPROVED}) a ON a.payment = c.payment
+WHERE c.id IS NULL OR a.count IS DISTINCT FROM 1 OR c.captured <> a.taken
+"""
+_FAILED_CHARGES: Final = "SELECT id FROM charge WHERE NOT succeeded AND (captured, refunded, refunding) <> (0, 0, 0)"
+
+# An authorization's hold stands in the ledger until it is captured or let go, and no longer.
+_HOLDS: Final = """
+SELECT c.id AS subject, p.state, c.captured, t.kind AS held, r.kind AS resolved, r.amount
+FROM charge c JOIN payment p ON p.id = c.payment
+LEFT JOIN ledger_transfer t ON t.id = c.hold
+LEFT JOIN LATERAL (SELECT z.kind, z.amount FROM ledger_transfer z WHERE z.pending_id = c.hold OFFSET 0) r ON true
+WHERE c.hold IS NOT NULL AND (t.kind IS DISTINCT FROM 1 OR CASE
+    WHEN c.captured > 0 THEN r.kind IS DISTINCT FROM 2 OR r.amount IS DISTINCT FROM c.captured
+    WHEN p.state = 'canceled' THEN r.kind IS DISTINCT FROM 3
+    ELSE r.kind IS NOT NULL END)
+"""
+
+# What a charge says was given back, or is being given back, is the sum of its refunds.
+_GIVEN_BACK: Final = """
+SELECT coalesce(c.id, r.charge) AS subject, c.refunded, c.refunding, coalesce(r.done, 0) AS done, coalesce(r.under_way, 0) AS under_way
+FROM charge c FULL JOIN (
+    SELECT charge, coalesce(sum(amount) FILTER (WHERE state = 'succeeded'), 0) AS done,
+           coalesce(sum(amount) FILTER (WHERE state = 'pending'), 0) AS under_way
+    FROM refund GROUP BY charge) r ON r.charge = c.id
+WHERE c.refunded IS DISTINCT FROM coalesce(r.done, 0) OR c.refunding IS DISTINCT FROM coalesce(r.under_way, 0)
+"""
+
+_REFUND_ATTEMPTS: Final = """
+SELECT r.id AS subject, r.state, r.amount, coalesce(a.count, 0) AS count, coalesce(a.amount, 0) AS paid
+FROM refund r LEFT JOIN (
+    SELECT refund, count(*) AS count, sum(amount) AS amount FROM attempt WHERE refund IS NOT NULL AND state = 'approved' GROUP BY refund
+) a ON a.refund = r.id
+WHERE CASE r.state WHEN 'succeeded' THEN a.count IS DISTINCT FROM 1 OR a.amount <> r.amount
+                   WHEN 'failed' THEN a.count > 1
+                   ELSE a.count > 0 END
+"""
+# A refund that is under way has its attempt, and one that is not has none.
+_REFUNDS_UNDER_WAY: Final = """
+SELECT r.id AS subject, r.state, r.waiting, o.attempt
+FROM refund r LEFT JOIN LATERAL (
+    SELECT z.attempt FROM attempt_open z WHERE z.payment = r.payment AND z.slot = 'refund:' || r.id OFFSET 0) o ON true
+WHERE (r.state = 'pending' AND NOT r.waiting) <> (o.attempt IS NOT NULL)
+"""
+
+_STATES: Final = """
+SELECT p.id AS subject, p.state, c.id AS charge, c.captured
+FROM payment p LEFT JOIN LATERAL (SELECT z.id, z.captured FROM charge z WHERE z.payment = p.id AND z.succeeded OFFSET 0) c ON true
+WHERE CASE p.state
+    WHEN 'succeeded' THEN coalesce(c.captured, 0) = 0
+    WHEN 'requires_capture' THEN c.captured IS DISTINCT FROM 0
+    WHEN 'canceled' THEN c.captured > 0
+    WHEN 'processing' THEN c.captured > 0
+    ELSE c.id IS NOT NULL END
+"""
+# `processing` means that an attempt holds the payment's slot, and nothing else does.
+_PROCESSING: Final = """
+SELECT p.id AS subject, p.state, o.attempt
+FROM payment p LEFT JOIN LATERAL (
+    SELECT z.attempt FROM attempt_open z WHERE z.payment = p.id AND z.slot = 'payment' OFFSET 0) o ON true
+WHERE (p.state = 'processing') <> (o.attempt IS NOT NULL)
+"""
+
+# Keys without an answer on whose object nothing is under way any more.
+_UNANSWERED: Final = """
+SELECT k.key, k.object FROM idempotency_key k
+WHERE k.answer IS NULL AND NOT EXISTS (
+    SELECT FROM attempt_open o
+    WHERE (o.payment, o.slot) = (k.object, 'payment')
+       OR (o.payment, o.slot) = ((SELECT r.payment FROM refund r WHERE r.id = k.object), 'refund:' || k.object))
+"""
+
+
+async def charges(x: Examination) -> int:
+    """Each succeeded charge has one approved attempt that made it, and what it took; failed ones took nothing."""
+    for row in await x.connection.fetch(_CHARGES):
+        if row["captured"] is None:
+            x.violation(row["subject"], f"{row['count']} approved attempts, and no charge that succeeded")
+        else:
+            x.violation(
+                row["subject"],
+                f"{row['count']} approved attempts made this charge; they took {row['taken']}, it says {row['captured']}",
+            )
+    for row in await x.connection.fetch(_FAILED_CHARGES):
+        x.violation(row["id"], "a failed charge has money in it")
+    for row in await x.connection.fetch(_HOLDS):
+        x.violation(
+            row["subject"],
+            f"its payment is {row['state']}, {row['captured']} is captured, and its hold is resolved by {row['amount'] or 'nothing'}",
+        )
+    for row in await x.connection.fetch(_GIVEN_BACK):
+        x.violation(
+            row["subject"],
+            f"says {row['refunded']} refunded and {row['refunding']} on its way; its refunds say {row['done']} and {row['under_way']}",
+        )
+    return await x.count("charge")
+
+
+async def refunds(x: Examination) -> int:
+    """A refund that succeeded was paid once, and no other was; one that is under way has its attempt."""
+    for row in await x.connection.fetch(_REFUND_ATTEMPTS):
+        x.violation(row["subject"], f"{row['state']}, and {row['count']} approved attempts paid {row['paid']} of {row['amount']}")
+    for row in await x.connection.fetch(_REFUNDS_UNDER_WAY):
+        what = f"attempt {row['attempt']} is open for it" if row["attempt"] else "no attempt is open for it"
+        x.violation(row["subject"], f"{row['state']}{' (waits for money)' if row['waiting'] else ''}, and {what}")
+    return await x.count("refund")
+
+
+async def payments(x: Examination) -> int:
+    """States against charges, and `processing` against the slot."""
+    for row in await x.connection.fetch(_STATES):
+        x.violation(row["subject"], f"{row['state']}, and its charge is {row['charge'] or 'none'} with {row['captured'] or 0} captured")
+    for row in await x.connection.fetch(_PROCESSING):
+        x.violation(row["subject"], f"{row['state']}, and {row['attempt'] or 'no attempt'} holds its slot")
+    return await x.count("payment")
+
+
+async def keys(x: Examination) -> int:
+    """A key without an answer is one whose request is under way."""
+    for row in await x.connection.fetch(_UNANSWERED):
+        x.violation(row["key"], f"nothing is under way for {row['object'] or 'it'}, and no answer is stored")
+    return await x.count("idempotency_key")

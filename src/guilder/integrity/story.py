@@ -1,0 +1,269 @@
+"""Story: one payment from its first request to its last cent, as one timeline, from every table that knows of it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from guilder.core.clock import DAY
+from guilder.core.errors import GuilderError
+from guilder.core.money import Money
+from guilder.db import Database, Record
+from guilder.integrity import story_rows
+from guilder.integrity.check import ROLE
+from guilder.integrity.story_rows import Rows
+
+_BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+# What happens in one commit has one time; within it, a cause stands before what follows from it.
+_RANKS: Final = {"request": 0, "attempt": 1, "psp": 2, "outcome": 3, "ledger": 4, "balance": 5, "event": 6, "open": 7}
+
+_KINDS: Final = ("transfer", "hold", "post", "void", "expire")
+_CODES: Final = {
+    1: "captured", 2: "fee", 3: "authorized", 4: "hold captured", 5: "hold moved", 6: "hold released", 7: "refund reserved",
+    8: "refund settled", 9: "refund failed", 10: "refund found", 11: "released", 12: "moved on",
+}  # fmt: skip
+"""The business events by which the system's transfers are marked (docs/ledger.md)."""
+
+
+class NoSuchPayment(GuilderError):
+    """There is no such payment; the message says what can be asked for."""
+
+
+class Moment(Struct, frozen=True, kw_only=True):
+    """Something that happened.
+
+    Args:
+        at: microseconds of business time.
+        kind: request, attempt, psp, outcome, ledger, balance, event; open for what is not at its end yet.
+        what: in a few words.
+        detail: the rest of it, such as a masked message; may be empty.
+        about: the id of the object that it is about.
+        told_by_row: a message that was not kept, told from its attempt's row.
+    """
+
+    at: int
+    kind: str
+    what: str
+    detail: str = ""
+    about: str = ""
+    told_by_row: bool = False
+
+
+class Story(Struct, frozen=True, kw_only=True):
+    """A payment and its timeline, oldest first. `all_events` is False where only events around its own moments were sought."""
+
+    payment: str
+    account: str
+    livemode: bool
+    state: str
+    amount: int
+    currency: str
+    created_at: int
+    moments: tuple[Moment, ...]
+    all_events: bool
+
+
+class _Key(Struct, array_like=True):
+    key: str
+
+
+class _Wire(Struct, array_like=True):
+    reference: str
+    psp_key: Raw
+    stan: str
+    transmitted_at: str
+
+
+class _Attempt(Struct, array_like=True):
+    """What is told of an attempt's stored facts; fields are only ever added behind these."""
+
+    connector: str
+    psp_merchant: str
+    wire: _Wire
+    terms: Raw
+    payment_method: Raw
+    key: _Key | None
+    send_cvc: bool
+    off_session: bool
+    error_on_requires_action: bool
+    risk_level: str
+    risk_score: int
+    route_reason: str
+
+
+class _Payment(Struct, array_like=True, tag_field="object", tag="payment_intent"):
+    id: str
+    livemode: bool
+    created: int
+    amount: int
+    currency: str
+    status: str
+
+
+class _Error(Struct):
+    message: str = ""
+    code: str | None = None
+    decline_code: str | None = None
+
+
+class _Answer(Struct, array_like=True):
+    shape: int
+    status: int
+    root: list[Any] | None
+    error: _Error | None
+
+
+_attempt: Final = msgspec.msgpack.Decoder(_Attempt).decode
+_payment: Final = msgspec.msgpack.Decoder(_Payment).decode
+_answer: Final = msgspec.msgpack.Decoder(_Answer).decode
+
+
+async def tell(dsn: str, id_: str) -> Story:
+    """The story of the payment to which this payment, charge, refund, attempt or balance transaction belongs.
+
+    Raises NoSuchPayment, Unavailable.
+    """
+    database = await Database.connect(dsn, role=ROLE, max_size=1, name="story")
+    try:
+        async with database.connection() as connection:
+            await connection.execute(_BEGIN)
+            rows = await story_rows.read(connection, id_, _key_of)
+            await connection.execute("ROLLBACK")
+    finally:
+        await database.close()
+    if rows is None:
+        raise NoSuchPayment(f"there is nothing with the id {id_}; give that of a payment (pi_), charge (ch_), refund (re_) or attempt (at_)")
+    return story_of(rows)
+
+
+def story_of(rows: Rows) -> Story:
+    """The timeline that the rows make. Pure."""
+    facts = _payment(rows.payment["facts"])
+    moments = [
+        *_requests(rows), *_attempts(rows), *_transfers(rows, facts.currency), *_entries(rows), *_releases(rows), *_events(rows),
+        *_unfinished(rows),
+    ]  # fmt: skip
+    # The sort is stable, so what has one time and one rank keeps the order of its table.
+    moments.sort(key=lambda moment: (moment.at, _RANKS[moment.kind]))
+    return Story(
+        payment=rows.payment["id"], account=rows.payment["account"], livemode=rows.payment["livemode"], state=rows.payment["state"],
+        amount=facts.amount, currency=facts.currency, created_at=rows.payment["created_at"], moments=tuple(moments),
+        all_events=rows.all_events,
+    )  # fmt: skip
+
+
+def _key_of(facts: bytes) -> str | None:
+    key = _attempt(facts).key
+    return key.key if key else None
+
+
+def _requests(rows: Rows) -> Iterator[Moment]:
+    for row in rows.keys:
+        yield Moment(
+            at=row["created_at"], kind="request", what=f"request {row['request_id']}: {_answered(row)}",
+            detail=f"idempotency key {row['key']}", about=row["object"] or "",
+        )  # fmt: skip
+
+
+def _answered(row: Record) -> str:
+    """What the request was answered, in the end."""
+    if row["answer"] is None:
+        return "not answered yet"
+    answer = _answer(row["answer"])
+    if answer.error is None:
+        return f"answered {answer.status}"
+    words = [answer.error.code or "error", answer.error.decline_code or ""]
+    return f"answered {answer.status} {' '.join(word for word in words if word)}"
+
+
+def _attempts(rows: Rows) -> Iterator[Moment]:
+    kept = {row["attempt"] for row in rows.messages}
+    codes = {row["payment"]: row for row in rows.charges if row["succeeded"]}
+    for row in rows.attempts:
+        facts, money = _attempt(row["facts"]), Money(row["amount"], row["currency"])
+        why = f", because {facts.route_reason}" if facts.route_reason else ""
+        yield Moment(
+            at=row["created_at"], kind="attempt", what=f"{row['operation']} of {money} accepted for {facts.connector}{why}",
+            detail=f"reference {row['reference']}, STAN {facts.wire.stan}, sent as {facts.psp_merchant}, risk {facts.risk_level} "
+            f"{facts.risk_score}, {'with' if facts.send_cvc else 'without'} CVC",
+            about=row["id"],
+        )  # fmt: skip
+        if row["id"] not in kept:
+            yield from _told_by_row(row, facts, codes)
+        if row["state"] is not None:
+            yield Moment(at=row["finished_at"], kind="outcome", what=f"{row['operation']} {row['state'].replace('_', ' ')}", about=row["id"])
+    for row in rows.messages:
+        yield Moment(at=row["at"], kind="psp", what=row["text"].partition(":")[0], detail=row["text"].partition(": ")[2], about=row["attempt"])
+
+
+def _told_by_row(row: Record, facts: _Attempt, charges: dict[str, Record]) -> Iterator[Moment]:
+    """Plain approvals and declines keep no messages: what went over the wire follows from the attempt's row."""
+    if row["state"] not in ("approved", "declined"):
+        return
+    sent = f"{row['operation']} reference {row['reference']}, DE 7 {facts.wire.transmitted_at}, STAN {facts.wire.stan}"
+    yield Moment(at=row["created_at"], kind="psp", what="sent", detail=sent, about=row["id"], told_by_row=True)
+    code = _authorization_code(charges.get(row["payment"])) if row["operation"] in ("purchase", "authorize") else None
+    said = row["state"] + (f", authorization code {code}" if code and row["state"] == "approved" else "")
+    yield Moment(at=row["finished_at"], kind="psp", what="received", detail=said, about=row["id"], told_by_row=True)
+
+
+def _authorization_code(charge: Record | None) -> str | None:
+    # The stored charge is a tagged array; its authorization code has been its 34th element since the first shape.
+    return None if charge is None else msgspec.msgpack.decode(charge["facts"])[33]
+
+
+def _transfers(rows: Rows, currency: str) -> Iterator[Moment]:
+    for row in rows.transfers:
+        word = _CODES.get(row["code"], _KINDS[row["kind"]])
+        kind = "" if row["kind"] == 0 else f" ({_KINDS[row['kind']]})"
+        debit, credit = (_account(row, side) for side in ("debit", "credit"))
+        yield Moment(
+            at=row["created_at"], kind="ledger", what=f"{word}{kind}: {Money(row['amount'], currency)}",
+            detail=f"debit {debit}, credit {credit}, index {row['index']}", about=row["id"],
+        )  # fmt: skip
+
+
+def _account(row: Record, side: str) -> str:
+    """A ledger account's name: what it is for, and whose when it is not the merchant's own."""
+    kind, owner, day = row[f"{side}_kind"], row[f"{side}_owner"], row[f"{side}_day"]
+    whose = "" if owner == row["account"] else f" of {owner}"
+    return f"{kind}{whose}" + (f" until {_date(day)}" if day else "")
+
+
+def _date(day: int) -> str:
+    """A UTC day as people write it."""
+    return f"{datetime.fromtimestamp(day * DAY // 1_000_000, UTC):%Y-%m-%d}"
+
+
+def _entries(rows: Rows) -> Iterator[Moment]:
+    for row in rows.entries:
+        fee = f", fee {Money(row['fee'], row['currency'])}" if row["fee"] else ""
+        when = f"available on {_date(row['day'])}" if row["day"] else "available at once"
+        yield Moment(
+            at=row["created_at"], kind="balance", what=f"{row['type'].replace('_', ' ')}: {Money(row['amount'], row['currency'])}{fee}",
+            detail=f"of {row['source']}, {when}", about=row["id"],
+        )  # fmt: skip
+
+
+def _releases(rows: Rows) -> Iterator[Moment]:
+    for row in rows.releases:
+        yield Moment(at=row["released_at"], kind="balance", what=f"the funds of {_date(row['day'])} became available")
+
+
+def _events(rows: Rows) -> Iterator[Moment]:
+    for row in rows.events:
+        by = f"by request {row['request_id']}" if row["request_id"] else ""
+        yield Moment(at=row["created_at"], kind="event", what=row["type"], detail=by, about=row["id"])
+
+
+def _unfinished(rows: Rows) -> Iterator[Moment]:
+    """What stands open now, at the end of the timeline: when it will be looked at again."""
+    for row in rows.open:
+        holder = f", in the hands of {row['sender']}" if row["sender"] else ""
+        yield Moment(
+            at=row["retry_at"], kind="open", what=f"{row['state'].replace('_', ' ')}: will be looked at again",
+            detail=f"slot {row['slot']}, {row['tries']} tries so far{holder}", about=row["attempt"],
+        )  # fmt: skip

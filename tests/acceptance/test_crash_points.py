@@ -1,0 +1,208 @@
+"""SIGKILL at every crash point of every operation: each ends in PSP truth = books, and each key in one answer."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from payments_system import AT_REST, Answer, Shop, wait
+
+pytestmark = pytest.mark.slow
+
+OPERATIONS = ("purchase", "authorize", "capture", "void", "refund")
+# In the process that accepts.
+ACCEPT = ("accept.before", "accept.after")
+# In the process that executes, with the detail of each.
+EXECUTE = ("claim.before", "claim.after", "send.before", "send.after", "answer", "outcome.before", "outcome.after")
+# A death after the claim and before the first byte looks like one after it: a new payment is asked about, and reversed.
+UNSENT = ("claim.after", "send.before")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One running system for all of these deaths; at the end nothing may be left open, and all of it is audited."""
+    running = Shop(tmp_path_factory.mktemp("shop"))
+    running.up()
+    try:
+        yield running
+        wait(lambda: not running.rows("SELECT * FROM attempt_open WHERE state <> 'recheck'"), "nothing is open")
+        running.audit()
+        assert running.stop() == 0
+    finally:
+        if running.process is not None:
+            running.process.kill()
+            running.process.communicate()
+
+
+@pytest.fixture
+def ask() -> Iterator[Callable[..., "Future[Answer]"]]:
+    """Makes a request beside the test."""
+    with ThreadPoolExecutor(4) as threads:
+        yield threads.submit
+
+
+@pytest.fixture(autouse=True)
+def _undisturbed(shop: Shop) -> Iterator[None]:
+    yield
+    shop.crash_file.unlink(missing_ok=True)
+    shop.no_faults()
+
+
+class Doing:
+    """One operation: the request that does it, on a payment that is ready for it."""
+
+    def __init__(self, shop: Shop, operation: str) -> None:
+        self.shop = shop
+        self.operation = operation
+        self.key = f"{operation}-{secrets.token_hex(12)}"
+        self.payment: str | None = None
+        new = {"amount": 1000, "currency": "eur", "payment_method": "pm_card_visa", "confirm": True}
+        if operation in ("purchase", "authorize"):
+            self.path, self.params = "/v1/payment_intents", new | ({"capture_method": "manual"} if operation == "authorize" else {})
+            return
+        before = {} if operation == "refund" else {"capture_method": "manual"}
+        self.payment = shop.paid(**before)["id"]
+        one = f"/v1/payment_intents/{self.payment}"
+        self.path, self.params = {
+            "capture": (f"{one}/capture", {"amount_to_capture": 700}),
+            "void": (f"{one}/cancel", {}),
+            "refund": ("/v1/refunds", {"payment_intent": self.payment, "amount": 300}),
+        }[operation]
+
+    def do(self) -> Answer:
+        """The request, until it has its final answer."""
+        return self.shop.insist("POST", self.path, self.params, key=self.key)
+
+    def payment_of(self, answer: Answer) -> str:
+        """The payment that the answer is about."""
+        body = answer.body
+        if "error" in body:
+            return body["error"]["payment_intent"]["id"]
+        return body["payment_intent"] if body["object"] == "refund" else body["id"]
+
+    def check(self, answer: Answer, *, undone: bool = False) -> dict[str, Any]:
+        """The death came; the payment is at rest, the answer final and in agreement with it, the bank with the books."""
+        shop = self.shop
+        assert answer.status in (200, 402), answer.raw
+        wait(shop.crashed, "the process is dead")
+        payment = shop.at_rest(self.payment_of(answer))
+        again = shop.insist("POST", self.path, self.params, key=self.key)
+        assert (again.status, again.raw, again.replayed) == (answer.status, answer.raw, True)
+        shop.audit(payment["id"])
+        assert payment["status"] == ("requires_payment_method" if undone else DONE[self.operation])
+        if undone:
+            assert answer.status == 402 or answer.body["status"] == "processing"
+        else:
+            assert answer.status == 200
+            assert answer.body["status"] in ("processing", "pending", GOOD[self.operation])
+        return payment
+
+
+DONE = {"purchase": "succeeded", "authorize": "requires_capture", "capture": "succeeded", "void": "canceled", "refund": "succeeded"}
+GOOD = DONE | {"refund": "succeeded"}
+APPROVED = {"outcome.before": "outcome.before approved", "outcome.after": "outcome.after approved"}
+
+
+@pytest.mark.parametrize("point", ACCEPT)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_api_dies_around_the_accept(shop: Shop, operation: str, point: str) -> None:
+    """Before the commit nothing is stored and the retry does it; after it the retry finds it done. Once either way."""
+    doing = Doing(shop, operation)
+    shop.crash_at(f"{point} {operation}")
+    answer = doing.do()
+    doing.check(answer)
+
+
+@pytest.mark.parametrize("point", EXECUTE[1:])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_executor_dies_with_an_operation_in_hand(shop: Shop, operation: str, point: str) -> None:
+    """Whoever replaces it asks the PSP before anything is sent again."""
+    doing = Doing(shop, operation)
+    shop.crash_at(APPROVED.get(point, f"{point} {operation}"))
+    answer = doing.do()
+    doing.check(answer, undone=operation in ("purchase", "authorize") and point in UNSENT)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_executor_dies_before_it_claims(shop: Shop, operation: str, ask: Callable[..., "Future[Answer]"]) -> None:
+    """Accepted and not claimed is certainly not sent: the next executor sends it as if nothing had been."""
+    doing = Doing(shop, operation)
+    with shop.stopped("executor"):
+        asked = ask(doing.do)
+        wait(lambda: shop.rows("SELECT 1 FROM attempt_open WHERE state = 'created' AND sender IS NULL"), "it is accepted")
+        shop.crash_at("claim.before")
+    doing.check(asked.result())
+
+
+@pytest.mark.parametrize("effect", [True, False])
+@pytest.mark.parametrize("point", ["outcome.before in_doubt", "outcome.after in_doubt"])
+def test_the_executor_dies_around_the_commit_of_a_doubt(shop: Shop, point: str, effect: bool) -> None:
+    """The connection broke after the request: whether the bank did it or not, asking tells."""
+    doing = Doing(shop, "purchase")
+    shop.fault("close", operation="purchase", count=1, effect=effect)
+    shop.crash_at(point)
+    answer = doing.do()
+    doing.check(answer, undone=not effect)
+
+
+@pytest.mark.parametrize("effect", [True, False])
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("point", ["send.before", "send.after", "answer"])
+def test_the_executor_dies_while_it_asks(shop: Shop, point: str, operation: str, effect: bool) -> None:
+    """A question that was lost is asked again."""
+    doing = Doing(shop, operation)
+    shop.fault("close", operation=operation, count=1, effect=effect)
+    shop.crash_at(f"{point} query")
+    answer = doing.do()
+    doing.check(answer, undone=operation in ("purchase", "authorize") and not effect)
+
+
+@pytest.mark.parametrize("operation", ["capture", "void", "refund"])
+@pytest.mark.parametrize("point", ["send.before", "send.after", "answer"])
+def test_the_executor_dies_while_it_sends_again(shop: Shop, point: str, operation: str) -> None:
+    """The resend has the key of the first request: however often it is sent, it is done once."""
+    doing = Doing(shop, operation)
+    shop.fault("close", operation=operation, count=1, effect=False)
+    # The first request passes this point too; the one that dies there is the second.
+    shop.fault("close", operation="query", count=1)
+    asked = doing.do()
+    wait(lambda: json_faults_hit(shop), "the first request is lost")
+    shop.crash_at(f"{point} {operation}")
+    doing.check(asked)
+
+
+def json_faults_hit(shop: Shop) -> bool:
+    """Whether every fault that is switched on has hit."""
+    return all(fault["hits"] for fault in json.loads(shop.bank("GET", "/faults"))["faults"])
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "outcome.before reversing", "outcome.after reversing", "send.before reversal", "send.after reversal", "answer reversal",
+        "outcome.before undone", "outcome.after undone",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("operation", ["purchase", "authorize"])
+def test_the_executor_dies_while_it_reverses(shop: Shop, point: str, operation: str) -> None:
+    """The request never arrived. The reversal is intent, call, outcome like everything else: repeated until acknowledged."""
+    doing = Doing(shop, operation)
+    shop.fault("close", operation=operation, count=1, effect=False)
+    shop.crash_at(point)
+    answer = doing.do()
+    doing.check(answer, undone=True)
+
+
+def test_the_executor_dies_with_a_claimed_reversal(shop: Shop) -> None:
+    """The claim of a reversal is a claim like any other."""
+    doing = Doing(shop, "purchase")
+    shop.fault("close", operation="purchase", count=1, effect=False)
+    shop.fault("close", operation="reversal", count=1, effect=False)
+    answer = doing.do()
+    payment = doing.payment_of(answer)
+    wait(lambda: shop.rows("SELECT 1 FROM attempt_open WHERE payment = $1 AND state = 'reversing' AND tries > 0", payment), "it reverses")
+    shop.crash_at("claim.after purchase")
+    doing.check(answer, undone=True)
+    assert payment and shop.get(f"/v1/payment_intents/{payment}")["status"] in AT_REST
