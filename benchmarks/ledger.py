@@ -178,7 +178,8 @@ async def _figures(bench: Bench, rounds: int, *, rows: int) -> list[dict[str, An
             found.append(
                 {
                     "workload": workload, "run": load.name, "rows": rows, "target": load.target, "loop_ms": measure.loop_ms(),
-                    "per_second": round(statistics.median(rate for rate, _ in each)), "best": round(max(rate for rate, _ in each)),
+                    "per_second": round(statistics.median(rate for rate, _ in each)),
+                    "best": round(max(rate for rate, _ in each)),
                     "python_us": round(statistics.median(cpu for _, cpu in each), 2),
                 }
             )  # fmt: skip
@@ -197,8 +198,8 @@ def _show(console: Console, found: Sequence[dict[str, Any]], before: Sequence[di
         verdict = "" if row["per_second"] >= row["target"] else "MISSED"
         share = [f"{row['per_second'] / before[place]['per_second']:.2f}"] if before else []
         table.add_row(
-            row["workload"], row["run"], f"{row['per_second']:,}", f"{row['best']:,}", f"{row['python_us']}", f"{row['target']:,}", verdict,
-            *share,
+            row["workload"], row["run"], f"{row['per_second']:,}", f"{row['best']:,}", f"{row['python_us']}", f"{row['target']:,}",
+            verdict, *share,
         )  # fmt: skip
     console.print(table)
 

@@ -23,7 +23,7 @@ from guilder.customers import Customers, PaymentMethods, Personal, load_payment_
 from guilder.db import Database, installation, schema
 from guilder.db.clock_guard import ClockGuard
 from guilder.db.sender import Sender
-from guilder.folder import Sandbox, listen_on, read_sandbox, write_private
+from guilder.folder import Sandbox, listen_on, one_at_a_time, read_sandbox, write_private
 from guilder.http_server import serve_http
 from guilder.idempotency import tidy_keys
 from guilder.jobs import Job, run_jobs
@@ -97,8 +97,7 @@ async def _prepare(settings: Settings) -> None:
 
         ran = await migrate(dsn)
         structlog.get_logger().info("migrated", count=len(ran))
-    for file in (settings.master_key_file, settings.app_key_file):
-        make_key_file(file)
+    _make_keys(settings)
     clock = SystemClock(settings.clock_file)
     ids = Ids(clock)
     database = await Database.connect(dsn, role=APP_ROLE, max_size=PREPARE_CONNECTIONS, name="prepare")
@@ -109,6 +108,27 @@ async def _prepare(settings: Settings) -> None:
         await _make_sandbox(settings, Merchants(database, PurposeKeys.of_file(settings.app_key_file), clock, ids))
     finally:
         await database.close()
+
+
+def prepare_role(settings: Settings) -> None:
+    """The same for `guilder run`, as far as one role may: the schema is only checked, keys and sandbox merchant are made.
+
+    Several roles that start at the same moment do it one after the other. Raises WrongSchema.
+    """
+    run_in_loop(schema.check(address(settings)))
+    with one_at_a_time(settings):
+        _make_keys(settings)
+        run_in_loop(_make_sandbox_alone(settings))
+
+
+async def _make_sandbox_alone(settings: Settings) -> None:
+    async with merchants(settings) as known:
+        await _make_sandbox(settings, known)
+
+
+def _make_keys(settings: Settings) -> None:
+    for file in (settings.master_key_file, settings.app_key_file):
+        make_key_file(file)
 
 
 async def _make_sandbox(settings: Settings, known_merchants: Merchants) -> None:
@@ -130,11 +150,6 @@ def address(settings: Settings) -> str:
     if settings.database_url is None:
         raise ValueError("no database: set GUILDER_DATABASE_URL, or use `guilder up`, which brings one")
     return settings.database_url
-
-
-async def check(settings: Settings) -> None:
-    """Raise WrongSchema unless the database has this version's schema: `run` only looks, `up` and `migrate` change it."""
-    await schema.check(address(settings))
 
 
 @asynccontextmanager

@@ -87,6 +87,15 @@ def claimed(settings: Settings) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def one_at_a_time(settings: Settings) -> Iterator[None]:
+    """Keep processes of this folder apart for the time of a block; makes the folder when there is none."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with settings.data_dir.joinpath(".prepare.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def embedded_server(settings: Settings) -> EmbeddedServer:
     """This folder's own PostgreSQL, not started."""
     return EmbeddedServer(

@@ -279,15 +279,23 @@ class Supervisor:
             started = self._start_database_again(self._server)
         for place in self._places:
             if place.child is None and _due(place.deaths, now):
-                self._start_role(place)
-                started = True
+                started |= self._start_role_again(place)
         return started
+
+    def _start_role_again(self, place: _Place) -> bool:
+        try:
+            self._start_role(place)
+        except OSError as error:
+            place.deaths.count(time.monotonic())
+            self._log.error("role cannot be started", process=place.role, error=str(error))
+            return False
+        return True
 
     def _start_database_again(self, server: EmbeddedServer) -> bool:
         self._server_deaths.start_at = None
         try:
             self._server_pid = server.start()
-        except OSError as error:
+        except (OSError, CannotRun) as error:
             # No memory or no room for another process: it comes back, and so do we.
             self._server_deaths.count(time.monotonic())
             self._log.error("database cannot be started", error=str(error))

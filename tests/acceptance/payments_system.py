@@ -24,9 +24,11 @@ PATIENCE_SECONDS = 60.0
 SOCKET_SECONDS = 30.0
 # What a client repeats with the same key, as the official SDKs do: lost connections, conflicts that say so, 5xx.
 REPEATED = frozenset({500, 502, 503})
-# Kills of one role within a minute are what these tests are made of; the supervisor's growing waits have tests of their own.
-UP = "import guilder.supervisor as s; s.DEATHS_MAX = 10**6; from guilder.cli import main; main()"
-AT_REST = frozenset({"requires_payment_method", "requires_capture", "succeeded", "canceled"})
+UP = str(Path(__file__).with_name("up_to_be_killed.py"))
+OPERATIONS = ("purchase", "authorize", "capture", "void", "refund")
+NEW_PAYMENTS = frozenset({"purchase", "authorize"})
+# The payment's state once the operation is done.
+DONE = {"purchase": "succeeded", "authorize": "requires_capture", "capture": "succeeded", "void": "canceled", "refund": "succeeded"}
 
 
 class Answer(NamedTuple):
@@ -47,6 +49,22 @@ class Answer(NamedTuple):
         return self.headers.get("idempotent-replayed") == "true"
 
 
+@contextmanager
+def running_shop(folder: Path, **variables: str) -> Iterator["Shop"]:
+    """A system that runs for the tests of a module; in the end nothing may be open, and all of it is audited."""
+    shop = Shop(folder, **variables)
+    shop.up()
+    try:
+        yield shop
+        wait(lambda: not shop.rows("SELECT * FROM attempt_open WHERE state <> 'recheck'"), "nothing is open")
+        shop.audit()
+        assert shop.stop() == 0
+    finally:
+        if shop.process is not None:
+            shop.process.kill()
+            shop.process.communicate()
+
+
 class Shop(System):
     """`guilder up` whose roles may be killed as often as a test likes, with a crash file, a client and an auditor."""
 
@@ -57,7 +75,7 @@ class Shop(System):
     def up(self, *flags: str) -> dict[str, Any]:
         """As System.up, without the supervisor's waits after many deaths."""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", UP, "up", "--json", "--data", str(self.data), *(flags or ("--port", "0"))],
+            [sys.executable, UP, "up", "--json", "--data", str(self.data), *(flags or ("--port", "0"))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -241,6 +259,63 @@ class Shop(System):
             assert amounts["purchase"] + amounts["capture"] == captured[id_]["captured"]
             assert amounts["refund"] == captured[id_]["refunded"]
         assert set(captured) <= set(done), "a charge without an approved attempt"
+
+
+class Doing:
+    """One operation under a key of its own, on a payment that is ready for it; `amount` is what the PSP is asked for."""
+
+    def __init__(self, shop: Shop, operation: str, *, amount: int = 1000, card: str = "pm_card_visa") -> None:
+        self.shop = shop
+        self.operation = operation
+        self.amount = amount
+        self.key = f"{operation}-{secrets.token_hex(12)}"
+        self.payment: str | None = None
+        manual = {} if operation in ("purchase", "refund") else {"capture_method": "manual"}
+        new = {"amount": amount, "currency": "eur", "payment_method": card, "confirm": True} | manual
+        if operation in NEW_PAYMENTS:
+            self.path, self.params = "/v1/payment_intents", new
+            return
+        self.payment = shop.paid(**new | ({} if operation == "void" else {"amount": amount + 5000}))["id"]
+        one = f"/v1/payment_intents/{self.payment}"
+        self.path, self.params = {
+            "capture": (f"{one}/capture", {"amount_to_capture": amount}),
+            "void": (f"{one}/cancel", {}),
+            "refund": ("/v1/refunds", {"payment_intent": self.payment, "amount": amount}),
+        }[operation]
+
+    def do(self) -> Answer:
+        """The request, until it has its final answer."""
+        return self.shop.insist("POST", self.path, self.params, key=self.key)
+
+    def payment_of(self, answer: Answer) -> str:
+        """The payment that an answer is about."""
+        assert answer.status in (200, 402), answer.raw
+        body = answer.body
+        if "error" in body:
+            return body["error"]["payment_intent"]["id"]
+        return body["payment_intent"] if body["object"] == "refund" else body["id"]
+
+    def check(self, answer: Answer, *, undone: bool | None = False) -> dict[str, Any]:
+        """Everything that has to hold in the end; returns the payment.
+
+        The payment is at rest, the answer under the key stands for ever and agrees with it, and so does the bank with the
+        books. `undone`: whether nothing was taken; None where both may be.
+        """
+        payment = self.shop.at_rest(self.payment_of(answer))
+        again = self.do()
+        assert (again.status, again.raw, again.replayed) == (answer.status, answer.raw, True)
+        self.shop.audit(payment["id"])
+        if undone is None:
+            undone = payment["status"] != DONE[self.operation]
+        if undone:
+            assert self.operation in NEW_PAYMENTS
+            assert payment["status"] == "requires_payment_method"
+            assert answer.status == 402 or answer.body["status"] == "processing"
+        else:
+            assert payment["status"] == DONE[self.operation]
+            assert answer.status == 200
+            assert answer.body["status"] in ("processing", "pending", DONE[self.operation])
+        return payment
 
 
 def effects(truth: list[dict[str, Any]]) -> dict[str, Counter[tuple[str, int, str]]]:

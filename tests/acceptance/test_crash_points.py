@@ -1,17 +1,14 @@
 """SIGKILL at every crash point of every operation: each ends in PSP truth = books, and each key in one answer."""
 
 import json
-import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import pytest
-from payments_system import AT_REST, Answer, Shop, wait
+from payments_system import NEW_PAYMENTS, OPERATIONS, Answer, Doing, Shop, running_shop, wait
 
 pytestmark = pytest.mark.slow
 
-OPERATIONS = ("purchase", "authorize", "capture", "void", "refund")
 # In the process that accepts.
 ACCEPT = ("accept.before", "accept.after")
 # In the process that executes, with the detail of each.
@@ -22,18 +19,9 @@ UNSENT = ("claim.after", "send.before")
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """One running system for all of these deaths; at the end nothing may be left open, and all of it is audited."""
-    running = Shop(tmp_path_factory.mktemp("shop"))
-    running.up()
-    try:
-        yield running
-        wait(lambda: not running.rows("SELECT * FROM attempt_open WHERE state <> 'recheck'"), "nothing is open")
-        running.audit()
-        assert running.stop() == 0
-    finally:
-        if running.process is not None:
-            running.process.kill()
-            running.process.communicate()
+    """One running system for all of these deaths."""
+    with running_shop(tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
 
 
 @pytest.fixture
@@ -45,63 +33,12 @@ def ask() -> Iterator[Callable[..., "Future[Answer]"]]:
 
 @pytest.fixture(autouse=True)
 def _undisturbed(shop: Shop) -> Iterator[None]:
+    """What a test has switched on, and the death that it has ordered, end with it."""
     yield
-    shop.crash_file.unlink(missing_ok=True)
+    wait(shop.crashed, "the process is dead")
     shop.no_faults()
 
 
-class Doing:
-    """One operation: the request that does it, on a payment that is ready for it."""
-
-    def __init__(self, shop: Shop, operation: str) -> None:
-        self.shop = shop
-        self.operation = operation
-        self.key = f"{operation}-{secrets.token_hex(12)}"
-        self.payment: str | None = None
-        new = {"amount": 1000, "currency": "eur", "payment_method": "pm_card_visa", "confirm": True}
-        if operation in ("purchase", "authorize"):
-            self.path, self.params = "/v1/payment_intents", new | ({"capture_method": "manual"} if operation == "authorize" else {})
-            return
-        before = {} if operation == "refund" else {"capture_method": "manual"}
-        self.payment = shop.paid(**before)["id"]
-        one = f"/v1/payment_intents/{self.payment}"
-        self.path, self.params = {
-            "capture": (f"{one}/capture", {"amount_to_capture": 700}),
-            "void": (f"{one}/cancel", {}),
-            "refund": ("/v1/refunds", {"payment_intent": self.payment, "amount": 300}),
-        }[operation]
-
-    def do(self) -> Answer:
-        """The request, until it has its final answer."""
-        return self.shop.insist("POST", self.path, self.params, key=self.key)
-
-    def payment_of(self, answer: Answer) -> str:
-        """The payment that the answer is about."""
-        body = answer.body
-        if "error" in body:
-            return body["error"]["payment_intent"]["id"]
-        return body["payment_intent"] if body["object"] == "refund" else body["id"]
-
-    def check(self, answer: Answer, *, undone: bool = False) -> dict[str, Any]:
-        """The death came; the payment is at rest, the answer final and in agreement with it, the bank with the books."""
-        shop = self.shop
-        assert answer.status in (200, 402), answer.raw
-        wait(shop.crashed, "the process is dead")
-        payment = shop.at_rest(self.payment_of(answer))
-        again = shop.insist("POST", self.path, self.params, key=self.key)
-        assert (again.status, again.raw, again.replayed) == (answer.status, answer.raw, True)
-        shop.audit(payment["id"])
-        assert payment["status"] == ("requires_payment_method" if undone else DONE[self.operation])
-        if undone:
-            assert answer.status == 402 or answer.body["status"] == "processing"
-        else:
-            assert answer.status == 200
-            assert answer.body["status"] in ("processing", "pending", GOOD[self.operation])
-        return payment
-
-
-DONE = {"purchase": "succeeded", "authorize": "requires_capture", "capture": "succeeded", "void": "canceled", "refund": "succeeded"}
-GOOD = DONE | {"refund": "succeeded"}
 APPROVED = {"outcome.before": "outcome.before approved", "outcome.after": "outcome.after approved"}
 
 
@@ -122,7 +59,7 @@ def test_the_executor_dies_with_an_operation_in_hand(shop: Shop, operation: str,
     doing = Doing(shop, operation)
     shop.crash_at(APPROVED.get(point, f"{point} {operation}"))
     answer = doing.do()
-    doing.check(answer, undone=operation in ("purchase", "authorize") and point in UNSENT)
+    doing.check(answer, undone=operation in NEW_PAYMENTS and point in UNSENT)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -156,7 +93,7 @@ def test_the_executor_dies_while_it_asks(shop: Shop, point: str, operation: str,
     shop.fault("close", operation=operation, count=1, effect=effect)
     shop.crash_at(f"{point} query")
     answer = doing.do()
-    doing.check(answer, undone=operation in ("purchase", "authorize") and not effect)
+    doing.check(answer, undone=operation in NEW_PAYMENTS and not effect)
 
 
 @pytest.mark.parametrize("operation", ["capture", "void", "refund"])
@@ -205,4 +142,3 @@ def test_the_executor_dies_with_a_claimed_reversal(shop: Shop) -> None:
     wait(lambda: shop.rows("SELECT 1 FROM attempt_open WHERE payment = $1 AND state = 'reversing' AND tries > 0", payment), "it reverses")
     shop.crash_at("claim.after purchase")
     doing.check(answer, undone=True)
-    assert payment and shop.get(f"/v1/payment_intents/{payment}")["status"] in AT_REST

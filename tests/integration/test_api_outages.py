@@ -1,7 +1,12 @@
 """What clients are told when a part is gone: 503 only when nothing was stored, and service again by itself."""
 
-import asyncpg
+import asyncio
+import contextlib
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
 import pytest
+import pytest_asyncio
 from api_world import ApiWorld, api_world, database_name, fresh_database
 
 CARD = {"number": "4242424242424242", "exp_month": 12, "exp_year": 2040}
@@ -40,6 +45,26 @@ class Proxy:
                 await writer.drain()
         writer.close()
         self._open.discard(writer)
+
+
+@pytest_asyncio.fixture
+async def proxy(server, tmp_path):
+    """The way that the chain takes to the database."""
+    [folder] = parse_qs(urlsplit(server["dsn"]).query)["host"]
+    way = Proxy(f"{folder}/.s.PGSQL.5432", tmp_path / ".s.PGSQL.5432")
+    await way.mend()
+    yield way
+    await way.cut()
+
+
+@pytest_asyncio.fixture
+async def api(server, tmp_path, proxy):
+    """The chain, for one test, with the proxy between it and the database."""
+    async with fresh_database(server, database_name("outages")) as dsn:
+        parts = urlsplit(dsn)
+        query = {**{name: values[0] for name, values in parse_qs(parts.query).items()}, "host": str(tmp_path)}
+        async with api_world(urlunsplit(parts._replace(query=urlencode(query))), tmp_path) as world:
+            yield world
 
 
 def unavailable(answer) -> bool:

@@ -69,6 +69,19 @@ async def test_while_one_flush_runs_the_next_one_fills() -> None:
     assert store.batches == [["a"], ["b", "c", "d"]]
 
 
+@pytest.mark.parametrize("width", [1, 2])
+async def test_a_caller_that_comes_again_at_once_is_served(width: int) -> None:
+    """In the very step in which its last answer arrived, while that flush is still being put away."""
+    store = Store()
+    coalescer = joined(store, width=width)
+    async with asyncio.timeout(5):
+        assert [await coalescer.submit("a") for _ in range(5)] == ["A"] * 5
+    again = asyncio.get_running_loop().create_future()
+    coalescer.enqueue("b").add_done_callback(lambda _: again.set_result(coalescer.enqueue("b")))
+    async with asyncio.timeout(5):
+        assert await (await again) == "B"
+
+
 async def test_a_flush_is_never_larger_than_the_limit() -> None:
     """Five items with a limit of two make three flushes."""
     store = Store()

@@ -102,16 +102,17 @@ class Api:
     async def _post(self, call: Call, route: Route, request: Request) -> Reply:
         """A POST under its key: whatever depends on state is answered only after the key was looked up."""
         given = idempotency_key(request.headers)
-        request.key = call.key = given or self._services.ids.new("key")
+        # A key of ours is as unique as the request that it is made for.
+        request.key = call.key = given or request.id.replace("req", "key", 1)
         call.key_given = given is not None
         as_json = is_json(request.headers)
         body = await read_body(request, route.body_max)
         if not route.claims_key:
-            return await _handle(call, route, parse_json(body) if as_json else parse_form(body, route.count_max), strict=as_json)
+            return await _handle(call, route, _tree_of(request, route, body, as_json=as_json), strict=as_json)
         unreadable: Refusal | None = None
         tree: Tree = {}
         try:
-            tree = parse_json(body) if as_json else parse_form(body, route.count_max)
+            tree = _tree_of(request, route, body, as_json=as_json)
             await self._claim(call, request, as_texts(tree) if as_json else tree)
         except Refusal as refusal:
             unreadable = refusal
@@ -156,6 +157,13 @@ def _claim_of(call: Call, request: Request, fingerprint: bytes, expand: tuple[st
         request_id=request.id,
         expand=expand,
     )
+
+
+def _tree_of(request: Request, route: Route, body: bytes, *, as_json: bool) -> Tree:
+    """The body's parameters. Those of a POST stand nowhere else: what an address carries too would be told to every log."""
+    if request.query:
+        raise Refusal("The parameters of a POST request belong into its body, not into its address.")
+    return parse_json(body) if as_json else parse_form(body, route.count_max)
 
 
 async def _handle(call: Call, route: Route, tree: Tree, *, strict: bool = False) -> Reply:

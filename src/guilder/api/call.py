@@ -158,10 +158,10 @@ class Call:
     async def once(self, effect: Effect) -> Reply:
         """Run the effect, its events and its answer under the key, in one transaction."""
         services = self.services
-        loader = services.load(self.account, self.livemode)
 
         async def answer(connection: Connection) -> Answer:
             done = await effect(connection)
+            loader = services.load(self.account, self.livemode, connection)
             included = await included_in(done.root, self.expand, {}, loader) if self.expand else ()
             await self.announce(connection, done)
             return Answer(SHAPE, 200, done.root, None, self.expand, included)

@@ -176,7 +176,7 @@ def _finished(value: Any) -> Any:
     if isinstance(value, _Members):
         return [_finished(value[key]) for key in sorted(value, key=int)]
     if isinstance(value, dict):
-        return {key: _finished(member) for key, member in value.items()}
+        return {key: _finished(member) if isinstance(member, dict) else member for key, member in value.items()}
     return value
 
 

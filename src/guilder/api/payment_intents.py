@@ -184,7 +184,9 @@ def _check_create(p: Create) -> None:
     if p.confirm and not p.payment_method and p.payment_method_data is UNSET:
         raise Refusal(
             "You cannot confirm this PaymentIntent because it's missing a payment method. Provide `payment_method` or "
-            "`payment_method_data`, or confirm it later.", code="parameter_missing", param="payment_method",
+            "`payment_method_data`, or confirm it later.",
+            code="parameter_missing",
+            param="payment_method",
         )
     if not p.confirm:
         for name in ("off_session", "error_on_requires_action"):
@@ -200,11 +202,19 @@ def _check_create(p: Create) -> None:
 
 
 def _check_texts(p: Create | Confirm | Update | Capture) -> None:
-    """Texts that have a form."""
-    check_email(getattr(p, "receipt_email", None), "receipt_email")
-    check_url(getattr(p, "return_url", None), "return_url")
-    for name in ("statement_descriptor", "statement_descriptor_suffix"):
-        check_descriptor(getattr(p, name, None), name)
+    """Texts that have a form; nothing to do for most requests."""
+    for name, check in _TEXT_CHECKS:
+        value = getattr(p, name, None)
+        if value:
+            check(value, name)
+
+
+_TEXT_CHECKS: Final = (
+    ("receipt_email", check_email),
+    ("return_url", check_url),
+    ("statement_descriptor", check_descriptor),
+    ("statement_descriptor_suffix", check_descriptor),
+)
 
 
 def _automatic(p: Create) -> str | None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from guilder import __version__
-from guilder.cli import clock, keys, migrate, run, up
+from guilder.cli import check, clock, demo, dlq, events, keys, migrate, network, payments, revenue, run, up
 from guilder.cli.output import fail
 from guilder.core.errors import GuilderError
 
@@ -27,9 +27,17 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("run")(run.run)
+app.command("demo")(demo.demo)
 app.command("migrate")(migrate.migrate)
-app.add_typer(clock.app, name="clock")
+app.command("network")(network.network)
+app.command("check")(check.check)
+app.command("revenue")(revenue.revenue)
+app.command("network")(network.network)
+app.add_typer(payments.app, name="payments")
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
+app.add_typer(clock.app, name="clock")
+app.add_typer(dlq.app, name="dlq")
 
 
 @app.callback()

@@ -18,7 +18,7 @@ def run(
     """Start one role against GUILDER_DATABASE_URL, and stay."""
     from guilder import bootstrap
     from guilder.cli.output import fail, write_json
-    from guilder.role import READY, run_in_loop, run_role
+    from guilder.role import READY, run_role
 
     settings = load(data_dir=data, port=port, host=host)
     body = bootstrap.ROLES.get(role)
@@ -27,7 +27,7 @@ def run(
     if role in bootstrap.NEED_DATABASE:
         if settings.database_url is None:
             fail("set GUILDER_DATABASE_URL; `guilder up` brings a database of its own", as_json=as_json)
-        run_in_loop(bootstrap.check(settings))
+        bootstrap.prepare_role(settings)
 
     def tell(word: str) -> None:
         if word == READY and as_json:

@@ -129,9 +129,11 @@ class Customers:
             raise missing("customer", id_, param=param)
         return found
 
-    async def load(self, account: str, ids: Collection[str], *, livemode: bool) -> dict[str, CustomerFacts]:
+    async def load(
+        self, account: str, ids: Collection[str], *, livemode: bool, connection: Connection | None = None,
+    ) -> dict[str, CustomerFacts]:
         """The customers that exist, by id, deleted ones too: for `expand`."""
-        return await store.select_customers(self._db, account, ids, livemode=livemode)
+        return await store.select_customers(connection or self._db, account, ids, livemode=livemode)
 
     async def list(
         self, account: str, page: Page, *, livemode: bool, email: str | None = None,

@@ -173,9 +173,11 @@ class PaymentMethods:
             raise missing("PaymentMethod", id_)
         return facts
 
-    async def load(self, account: str, ids: Sequence[str], *, livemode: bool) -> dict[str, PaymentMethodFacts]:
+    async def load(
+        self, account: str, ids: Sequence[str], *, livemode: bool, connection: Connection | None = None,
+    ) -> dict[str, PaymentMethodFacts]:
         """The PaymentMethods that exist, by id, detached or not: for `expand`."""
-        stored = await store.select_methods(self._db, ids)
+        stored = await store.select_methods(connection or self._db, ids)
         return {id_: one.facts for id_, one in stored.items() if _is_of(one, account, livemode=livemode)}
 
     async def list(

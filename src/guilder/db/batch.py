@@ -79,6 +79,8 @@ class Coalescer(Generic[Item, Result]):
         self._ready: deque[_Entry[Item, Result]] = deque()
         self._last: dict[Hashable, _Entry[Item, Result]] = {}
         self._open = 0
+        # Counted by the runners themselves: a task stays in the set a little longer than it looks for work.
+        self._running = 0
         self._runners: set[asyncio.Task[None]] = set()
         self._running = 0
         self._closed = False
@@ -124,19 +126,21 @@ class Coalescer(Generic[Item, Result]):
     async def _run(self) -> None:
         try:
             while self._ready:
-                entries = self._take()
-                try:
-                    await self._store(entries)
-                except BaseException:
-                    # Only the end of the process gets here: the loop cancels its tasks, and the answer is never read.
-                    _fail(entries, ResultUnknown("the process stopped before the answer came"))
-                    self._done(entries)
-                    self._abandon()
-                    raise
-                self._done(entries)
+                await self._round(self._take())
         finally:
-            # Here and not when the task is done, which is a turn later: whoever is enqueued in between starts the next.
+            # In the same step as the last look at `_ready`, so that whoever comes next starts another runner.
             self._running -= 1
+
+    async def _round(self, entries: list[_Entry[Item, Result]]) -> None:
+        try:
+            await self._store(entries)
+        except BaseException:
+            # Only the end of the process gets here: the loop cancels its tasks, and the answer is never read.
+            _fail(entries, ResultUnknown("the process stopped before the answer came"))
+            self._done(entries)
+            self._abandon()
+            raise
+        self._done(entries)
 
     def _take(self) -> list[_Entry[Item, Result]]:
         taken: list[_Entry[Item, Result]] = []

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from guilder.core.errors import GuilderError
-from guilder.db.launcher import CannotRun, choose
+from guilder.db.launcher import CannotRun, Launcher, choose
 
 # A Unix socket's path has at most 107 bytes; the file name in the folder is `.s.PGSQL.5432`.
 SOCKET_PATH_MAX: Final = 107
@@ -115,6 +115,7 @@ class EmbeddedServer:
         self._port = port
         self._settings = dict(settings or {})
         self._passage = (*passage, folder)
+        self._launcher: Launcher | None = None
         self._process: subprocess.Popen[bytes] | None = None
         if len(os.fsencode(socket_folder)) + len(f"/.s.PGSQL.{SOCKET_PORT}") > SOCKET_PATH_MAX:
             raise CannotRun(f"the path {socket_folder} is too long for a Unix socket ({SOCKET_PATH_MAX} bytes)")
@@ -140,7 +141,7 @@ class EmbeddedServer:
         if self.exists:
             return
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        launcher = choose(self._folder, self._passage)
+        launcher = self._way()
         building = self._folder / "pgdata.new"
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(mode=0o700)
@@ -183,7 +184,7 @@ class EmbeddedServer:
     def start(self, *, die_with_parent: bool = True) -> int:
         """Start the server and return its process id at once; `ready` says when it answers."""
         self._end_left_over()
-        launcher = choose(self._folder, self._passage)
+        launcher = self._way()
         self._socket_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         launcher.give(self._socket_folder)
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -235,6 +236,12 @@ class EmbeddedServer:
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait()
+
+    def _way(self) -> Launcher:
+        """How PostgreSQL runs here; found out once."""
+        if self._launcher is None:
+            self._launcher = choose(self._folder, self._passage)
+        return self._launcher
 
     def _passwords(self) -> Passwords:
         if not self._password_file.exists():

@@ -28,6 +28,10 @@ _CODES: Final = {
 """The business events by which the system's transfers are marked (docs/ledger.md)."""
 
 
+NEW_PAYMENTS: Final = ("purchase", "authorize")
+"""The operations that begin to take a buyer's money, and make a charge."""
+
+
 class NoSuchPayment(GuilderError):
     """There is no such payment; the message says what can be asked for."""
 
@@ -103,6 +107,41 @@ class _Payment(Struct, array_like=True, tag_field="object", tag="payment_intent"
     status: str
 
 
+class _Charge(Struct, array_like=True, tag_field="object", tag="charge"):
+    """A stored charge up to its authorization code; what is not told of is not typed either."""
+
+    id: str
+    livemode: Any
+    created: Any
+    amount: Any
+    currency: Any
+    status: Any
+    payment_intent: Any
+    payment_method: Any
+    card: Any
+    captured: Any
+    amount_captured: Any
+    amount_refunded: Any
+    refunded: Any
+    balance_transaction: Any
+    customer: Any
+    description: Any
+    metadata: Any
+    billing: Any
+    personal: Any
+    statement_descriptor: Any
+    statement_descriptor_suffix: Any
+    failure_code: str | None
+    failure_message: Any
+    decline_code: str | None
+    network_decline_code: str | None
+    outcome_type: str
+    outcome_reason: Any
+    risk_level: Any
+    risk_score: Any
+    authorization_code: str | None
+
+
 class _Error(Struct):
     message: str = ""
     code: str | None = None
@@ -117,6 +156,7 @@ class _Answer(Struct, array_like=True):
 
 
 _attempt: Final = msgspec.msgpack.Decoder(_Attempt).decode
+_charge: Final = msgspec.msgpack.Decoder(_Charge).decode
 _payment: Final = msgspec.msgpack.Decoder(_Payment).decode
 _answer: Final = msgspec.msgpack.Decoder(_Answer).decode
 
@@ -181,7 +221,7 @@ def _answered(row: Record) -> str:
 
 def _attempts(rows: Rows) -> Iterator[Moment]:
     kept = {row["attempt"] for row in rows.messages}
-    codes = {row["payment"]: row for row in rows.charges if row["succeeded"]}
+    said = _issuers_words(rows)
     for row in rows.attempts:
         facts, money = _attempt(row["facts"]), Money(row["amount"], row["currency"])
         why = f", because {facts.route_reason}" if facts.route_reason else ""
@@ -192,27 +232,32 @@ def _attempts(rows: Rows) -> Iterator[Moment]:
             about=row["id"],
         )  # fmt: skip
         if row["id"] not in kept:
-            yield from _told_by_row(row, facts, codes)
+            yield from _told_by_row(row, facts, said.get(row["id"], ""))
         if row["state"] is not None:
             yield Moment(at=row["finished_at"], kind="outcome", what=f"{row['operation']} {row['state'].replace('_', ' ')}", about=row["id"])
     for row in rows.messages:
         yield Moment(at=row["at"], kind="psp", what=row["text"].partition(":")[0], detail=row["text"].partition(": ")[2], about=row["attempt"])
 
 
-def _told_by_row(row: Record, facts: _Attempt, charges: dict[str, Record]) -> Iterator[Moment]:
+def _told_by_row(row: Record, facts: _Attempt, said: str) -> Iterator[Moment]:
     """Plain approvals and declines keep no messages: what went over the wire follows from the attempt's row."""
     if row["state"] not in ("approved", "declined"):
         return
     sent = f"{row['operation']} reference {row['reference']}, DE 7 {facts.wire.transmitted_at}, STAN {facts.wire.stan}"
     yield Moment(at=row["created_at"], kind="psp", what="sent", detail=sent, about=row["id"], told_by_row=True)
-    code = _authorization_code(charges.get(row["payment"])) if row["operation"] in ("purchase", "authorize") else None
-    said = row["state"] + (f", authorization code {code}" if code and row["state"] == "approved" else "")
-    yield Moment(at=row["finished_at"], kind="psp", what="received", detail=said, about=row["id"], told_by_row=True)
+    yield Moment(at=row["finished_at"], kind="psp", what="received", detail=said or row["state"], about=row["id"], told_by_row=True)
 
 
-def _authorization_code(charge: Record | None) -> str | None:
-    # The stored charge is a tagged array; its authorization code has been its 34th element since the first shape.
-    return None if charge is None else msgspec.msgpack.decode(charge["facts"])[33]
+def _issuers_words(rows: Rows) -> dict[str, str]:
+    """By attempt: what the issuer said. Each answered attempt to take money made one charge, in the same order."""
+    answered = [row for row in rows.attempts if row["operation"] in NEW_PAYMENTS and row["state"] in ("approved", "declined")]
+    made = [facts for row in rows.charges if (facts := _charge(row["facts"])).outcome_type != "blocked"]
+    return {
+        row["id"]: f"approved, authorization code {facts.authorization_code}"
+        if row["state"] == "approved"
+        else f"declined: {facts.decline_code or facts.failure_code}, response code {facts.network_decline_code}"
+        for row, facts in zip(answered, made, strict=False)
+    }
 
 
 def _transfers(rows: Rows, currency: str) -> Iterator[Moment]:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from guilder.customers import Customers, PaymentMethods
-from guilder.db.pool import Database
+from guilder.db import Connection, Database
 from guilder.payments.answers import Load
 from guilder.payments.read import charges_by_id, payments_by_id, refunds_by_id, refunds_of_charges
 from guilder.shapes.facts import BalanceTransactionFacts, Facts
@@ -25,8 +25,13 @@ class Loader:
         self._methods = methods
         self._entries = entries
 
-    def __call__(self, account: str, livemode: bool) -> Load:
-        """Loads (object, id) pairs; what does not exist for this account and mode is left out."""
+    def __call__(self, account: str, livemode: bool, connection: Connection | None = None) -> Load:
+        """Loads (object, id) pairs; what does not exist for this account and mode is left out.
+
+        Args:
+            connection: the caller's open transaction, which must be used inside it: whoever holds one connection and
+                waits for another can wait for ever.
+        """
 
         async def load(wanted: set[tuple[str, str]]) -> Mapping[str, Facts]:
             by_kind: dict[str, list[str]] = {}
@@ -34,26 +39,35 @@ class Loader:
                 by_kind.setdefault(kind, []).append(id_)
             found: dict[str, Facts] = {}
             for kind, ids in by_kind.items():
-                found.update(await self._one_kind(kind, ids, account, livemode))
+                found.update(await self._one_kind(kind, ids, account, livemode, connection))
             return found
 
         return load
 
-    async def _one_kind(self, kind: str, ids: list[str], account: str, livemode: bool) -> Mapping[str, Facts]:
+    async def _one_kind(
+        self,
+        kind: str,
+        ids: list[str],
+        account: str,
+        livemode: bool,
+        connection: Connection | None,
+    ) -> Mapping[str, Facts]:
+        through = connection or self._db
         found: Mapping[str, Facts] = {}
         match kind:
             case "payment_intent":
-                found = await payments_by_id(self._db, account, livemode, ids)
+                found = await payments_by_id(through, account, livemode, ids)
             case "charge":
-                found = await charges_by_id(self._db, account, livemode, ids)
+                found = await charges_by_id(through, account, livemode, ids)
             case "refund":
-                found = await refunds_by_id(self._db, account, livemode, ids)
+                found = await refunds_by_id(through, account, livemode, ids)
             case "charge.refunds":
-                found = await refunds_of_charges(self._db, account, livemode, [id_.partition(":")[2] for id_ in ids])
+                found = await refunds_of_charges(through, account, livemode, [id_.partition(":")[2] for id_ in ids])
             case "customer":
-                found = await self._customers.load(account, ids, livemode=livemode)
+                found = await self._customers.load(account, ids, livemode=livemode, connection=connection)
             case "payment_method":
-                found = await self._methods.load(account, ids, livemode=livemode)
+                found = await self._methods.load(account, ids, livemode=livemode, connection=connection)
             case "balance_transaction":
+                # Never inside a transaction: only payments point to balance transactions.
                 found = await self._entries(account, livemode, ids)
         return found

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from guilder.core.errors import missing
+from guilder.db import Connection, Database
 from guilder.db.pages import Listing, Page, fetch_page
-from guilder.db.pool import Database
 from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, RefundFacts
 
 _PAYMENTS: Final = Listing(table="payment", columns="facts", kind="payment_intent")
@@ -25,25 +25,29 @@ _FIND: Final = "SELECT id, facts FROM {table} WHERE id = ANY($1) AND account = $
 _EMBEDDED_MAX: Final = 11
 
 
-async def payments_by_id(db: Database, account: str, livemode: bool, ids: Collection[str]) -> dict[str, PaymentIntentFacts]:
+async def payments_by_id(
+    db: Database | Connection, account: str, livemode: bool, ids: Collection[str]
+) -> dict[str, PaymentIntentFacts]:
     """The payments that exist, by id."""
     rows = await db.fetch(_FIND.format(table="payment"), list(ids), account, livemode)
     return {row["id"]: _payment(row["facts"]) for row in rows}
 
 
-async def charges_by_id(db: Database, account: str, livemode: bool, ids: Collection[str]) -> dict[str, ChargeFacts]:
+async def charges_by_id(db: Database | Connection, account: str, livemode: bool, ids: Collection[str]) -> dict[str, ChargeFacts]:
     """The charges that exist, by id."""
     rows = await db.fetch(_FIND.format(table="charge"), list(ids), account, livemode)
     return {row["id"]: _charge(row["facts"]) for row in rows}
 
 
-async def refunds_by_id(db: Database, account: str, livemode: bool, ids: Collection[str]) -> dict[str, RefundFacts]:
+async def refunds_by_id(db: Database | Connection, account: str, livemode: bool, ids: Collection[str]) -> dict[str, RefundFacts]:
     """The refunds that exist, by id."""
     rows = await db.fetch(_FIND.format(table="refund"), list(ids), account, livemode)
     return {row["id"]: _refund(row["facts"]) for row in rows}
 
 
-async def refunds_of_charges(db: Database, account: str, livemode: bool, charges: Collection[str]) -> dict[str, RefundFacts]:
+async def refunds_of_charges(
+    db: Database | Connection, account: str, livemode: bool, charges: Collection[str]
+) -> dict[str, RefundFacts]:
     """The newest refunds of each of these charges, by id: as many as an embedded list shows, and one more."""
     rows = await db.fetch(
         "SELECT r.id, r.facts FROM unnest($1::text[]) c CROSS JOIN LATERAL ("

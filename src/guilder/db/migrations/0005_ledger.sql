@@ -585,12 +585,13 @@ END $$;
 -- Book a batch, each chain whole or not at all; members of a chain are adjacent and bear the same number in p_chain (null: no chains).
 -- p_timeout: microseconds. Returns one row: the exceptions (ordinals from 1, and their codes; null when there are none), the index of
 -- the newest transfer and the flush's time. Whatever is not listed was stored, so the indexes of what was stored can be counted.
+-- 32 MB: a full batch is aggregated in memory (measured: it spills at the default).
 CREATE FUNCTION ledger_book(
     p_livemode boolean, p_now bigint, p_id text[], p_chain int[], p_debit bigint[], p_credit bigint[], p_amount bigint[],
     p_kind smallint[], p_pending_id text[], p_fact boolean[], p_code smallint[], p_reference text[], p_timeout bigint[],
     OUT ords int[], OUT results text[], OUT last_index bigint, OUT created_at bigint
 )
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET work_mem = '32MB' AS $$
 #variable_conflict use_column
 BEGIN
     IF NOT ledger_fast(p_livemode, p_now, p_id, p_chain, p_debit, p_credit, p_amount, p_kind, p_pending_id, p_fact, p_code,

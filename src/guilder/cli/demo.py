@@ -1,0 +1,5 @@
+"""`guilder demo`."""
+
+
+def demo() -> None:
+    """Stub."""

@@ -1,0 +1,79 @@
+"""`guilder payments`: what happened to one payment, from its first request to its last cent."""
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from guilder.cli.options import Data, Json, load
+
+if TYPE_CHECKING:
+    from guilder.integrity import Moment, Story
+
+app = typer.Typer(help="Look at single payments.", no_args_is_help=True, rich_markup_mode=None)
+
+_COLOURS: Final = {
+    "request": "bold cyan", "attempt": "bold", "psp": "magenta", "outcome": "bold green", "ledger": "yellow", "balance": "green",
+    "event": "blue", "open": "bold red",
+}  # fmt: skip
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `show` a command of its own while it is the only one."""
+
+
+@app.command()
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="A payment, or a charge, refund, attempt or balance transaction of it.")],
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Show a payment's whole story as one timeline; card data is masked."""
+    from guilder.bootstrap import address
+    from guilder.cli.output import write_json
+    from guilder.cli.system import with_database
+    from guilder.integrity import tell
+    from guilder.role import run_in_loop
+
+    with with_database(load(data_dir=data)) as settings:
+        story = run_in_loop(tell(address(settings), id_))
+    if as_json:
+        write_json(story)
+    else:
+        _show(story)
+
+
+def _show(story: "Story") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from guilder.cli.times import instant
+    from guilder.core.money import Money
+
+    console = Console()
+    mode = "live" if story.livemode else "test"
+    console.print(
+        f"[bold]{story.payment}[/]  {Money(story.amount, story.currency)}  [bold]{story.state.replace('_', ' ')}[/]\n"
+        f"{story.account}, {mode} mode, created {instant(story.created_at)}\n",
+        highlight=False,
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name in ("time", "kind", "what", "about"):
+        table.add_column(name, no_wrap=name != "what", overflow="fold" if name == "what" else "ellipsis")
+    before = ""
+    for moment in story.moments:
+        at = instant(moment.at, fine=True)
+        table.add_row(at if at != before else "", f"[{_COLOURS[moment.kind]}]{moment.kind}[/]", _words(moment), f"[dim]{moment.about}[/]")
+        before = at
+    console.print(table)
+    if not story.all_events:
+        console.print("\nThis account has had so many events since that only those around the moments above were looked for.")
+
+
+def _words(moment: "Moment") -> str:
+    """What a moment says, in one cell."""
+    from rich.markup import escape
+
+    detail = f"\n[dim]{escape(moment.detail)}[/]" if moment.detail else ""
+    row = " [dim](by its row)[/]" if moment.told_by_row else ""
+    return f"{escape(moment.what)}{row}{detail}"

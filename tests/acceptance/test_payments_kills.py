@@ -1,0 +1,39 @@
+"""kill -9 of each role, of PostgreSQL and of the supervisor while operations are under way: nothing lost, nothing doubled."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+
+import pytest
+from payments_system import OPERATIONS, Doing, Shop, running_shop, wait
+
+pytestmark = pytest.mark.slow
+
+UNDER_WAY = 20
+VICTIMS = ("api", "vault", "executor", "worker", "network", "postgres", "supervisor")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One running system, killed in part or whole again and again."""
+    with running_shop(tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_twenty_operations_under_way_survive_the_death_of(shop: Shop, victim: str) -> None:
+    """Each client repeats its request with its key until it is answered, and is answered once; truth = books."""
+    doings = [Doing(shop, operation) for operation in islice(cycle(OPERATIONS), UNDER_WAY)]
+    before = len(shop.truth())
+    # Slow enough at the bank that the death finds some operations before, some in, and some after it.
+    shop.fault("late_answer", delay_ms=500, probability=0.5, count=UNDER_WAY)
+    with ThreadPoolExecutor(UNDER_WAY) as threads:
+        asked = [threads.submit(doing.do) for doing in doings]
+        wait(lambda: len(shop.truth()) >= before + UNDER_WAY // 4, "a quarter of them has reached the bank")
+        shop.kill(victim)
+        answers = [one.result() for one in asked]
+    shop.no_faults()
+    payments = [doing.check(answer, undone=None)["id"] for doing, answer in zip(doings, answers, strict=True)]
+    assert len(set(payments)) == UNDER_WAY
+    shop.audit()
+    assert shop.paid()["status"] == "succeeded"
