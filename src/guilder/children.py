@@ -1,4 +1,4 @@
-"""Forking: a child that shares the memory of what was imported, and nothing else that is open.
+"""Children: forked to share the memory of what was imported and nothing else that is open, and started again when they die.
 
 The supervisor has no thread and no event loop, so a fork copies a process whose whole state is known. The child first
 closes what it inherited, then asks the kernel to end it together with its parent, and only then does anything else.
@@ -11,10 +11,17 @@ import resource
 import signal
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from guilder.db.launcher import die_with
+
+# A role that died this often within the window is started again only after a wait that doubles each time.
+DEATHS_MAX: Final = 3
+DEATHS_WINDOW_SECONDS: Final = 60.0
+WAIT_FIRST_SECONDS: Final = 1.0
+WAIT_MAX_SECONDS: Final = 30.0
 
 # The signals that a supervisor handles by being woken; a child starts with the usual meanings again.
 HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -70,6 +77,27 @@ class Child:
         if self.pipe >= 0:
             os.close(self.pipe)
             self.pipe = -1
+
+
+class Deaths:
+    """When something died lately, and when it may be started again."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+        self.start_at: float | None = None
+
+    def count(self, now: float) -> int:
+        """Note a death and plan the next start; returns the deaths within the window."""
+        self._times.append(now)
+        while self._times[0] < now - DEATHS_WINDOW_SECONDS:
+            self._times.popleft()
+        over = len(self._times) - DEATHS_MAX
+        self.start_at = now if over < 0 else now + min(WAIT_FIRST_SECONDS * 2.0**over, WAIT_MAX_SECONDS)
+        return len(self._times)
+
+    def over(self, now: float) -> bool:
+        """Whether it is dead and its time to be started again has come."""
+        return self.start_at is not None and self.start_at <= now
 
 
 def fork(work: Callable[[Callable[[str], None]], int], *, keep: Collection[int] = ()) -> Child:

@@ -21,8 +21,8 @@ PORT_MAX: Final = 65_535
 # A Unix socket's path has at most 107 bytes, and the longest of our names in that folder is PostgreSQL's.
 RUN_FOLDER_MAX: Final = 107 - len("/pg/.s.PGSQL.5432")
 
-# More API processes than this need more than the 16 connections that one system may have.
-API_PROCESSES_MAX: Final = 4
+# Each API process beyond the second has three connections of its own; the embedded server has forty in all.
+API_PROCESSES_MAX: Final = 8
 
 
 class WrongSetting(GuilderError):

@@ -12,7 +12,6 @@ import resource
 import select
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -23,18 +22,12 @@ import msgspec
 import structlog
 
 from guilder import folder
-from guilder.children import HANDLED, Child, fork
+from guilder.children import HANDLED, Child, Deaths, fork
 from guilder.config import Settings
 from guilder.db.embedded import DidNotStart, EmbeddedServer
 from guilder.db.launcher import CannotRun
 from guilder.folder import CannotStart, Running
 from guilder.role import READY, WORD, Body, configure_log, open_log, point_output_at, run_role
-
-# A role that died this often within the window is started again only after a wait that doubles each time.
-DEATHS_MAX: Final = 3
-DEATHS_WINDOW_SECONDS: Final = 60.0
-WAIT_FIRST_SECONDS: Final = 1.0
-WAIT_MAX_SECONDS: Final = 30.0
 
 # The order of the end, with the seconds that each step may take before it is killed; with the database's 1.2 s this
 # stays below the 5 s that an operator's tools wait. Callers go first, what they call last.
@@ -64,23 +57,6 @@ class _Place:
         self.ready = False
         self.word: str | None = None
         self.deaths = Deaths()
-
-
-class Deaths:
-    """When something died lately, and when it may be started again."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque()
-        self.start_at: float | None = None
-
-    def count(self, now: float) -> int:
-        """Note a death and plan the next start; returns the deaths within the window."""
-        self._times.append(now)
-        while self._times[0] < now - DEATHS_WINDOW_SECONDS:
-            self._times.popleft()
-        over = len(self._times) - DEATHS_MAX
-        self.start_at = now if over < 0 else now + min(WAIT_FIRST_SECONDS * 2.0**over, WAIT_MAX_SECONDS)
-        return len(self._times)
 
 
 class Supervisor:
@@ -275,10 +251,10 @@ class Supervisor:
         if self._stopping:
             return False
         now, started = time.monotonic(), False
-        if self._server is not None and _due(self._server_deaths, now):
+        if self._server is not None and self._server_deaths.over(now):
             started = self._start_database_again(self._server)
         for place in self._places:
-            if place.child is None and _due(place.deaths, now):
+            if place.child is None and place.deaths.over(now):
                 started |= self._start_role_again(place)
         return started
 
@@ -388,10 +364,6 @@ def _allow_open_files() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _due(deaths: Deaths, now: float) -> bool:
-    return deaths.start_at is not None and deaths.start_at <= now
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:

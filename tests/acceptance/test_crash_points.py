@@ -35,8 +35,11 @@ def ask() -> Iterator[Callable[..., "Future[Answer]"]]:
 def _undisturbed(shop: Shop) -> Iterator[None]:
     """What a test has switched on, and the death that it has ordered, end with it."""
     yield
-    wait(shop.crashed, "the process is dead")
-    shop.no_faults()
+    try:
+        wait(shop.crashed, "the process is dead")
+    finally:
+        shop.crash_file.unlink(missing_ok=True)
+        shop.no_faults()
 
 
 APPROVED = {"outcome.before": "outcome.before approved", "outcome.after": "outcome.after approved"}

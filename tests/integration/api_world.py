@@ -108,17 +108,30 @@ class ApiWorld:
             for kind, livemode in (("secret", False), ("publishable", False), ("secret", True))
         }
         return Merchant(
-            id=facts.id, secret=keys["secret", False], publishable=keys["publishable", False], live_secret=keys["secret", True],
+            id=facts.id,
+            secret=keys["secret", False],
+            publishable=keys["publishable", False],
+            live_secret=keys["secret", True],
         )
 
     async def send(
-        self, method: str, path: str, *, key: str | None = None, body: bytes = b"", headers: Mapping[str, str] | None = None,
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One request on a connection of its own, byte for byte as given."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.settings.ports.api)
         try:
             head = {"Host": "guilder", "Connection": "close", **({"Authorization": f"Bearer {key}"} if key else {})}
-            head |= {"Content-Length": str(len(body))} if (body or method == "POST") and "Transfer-Encoding" not in (headers or {}) else {}
+            head |= (
+                {"Content-Length": str(len(body))}
+                if (body or method == "POST") and "Transfer-Encoding" not in (headers or {})
+                else {}
+            )
             head |= headers or {}
             lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
             writer.write(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
@@ -160,7 +173,11 @@ def check_schema(answer: Answer) -> None:
     if validate is None or answer.headers.get("content-type") != "application/json":
         return
     shown = answer.json
-    if "openapi" in shown or str(shown.get("object", "")).startswith("ledger.") or str(shown.get("url", "")).startswith("/v1/ledger"):
+    if (
+        "openapi" in shown
+        or str(shown.get("object", "")).startswith("ledger.")
+        or str(shown.get("url", "")).startswith("/v1/ledger")
+    ):
         return
     assert validate(shown) == [], shown
 
@@ -178,8 +195,8 @@ def _pairs(value: Any, name: str = "") -> list[tuple[str, str]]:
         return [pair for key, member in value.items() for pair in _pairs(member, f"{name}[{key}]" if name else key)]
     if isinstance(value, list | tuple):
         return [pair for index, member in enumerate(value) for pair in _pairs(member, f"{name}[{index}]")]
-    return [(name, {True: "true", False: "false", None: ""}.get(value, value) if not isinstance(value, int) or isinstance(value, bool)
-             else str(value))]  # fmt: skip
+    words = {True: "true", False: "false", None: ""}
+    return [(name, words[value] if value is None or isinstance(value, bool) else str(value))]
 
 
 @asynccontextmanager
@@ -202,7 +219,8 @@ async def api_world(dsn: str, folder: Path) -> AsyncIterator[ApiWorld]:
     sockets = {name: _listener() for name in ("api", "network_http", "network_iso")}
     ports = {name: opened.getsockname()[1] for name, opened in sockets.items()}
     settings = replace(
-        Settings.load({}, {"data_dir": folder, "database_url": dsn}), ports=Ports(checkout=0, dashboard=0, **ports),
+        Settings.load({}, {"data_dir": folder, "database_url": dsn}),
+        ports=Ports(checkout=0, dashboard=0, **ports),
     )
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file in (settings.master_key_file, settings.app_key_file):

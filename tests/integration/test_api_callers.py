@@ -54,7 +54,14 @@ async def test_another_account_and_the_other_mode_do_not_exist(api: ApiWorld):
     merchant, stranger = await api.merchant(), await api.merchant()
     customer = (await api.post("/v1/customers", merchant.secret, name="Ada"))["id"]
     method = (await api.post("/v1/payment_methods/pm_card_visa/attach", merchant.secret, customer=customer))["id"]
-    form = {**PAY, "customer": customer, "payment_method": method, "confirm": True, "off_session": True, "receipt_email": "a@example.com"}
+    form = {
+        **PAY,
+        "customer": customer,
+        "payment_method": method,
+        "confirm": True,
+        "off_session": True,
+        "receipt_email": "a@example.com",
+    }
     paid = (await api.post("/v1/payment_intents", merchant.secret, **form)).json
     refund = (await api.post("/v1/refunds", merchant.secret, payment_intent=paid["id"], amount=1)).json
     event = (await api.get("/v1/events", merchant.secret))["data"][0]["id"]
@@ -69,7 +76,8 @@ async def test_another_account_and_the_other_mode_do_not_exist(api: ApiWorld):
         (f"/v1/customers/{customer}", {"name": "x"}), (f"/v1/payment_methods/{method}/detach", {}),
         (f"/v1/payment_intents/{paid['id']}", {"metadata": {"a": "1"}}), (f"/v1/payment_intents/{paid['id']}/cancel", {}),
         (f"/v1/payment_intents/{paid['id']}/capture", {}), (f"/v1/payment_intents/{paid['id']}/confirm", {}),
-        (f"/v1/charges/{paid['latest_charge']}", {"metadata": {"a": "1"}}), (f"/v1/refunds/{refund['id']}", {"metadata": {"a": "1"}}),
+        (f"/v1/charges/{paid['latest_charge']}", {"metadata": {"a": "1"}}),
+        (f"/v1/refunds/{refund['id']}", {"metadata": {"a": "1"}}),
     ]  # fmt: skip
     named = [
         ("/v1/payment_intents", {**PAY, "customer": customer}, "customer"),
@@ -85,14 +93,23 @@ async def test_another_account_and_the_other_mode_do_not_exist(api: ApiWorld):
         for path, fields, param in named:
             answer = await api.post(path, key, **fields)
             assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "resource_missing", param)
-        for path in ("/v1/customers", "/v1/payment_intents", "/v1/charges", "/v1/refunds", "/v1/events", "/v1/balance_transactions"):
+        for path in (
+            "/v1/customers",
+            "/v1/payment_intents",
+            "/v1/charges",
+            "/v1/refunds",
+            "/v1/events",
+            "/v1/balance_transactions",
+        ):
             assert (await api.get(path, key))["data"] == [], path
 
 
 async def test_the_same_key_of_another_merchant_is_another_request(api: ApiWorld):
     """Idempotency keys belong to an account and a mode."""
     merchant, stranger = await api.merchant(), await api.merchant()
-    answers = [await api.post("/v1/payment_intents", key, **PAY, idempotency_key="k") for key in (merchant.secret, stranger.secret)]
+    answers = [
+        await api.post("/v1/payment_intents", key, **PAY, idempotency_key="k") for key in (merchant.secret, stranger.secret)
+    ]
     assert answers[0]["id"] != answers[1]["id"]
 
 
@@ -136,12 +153,22 @@ async def test_a_browser_pays_with_the_client_secret(api: ApiWorld):
     assert (seen["amount"], seen["client_secret"]) == (1999, secret)
     assert {"metadata", "customer", "latest_charge", "amount_received"}.isdisjoint(seen)
     done = await api.post(
-        f"{path}/confirm", merchant.publishable, client_secret=secret, payment_method=method["id"], use_stripe_sdk=True, idempotency_key="k",
+        f"{path}/confirm",
+        merchant.publishable,
+        client_secret=secret,
+        payment_method=method["id"],
+        use_stripe_sdk=True,
+        idempotency_key="k",
     )
     assert done["status"] == "succeeded"
     assert "latest_charge" not in done.json
     again = await api.post(
-        f"{path}/confirm", merchant.publishable, client_secret=secret, payment_method=method["id"], use_stripe_sdk=True, idempotency_key="k",
+        f"{path}/confirm",
+        merchant.publishable,
+        client_secret=secret,
+        payment_method=method["id"],
+        use_stripe_sdk=True,
+        idempotency_key="k",
     )
     assert again.body == done.body
 
@@ -159,7 +186,11 @@ async def test_a_browser_without_the_secret_sees_nothing(api: ApiWorld):
         answer = await call
         assert (answer.status, answer.error["param"]) == (400, "client_secret")
     answer = await api.post(
-        f"{path}/confirm", merchant.publishable, client_secret=made["client_secret"], payment_method="pm_card_visa", off_session=True,
+        f"{path}/confirm",
+        merchant.publishable,
+        client_secret=made["client_secret"],
+        payment_method="pm_card_visa",
+        off_session=True,
     )
     assert (answer.status, answer.error["code"], answer.error["param"]) == (403, "secret_key_required", "off_session")
 
@@ -169,8 +200,8 @@ async def test_a_browser_without_the_secret_sees_nothing(api: ApiWorld):
     [("GET", "/v1/payment_intents"), ("POST", "/v1/payment_intents"), ("POST", "/v1/payment_intents/pi_1"),
      ("POST", "/v1/payment_intents/pi_1/capture"), ("POST", "/v1/payment_intents/pi_1/cancel"), ("GET", "/v1/customers"),
      ("POST", "/v1/customers"), ("GET", "/v1/payment_methods"), ("GET", "/v1/payment_methods/pm_1"), ("GET", "/v1/charges"),
-     ("POST", "/v1/refunds"), ("GET", "/v1/events"), ("GET", "/v1/balance"), ("GET", "/v1/account"), ("GET", "/v1/ledger/accounts"),
-     ("POST", "/v1/ledger/transfers"), ("GET", "/v1/ledger/trial_balance")],
+     ("POST", "/v1/refunds"), ("GET", "/v1/events"), ("GET", "/v1/balance"), ("GET", "/v1/account"),
+     ("GET", "/v1/ledger/accounts"), ("POST", "/v1/ledger/transfers"), ("GET", "/v1/ledger/trial_balance")],
 )  # fmt: skip
 async def test_a_publishable_key_may_do_nothing_else(api: ApiWorld, method, path):
     """403, and it says which key to use."""
@@ -216,9 +247,15 @@ async def test_an_error_carries_problem_members_for_those_who_ask(api: ApiWorld)
 async def test_json_bodies_are_as_good_as_forms(api: ApiWorld):
     """For people and agents; nested, typed."""
     merchant = await api.merchant()
-    body = json.dumps({**PAY, "metadata": {"a": "1"}, "confirm": True, "payment_method": "pm_card_visa", "expand": ["latest_charge"]})
+    body = json.dumps(
+        {**PAY, "metadata": {"a": "1"}, "confirm": True, "payment_method": "pm_card_visa", "expand": ["latest_charge"]}
+    )
     answer = await api.send(
-        "POST", "/v1/payment_intents", key=merchant.secret, body=body.encode(), headers={"Content-Type": "application/json"},
+        "POST",
+        "/v1/payment_intents",
+        key=merchant.secret,
+        body=body.encode(),
+        headers={"Content-Type": "application/json"},
     )
     assert (answer["status"], answer["latest_charge"]["metadata"]) == ("succeeded", {"a": "1"})
 

@@ -12,7 +12,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def api(server, tmp_path_factory):
     """The chain, for this module."""
-    async with fresh_database(server, database_name("ledger_http")) as dsn, api_world(dsn, tmp_path_factory.mktemp("api")) as world:
+    async with (
+        fresh_database(server, database_name("ledger_http")) as dsn,
+        api_world(dsn, tmp_path_factory.mktemp("api")) as world,
+    ):
         yield world
 
 
@@ -122,7 +125,11 @@ async def test_without_an_id_the_key_makes_it_safe_to_repeat(api: ApiWorld):
 async def test_transfers_that_cannot_be_are_refused(api: ApiWorld):
     """By parameter, or by the ledger's own code."""
     merchant = await api.merchant()
-    cash, sales, dollars = await account(api, merchant), await account(api, merchant), await account(api, merchant, currency="usd")
+    cash, sales, dollars = (
+        await account(api, merchant),
+        await account(api, merchant),
+        await account(api, merchant, currency="usd"),
+    )
     good = {"debit": cash, "credit": sales, "amount": 10}
     for form, code, param in [
         ({**good, "amount": 0}, None, "amount"),
@@ -155,11 +162,15 @@ async def test_transfers_that_cannot_be_are_refused(api: ApiWorld):
 async def test_the_systems_accounts_can_be_read_and_not_booked_on(api: ApiWorld):
     """A payment's entries are there for the merchant to see; the books balance."""
     merchant = await api.merchant()
-    await api.post("/v1/payment_intents", merchant.secret, amount=2000, currency="eur", payment_method="pm_card_visa", confirm=True)
+    await api.post(
+        "/v1/payment_intents", merchant.secret, amount=2000, currency="eur", payment_method="pm_card_visa", confirm=True
+    )
     accounts = (await api.get("/v1/ledger/accounts", merchant.secret))["data"]
     pending = next(one for one in accounts if one["kind"] == "pending")
     assert (pending["balance"]["credits_posted"] - pending["balance"]["debits_posted"], pending["day"] % 86_400) == (1970, 0)
-    assert [one["id"] for one in (await api.get("/v1/ledger/accounts", merchant.secret, kind="pending"))["data"]] == [pending["id"]]
+    assert [one["id"] for one in (await api.get("/v1/ledger/accounts", merchant.secret, kind="pending"))["data"]] == [
+        pending["id"]
+    ]
     own = await account(api, merchant)
     answer = await api.post("/v1/ledger/transfers", merchant.secret, debit=pending["id"], credit=own, amount=1)
     assert (answer.status, answer.error["param"]) == (400, "debit")

@@ -27,8 +27,14 @@ async def test_a_customer_is_made_changed_found_and_deleted(api: ApiWorld):
     merchant = await api.merchant()
     made = (
         await api.post(
-            "/v1/customers", merchant.secret, name="Ada", email="ada@example.com", address=ADDRESS, metadata={"tier": "gold"},
-            shipping={"name": "Ada", "address": ADDRESS}, description="first",
+            "/v1/customers",
+            merchant.secret,
+            name="Ada",
+            email="ada@example.com",
+            address=ADDRESS,
+            metadata={"tier": "gold"},
+            shipping={"name": "Ada", "address": ADDRESS},
+            description="first",
         )
     ).json
     assert (made["name"], made["address"]["city"], made["shipping"]["address"]["line1"]) == ("Ada", "Amsterdam", "Damrak 1")
@@ -69,7 +75,11 @@ async def test_an_update_that_changes_nothing_announces_nothing(api: ApiWorld):
         ({"address": {"planet": "Mars"}}, "parameter_unknown", "address[planet]"),
         ({"shipping": {"name": "Ada"}}, "parameter_missing", "shipping[address]"),
         ({"payment_method": "pm_nowhere"}, "resource_missing", "payment_method"),
-        ({"invoice_settings": {"default_payment_method": "pm_nowhere"}}, "resource_missing", "invoice_settings[default_payment_method]"),
+        (
+            {"invoice_settings": {"default_payment_method": "pm_nowhere"}},
+            "resource_missing",
+            "invoice_settings[default_payment_method]",
+        ),
         ({"invoice_settings": {"footer": "x"}}, "parameter_unknown", "invoice_settings[footer]"),
         ({"invoice_prefix": "lower"}, None, "invoice_prefix"),
         ({"balance": 100}, "parameter_unknown", "balance"),
@@ -91,7 +101,12 @@ async def test_a_payment_method_lives_with_its_customer(api: ApiWorld):
     customer = (await api.post("/v1/customers", key, name="Ada"))["id"]
     made = (
         await api.post(
-            "/v1/payment_methods", key, type="card", card=CARD, billing_details={"name": "Ada", "address": ADDRESS}, metadata={"a": "1"},
+            "/v1/payment_methods",
+            key,
+            type="card",
+            card=CARD,
+            billing_details={"name": "Ada", "address": ADDRESS},
+            metadata={"a": "1"},
         )
     ).json
     assert (made["card"]["last4"], made["customer"], made["billing_details"]["name"]) == ("4242", None, "Ada")
@@ -108,7 +123,9 @@ async def test_a_payment_method_lives_with_its_customer(api: ApiWorld):
         [(await api.get(f"{of_customer}/{made['id']}", key)).json],
     ):
         assert [one["id"] for one in found] == [made["id"]]
-    changed = (await api.post(path, key, card={"exp_month": "03", "exp_year": "2041"}, billing_details={"email": "ada@example.com"})).json
+    changed = (
+        await api.post(path, key, card={"exp_month": "03", "exp_year": "2041"}, billing_details={"email": "ada@example.com"})
+    ).json
     assert (changed["card"]["exp_month"], changed["card"]["exp_year"]) == (3, 2041)
     assert (changed["billing_details"]["name"], changed["billing_details"]["email"]) == ("Ada", "ada@example.com")
     default = await api.post(f"/v1/customers/{customer}", key, invoice_settings={"default_payment_method": made["id"]})
@@ -126,7 +143,10 @@ async def test_test_tokens_can_be_attached_and_come_with_a_customer(api: ApiWorl
     merchant = await api.merchant()
     customer = (
         await api.post(
-            "/v1/customers", merchant.secret, payment_method="pm_card_visa", invoice_settings={"default_payment_method": "pm_card_visa"},
+            "/v1/customers",
+            merchant.secret,
+            payment_method="pm_card_visa",
+            invoice_settings={"default_payment_method": "pm_card_visa"},
         )
     ).json
     first = customer["invoice_settings"]["default_payment_method"]
@@ -150,7 +170,9 @@ async def test_a_customers_card_is_charged_only_for_that_customer(api: ApiWorld)
     form = {"amount": 1000, "currency": "eur", "payment_method": method, "confirm": True}
     refused = await api.post("/v1/payment_intents", merchant.secret, **form)
     assert (refused.status, refused.error["code"]) == (400, "payment_method_unexpected_state")
-    paid = await api.post("/v1/payment_intents", merchant.secret, **form, customer=customer, off_session=True, expand=["customer"])
+    paid = await api.post(
+        "/v1/payment_intents", merchant.secret, **form, customer=customer, off_session=True, expand=["customer"]
+    )
     assert (paid["status"], paid["customer"]["id"], paid["payment_method"]) == ("succeeded", customer, method)
     assert (await api.get("/v1/charges", merchant.secret, customer=customer))["data"][0]["payment_method"] == method
 
@@ -160,6 +182,8 @@ async def test_the_account_is_the_callers_own(api: ApiWorld):
     merchant = await api.merchant()
     account = (await api.get("/v1/account", merchant.secret)).json
     assert (account["id"], account["charges_enabled"]) == (merchant.id, True)
+    balance = (await api.get("/v1/balance", merchant.secret)).json
+    assert balance["available"] == [{"amount": 0, "currency": account["default_currency"], "source_types": {"card": 0}}]
 
 
 async def test_erased_details_are_null_everywhere(api: ApiWorld):

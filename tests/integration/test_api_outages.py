@@ -5,7 +5,6 @@ import contextlib
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
-import pytest
 import pytest_asyncio
 from api_world import ApiWorld, api_world, database_name, fresh_database
 

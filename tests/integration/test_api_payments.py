@@ -5,6 +5,7 @@ import asyncio
 import pytest
 import pytest_asyncio
 from api_world import ApiWorld, api_world, database_name, fresh_database
+from vault_world import every_value
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -83,11 +84,15 @@ async def test_a_payment_is_made_step_by_step(api: ApiWorld):
     path = f"/v1/payment_intents/{made['id']}"
     given = (await api.post(path, merchant.secret, payment_method="pm_card_visa")).json
     assert given["status"] == "requires_confirmation"
-    changed = (await api.post(path, merchant.secret, amount=2500, description="", metadata={"a": "1"}, receipt_email="ada@example.com")).json
+    changed = (
+        await api.post(path, merchant.secret, amount=2500, description="", metadata={"a": "1"}, receipt_email="ada@example.com")
+    ).json
     assert (changed["amount"], changed["description"], changed["metadata"], changed["receipt_email"]) == (
         2500, None, {"a": "1"}, "ada@example.com",
     )  # fmt: skip
-    again = (await api.post(path, merchant.secret, metadata={"a": "", "b": "2"}, shipping={"name": "Ada", "address": {"line1": "x"}})).json
+    again = (
+        await api.post(path, merchant.secret, metadata={"a": "", "b": "2"}, shipping={"name": "Ada", "address": {"line1": "x"}})
+    ).json
     assert (again["metadata"], again["receipt_email"], again["shipping"]["name"]) == ({"b": "2"}, "ada@example.com", "Ada")
     paid = (await api.post(f"{path}/confirm", merchant.secret, expand=["latest_charge"])).json
     assert (paid["status"], paid["latest_charge"]["amount"]) == ("succeeded", 2500)
@@ -108,25 +113,58 @@ async def test_card_data_can_come_with_the_payment(api: ApiWorld):
     }
     paid = (
         await api.post(
-            "/v1/payment_intents", merchant.secret, **PAY, payment_method_data=data, confirm=True,
+            "/v1/payment_intents",
+            merchant.secret,
+            **PAY,
+            payment_method_data=data,
+            confirm=True,
             expand=["payment_method", "latest_charge"],
         )
     ).json
     card = paid["payment_method"]["card"]
-    assert (paid["status"], card["brand"], card["last4"], card["exp_month"], card["exp_year"]) == ("succeeded", "mastercard", "4444", 5, 2040)
+    assert (paid["status"], card["brand"], card["last4"], card["exp_month"], card["exp_year"]) == (
+        "succeeded",
+        "mastercard",
+        "4444",
+        5,
+        2040,
+    )
     assert paid["latest_charge"]["billing_details"]["name"] == "Ada"
     assert paid["latest_charge"]["payment_method_details"]["card"]["checks"]["cvc_check"] == "pass"
+
+
+async def test_card_data_leaves_no_trace_outside_the_vault(api: ApiWorld):
+    """Not in any table, not in an answer, whether the request succeeds, is declined or is refused."""
+    merchant = await api.merchant()
+    numbers = ("4242424242424242", "4000000000000002", "4242424242424241")
+    answers = b""
+    for count, number in enumerate(numbers):
+        data = {"type": "card", "card": {"number": number, "exp_month": 12, "exp_year": 2040, "cvc": "987"}}
+        for path, form in (
+            ("/v1/payment_methods", data),
+            ("/v1/payment_intents", {**PAY, "payment_method_data": data, "confirm": True}),
+        ):
+            answers += (await api.post(path, merchant.secret, **form, idempotency_key=f"{path} {count}")).body
+            answers += (await api.post(path, merchant.secret, **{**form, number: number, "metadata": {"987": "x"}})).body
+    stored = await every_value(api.settings.database_url)
+    for number in numbers:
+        assert number.encode() not in stored
+        assert number.encode() not in answers
 
 
 async def test_an_authorization_is_captured_in_part(api: ApiWorld):
     """The rest is let go; one balance transaction; charge.captured, no refund."""
     merchant = await api.merchant()
-    held = (await api.post("/v1/payment_intents", merchant.secret, **CONFIRM, capture_method="manual", expand=["latest_charge"])).json
+    held = (
+        await api.post("/v1/payment_intents", merchant.secret, **CONFIRM, capture_method="manual", expand=["latest_charge"])
+    ).json
     assert (held["status"], held["amount_capturable"], held["latest_charge"]["captured"]) == ("requires_capture", 1999, False)
     assert held["latest_charge"]["payment_method_details"]["card"]["capture_before"] > held["created"]
     taken = (
         await api.post(
-            f"/v1/payment_intents/{held['id']}/capture", merchant.secret, amount_to_capture=999,
+            f"/v1/payment_intents/{held['id']}/capture",
+            merchant.secret,
+            amount_to_capture=999,
             expand=["latest_charge.balance_transaction"],
         )
     ).json
@@ -148,13 +186,20 @@ async def test_an_authorization_is_canceled(api: ApiWorld):
     assert (again.status, again.error["code"]) == (400, "payment_intent_unexpected_state")
 
 
-@pytest.mark.parametrize(("currency", "amount"), [("jpy", 500), ("kwd", 1500), ("isk", 50000), ("ugx", 500000), ("mga", 5000), ("usd", 50)])
+@pytest.mark.parametrize(
+    ("currency", "amount"), [("jpy", 500), ("kwd", 1500), ("isk", 50000), ("ugx", 500000), ("mga", 5000), ("usd", 50)]
+)
 async def test_every_kind_of_currency_keeps_its_amount(api: ApiWorld, currency, amount):
     """With 0, 2 and 3 decimals, and the three that Stripe counts in a way of its own; any case in, lower case out."""
     merchant = await api.merchant()
     paid = (
         await api.post(
-            "/v1/payment_intents", merchant.secret, amount=amount, currency=currency.upper(), payment_method="pm_card_visa", confirm=True,
+            "/v1/payment_intents",
+            merchant.secret,
+            amount=amount,
+            currency=currency.upper(),
+            payment_method="pm_card_visa",
+            confirm=True,
             expand=["latest_charge.balance_transaction"],
         )
     ).json
@@ -310,7 +355,9 @@ async def test_refunds_give_back_in_part_and_then_the_rest(api: ApiWorld):
     paid = (await api.post("/v1/payment_intents", merchant.secret, **CONFIRM)).json
     part = (await api.post("/v1/refunds", merchant.secret, charge=paid["latest_charge"], amount=500, reason="duplicate")).json
     assert (part["status"], part["amount"], part["reason"], part["payment_intent"]) == ("succeeded", 500, "duplicate", paid["id"])
-    rest = (await api.post("/v1/refunds", merchant.secret, payment_intent=paid["id"], expand=["balance_transaction", "charge"])).json
+    rest = (
+        await api.post("/v1/refunds", merchant.secret, payment_intent=paid["id"], expand=["balance_transaction", "charge"])
+    ).json
     assert (rest["amount"], rest["balance_transaction"]["net"], rest["charge"]["refunded"]) == (1499, -1499, True)
     charge = (await api.get(f"/v1/charges/{paid['latest_charge']}", merchant.secret, expand=["refunds"])).json
     assert [one["id"] for one in charge["refunds"]["data"]] == [rest["id"], part["id"]]
@@ -331,7 +378,9 @@ async def test_charges_and_refunds_take_new_metadata(api: ApiWorld):
     merchant = await api.merchant()
     paid = (await api.post("/v1/payment_intents", merchant.secret, **CONFIRM, metadata={"a": "1"})).json
     charge = (
-        await api.post(f"/v1/charges/{paid['latest_charge']}", merchant.secret, metadata={"a": "2"}, receipt_email="ada@example.com")
+        await api.post(
+            f"/v1/charges/{paid['latest_charge']}", merchant.secret, metadata={"a": "2"}, receipt_email="ada@example.com"
+        )
     ).json
     assert (charge["metadata"], charge["receipt_email"]) == ({"a": "2"}, "ada@example.com")
     [event] = (await api.get("/v1/events", merchant.secret, type="charge.updated"))["data"]
@@ -352,5 +401,9 @@ async def test_events_tell_who_asked_and_are_found_by_type(api: ApiWorld):
     assert made["request"] == {"id": answer.headers["request-id"], "idempotency_key": "mine"}
     assert (made["data"]["object"]["status"], made["data"]["object"]["id"]) == ("requires_confirmation", answer["id"])
     assert (await api.get(f"/v1/events/{made['id']}", merchant.secret)).json == made
-    for filters, count in [({"type": "payment_intent.*"}, 2), ({"types": ["charge.succeeded", "nothing"]}, 1), ({"type": "charge_*"}, 0)]:
+    for filters, count in [
+        ({"type": "payment_intent.*"}, 2),
+        ({"types": ["charge.succeeded", "nothing"]}, 1),
+        ({"type": "charge_*"}, 0),
+    ]:
         assert len((await api.get("/v1/events", merchant.secret, **filters))["data"]) == count

@@ -19,7 +19,17 @@ async def api(server, tmp_path_factory):
 
 async def stored(api: ApiWorld) -> int:
     """How many rows tell of what requests made."""
-    tables = ("payment", "customer", "payment_method", "personal", "refund", "idempotency_key", "event", "ledger_account", "vault_card")
+    tables = (
+        "payment",
+        "customer",
+        "payment_method",
+        "personal",
+        "refund",
+        "idempotency_key",
+        "event",
+        "ledger_account",
+        "vault_card",
+    )
     counts = [f"(SELECT count(*) FROM {table})" for table in tables if table != "vault_card"]
     return await api.db.fetchval(f"SELECT {' + '.join(counts)}")
 
@@ -239,8 +249,9 @@ async def test_a_body_over_the_limit_is_refused(api: ApiWorld):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/"), ("GET", "/v1"), ("POST", "/v1/payment_intent"), ("PUT", "/v1/payment_intents"), ("PATCH", "/v1/customers/cus_1"),
-     ("DELETE", "/v1/payment_intents/pi_1"), ("GET", "/v1/payment_intents/search"), ("GET", "/v1//payment_intents"),
+    [("GET", "/"), ("GET", "/v1"), ("POST", "/v1/payment_intent"), ("PUT", "/v1/payment_intents"),
+     ("PATCH", "/v1/customers/cus_1"), ("DELETE", "/v1/payment_intents/pi_1"), ("GET", "/v1/payment_intents/search"),
+     ("GET", "/v1//payment_intents"),
      ("POST", "/v1/payment_intents/pi_1/explode"), ("GET", "/v1/" + "x" * 3000)],
 )  # fmt: skip
 async def test_an_address_that_does_not_exist_is_404(api: ApiWorld, method, path):
@@ -280,7 +291,12 @@ async def test_captures_that_cannot_be_are_refused(api: ApiWorld):
     merchant = await api.merchant()
     held = (
         await api.post(
-            "/v1/payment_intents", merchant.secret, **PAY, payment_method="pm_card_visa", confirm=True, capture_method="manual",
+            "/v1/payment_intents",
+            merchant.secret,
+            **PAY,
+            payment_method="pm_card_visa",
+            confirm=True,
+            capture_method="manual",
         )
     ).json
     path = f"/v1/payment_intents/{held['id']}/capture"

@@ -20,7 +20,7 @@ async def api(server, tmp_path_factory):
 async def client(api: ApiWorld) -> stripe.StripeClient:
     """An SDK client of a merchant of its own."""
     merchant = await api.merchant()
-    bases = {name: api.base for name in ("api", "files", "connect", "meter_events")}
+    bases = dict.fromkeys(("api", "files", "connect", "meter_events"), api.base)
     return stripe.StripeClient(merchant.secret, base_addresses=bases, max_network_retries=0)
 
 
@@ -67,7 +67,12 @@ async def test_a_decline_is_a_card_error_with_everything_in_it(api: ApiWorld):
     with pytest.raises(stripe.CardError) as raised:
         await run(
             sdk.v1.payment_intents.create,
-            {"amount": 1999, "currency": "eur", "payment_method": "pm_card_visa_chargeDeclinedInsufficientFunds", "confirm": True},
+            {
+                "amount": 1999,
+                "currency": "eur",
+                "payment_method": "pm_card_visa_chargeDeclinedInsufficientFunds",
+                "confirm": True,
+            },
         )
     error = raised.value
     assert (error.http_status, error.code, error.error.decline_code) == (402, "card_declined", "insufficient_funds")
@@ -117,7 +122,9 @@ async def test_lists_page_by_themselves(api: ApiWorld):
     made = [(await run(sdk.v1.payment_intents.create, {"amount": 1000 + n, "currency": "eur"})).id for n in range(7)]
     listed = await run(lambda: [one.id for one in sdk.v1.payment_intents.list({"limit": 3}).auto_paging_iter()])
     assert listed == made[::-1]
-    events = await run(lambda: [one.type for one in sdk.v1.events.list({"limit": 2, "types": ["payment_intent.created"]}).auto_paging_iter()])
+    events = await run(
+        lambda: [one.type for one in sdk.v1.events.list({"limit": 2, "types": ["payment_intent.created"]}).auto_paging_iter()]
+    )
     assert events == ["payment_intent.created"] * 7
 
 

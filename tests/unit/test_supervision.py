@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from guilder import folder
-from guilder.children import close_all_but
+from guilder.children import WAIT_MAX_SECONDS, Deaths, close_all_but
 from guilder.config import Ports, Settings
 from guilder.core.clock import DAY
 from guilder.folder import CannotStart, Running
-from guilder.supervisor import WAIT_MAX_SECONDS, Deaths
 
 
 @pytest.fixture

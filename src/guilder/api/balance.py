@@ -3,6 +3,7 @@
 from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
 
 from guilder.api.call import Call, page_of
 from guilder.api.http import Reply
@@ -24,8 +25,12 @@ class Listed(ListParams, frozen=True, kw_only=True):
 
 
 async def retrieve_balance(call: Call, _p: Params) -> Reply:
-    """What the merchant has, pending and available."""
-    return await call.show(await store.balance(call.services.db, merchant=call.account, livemode=call.livemode))
+    """What the merchant has, pending and available; before the first payment zero in its own currency, never nothing."""
+    facts = await store.balance(call.services.db, merchant=call.account, livemode=call.livemode)
+    if not facts.available:
+        nothing = (((await call.services.merchants.retrieve(call.account)).default_currency, 0),)
+        facts = replace(facts, available=nothing, pending=nothing)
+    return await call.show(facts)
 
 
 async def retrieve(call: Call, _p: Params) -> Reply:

@@ -6,6 +6,7 @@ Everything has a limit, and whoever passes one is told by the parameter's name.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 import msgspec
 
 from guilder.core.errors import Refusal
+from guilder.security import mask_text
 
 # Deeper than any parameter we have: `transfers[0][metadata][key]` has four.
 DEPTH_MAX: Final = 6
@@ -28,6 +30,9 @@ SHOWN_CHARACTERS_MAX: Final = 100
 # Their members' names are the merchant's own, so numbers among them are names and no indices.
 FREE_NAMES: Final = frozenset({"metadata"})
 
+# As many digits as a card number has, with or without blanks and hyphens.
+_DIGITS: Final = re.compile(r"[0-9][0-9 -]{10,}[0-9]")
+
 Tree = dict[str, Any]
 """Parameter -> text (in JSON also number or boolean), None (unset), list or Tree."""
 
@@ -42,8 +47,9 @@ def malformed(message: str, param: str | None = None) -> Refusal:
 
 
 def shown(text: str) -> str:
-    """A client's own text as far as a message or `param` repeats it."""
-    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
+    """A client's own text as far as a message or `param` repeats it: short, and without a card number that went astray."""
+    short = text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
+    return mask_text(_DIGITS.sub("***", short))
 
 
 def parse_form(body: bytes | str, count_max: int = COUNT_MAX) -> Tree:

@@ -17,7 +17,7 @@ _KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "A second request with the same key gets the first one's answer. Made for you, and named in the answer, if absent.",
+    "description": "A second request with the same key gets the first one's answer. Without one a key is made, and named.",
     "schema": {"type": "string", "maxLength": 255},
 }
 _ERROR: Final = {

@@ -282,7 +282,8 @@ def _check_secret(facts: PaymentIntentFacts, client_secret: str | UnsetType) -> 
 _ONE: Final = "/v1/payment_intents/{intent}"
 
 ROUTES: Final = (
-    Route(method="POST", path="/v1/payment_intents", params=Create, handle=create, answers=KIND, summary="Create a PaymentIntent"),
+    Route(method="POST", path="/v1/payment_intents", params=Create, handle=create, answers=KIND,
+          summary="Create a PaymentIntent"),
     Route(method="GET", path="/v1/payment_intents", params=Listed, handle=list_all, answers=KIND, of_list=True,
           summary="List PaymentIntents"),
     Route(method="GET", path=_ONE, params=Retrieve, handle=retrieve, answers=KIND, publishable=True,

@@ -26,7 +26,7 @@ def check(
     """Check every invariant. Exit status 1 when one is broken, with the first violation named."""
     from guilder.cli.output import write_json
 
-    results = _results(load(data_dir=data), witness, quiet=as_json)
+    results = results(load(data_dir=data), witness, quiet=as_json)
     broken = [violation for result in results for violation in result.violations]
     if as_json:
         first = {"first_violation": broken[0]} if broken else {}
@@ -38,7 +38,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _results(settings: "Settings", witness: str | None, *, quiet: bool) -> "list[Result]":
+def results(settings: "Settings", witness: str | None, *, quiet: bool) -> "list[Result]":
     """Find the system and the bank world, and make every check."""
     from guilder import folder
     from guilder.bootstrap import address

@@ -2,17 +2,22 @@
 
 import re
 import time
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from guilder.cli.options import Data, Json, load
-from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
 from guilder.core.errors import GuilderError
+
+if TYPE_CHECKING:
+    from guilder.config import Settings
 
 app = typer.Typer(help="Show business time, or move it forward.", invoke_without_command=True, rich_markup_mode=None)
 
-UNITS: Final = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+# Microseconds. core.clock has them too, but brings asyncio with it, which would slow down every `guilder --help`.
+SECOND: Final = 1_000_000
+DAY: Final = 86_400 * SECOND
+UNITS: Final = {"s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": DAY, "w": 7 * DAY}
 DURATION: Final = re.compile(r"(\d{1,6})([smhdw])")
 
 # Every process looks at the clock each 0.1 s; one that has not confirmed after this long is stuck.
@@ -31,7 +36,8 @@ def show(context: typer.Context, data: Data = None, as_json: Json = False) -> No
     if context.invoked_subcommand is None:
         from guilder import folder
 
-        _write(folder.read_offset(load(data_dir=data)), as_json)
+        settings = load(data_dir=data)
+        _write(settings, folder.read_offset(settings), as_json)
 
 
 @app.command()
@@ -53,7 +59,7 @@ def advance(
         if time.monotonic() - began > CONFIRM_SECONDS:
             raise ClockNotMoved(f"the clock was moved, but these processes have not followed: {', '.join(map(str, waiting))}")
         time.sleep(0.01)
-    _write(offset, as_json)
+    _write(settings, offset, as_json)
 
 
 def parse_duration(text: str) -> int:
@@ -67,12 +73,13 @@ def parse_duration(text: str) -> int:
     return micros
 
 
-def _write(offset: int, as_json: bool) -> None:
+def _write(settings: "Settings", offset: int, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from guilder.cli.output import write_json
+    from guilder.core.clock import SystemClock
 
-    now = (time.time_ns() // 1000 + offset) // SECOND
+    now = SystemClock(settings.clock_file).now() // SECOND
     if as_json:
         write_json({"now": now, "offset_seconds": offset // SECOND})
     else:

@@ -54,16 +54,20 @@ def _show(story: "Story") -> None:
     mode = "live" if story.livemode else "test"
     console.print(
         f"[bold]{story.payment}[/]  {Money(story.amount, story.currency)}  [bold]{story.state.replace('_', ' ')}[/]\n"
-        f"{story.account}, {mode} mode, created {instant(story.created_at)}\n",
+        f"{story.account}, {mode} mode, created {instant(story.created_at)} UTC",
         highlight=False,
     )
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for name in ("time", "kind", "what", "about"):
-        table.add_column(name, no_wrap=name != "what", overflow="fold" if name == "what" else "ellipsis")
-    before = ""
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    day, before = "", ""
     for moment in story.moments:
-        at = instant(moment.at, fine=True)
-        table.add_row(at if at != before else "", f"[{_COLOURS[moment.kind]}]{moment.kind}[/]", _words(moment), f"[dim]{moment.about}[/]")
+        date, at = instant(moment.at, fine=True).split(" ")
+        if date != day:
+            table.add_row(f"\n[bold]{date}[/]")
+            day, before = date, ""
+        table.add_row(at if at != before else "", f"[{_COLOURS[moment.kind]}]{moment.kind}[/]", _words(moment))
         before = at
     console.print(table)
     if not story.all_events:
@@ -71,9 +75,12 @@ def _show(story: "Story") -> None:
 
 
 def _words(moment: "Moment") -> str:
-    """What a moment says, in one cell."""
+    """What a moment says, in one cell: itself, what it is about, and the rest below."""
     from rich.markup import escape
 
+    row = " [dim](told by its row)[/]" if moment.told_by_row else ""
+    about = f"  [dim]{escape(moment.about)}[/]" if moment.about else ""
+    if moment.kind == "event":
+        return f"{escape(moment.what)}{about}"
     detail = f"\n[dim]{escape(moment.detail)}[/]" if moment.detail else ""
-    row = " [dim](by its row)[/]" if moment.told_by_row else ""
-    return f"{escape(moment.what)}{row}{detail}"
+    return f"{escape(moment.what)}{row}{about}{detail}"

@@ -1,8 +1,8 @@
 """Identifiers: a prefix and 24 base62 characters, ordered by time.
 
-The first 9 characters hold the milliseconds since 1970 (good for longer than the species), the next 15 hold 80 random
-bits. Text order is time order under COLLATE "C", which keeps B-tree inserts at the right edge and makes (created, id) a
-stable order for pages.
+The first 9 characters hold the microseconds since 1970 (until the year 2398), each id of a process a later one than the
+one before; the next 15 hold 80 random bits. Text order is the order of making under COLLATE "C", which keeps B-tree
+inserts at the right edge and lists objects of one second in the order in which they came.
 """
 
 import os
@@ -20,7 +20,6 @@ ChargeId = NewType("ChargeId", str)
 RefundId = NewType("RefundId", str)
 
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-TIME_CHARACTERS: Final = 9
 # Characters are made three at a time: a table of 62**3 entries is a third of the divisions.
 TRIPLES: Final = 62**3
 _TRIPLES: Final = tuple(a + b + c for a in ALPHABET for b in ALPHABET for c in ALPHABET)
@@ -46,16 +45,14 @@ class Ids:
         self._random_bytes = random_bytes
         self._drawn = b""
         self._at = 0
-        self._milliseconds = -1
-        self._time = ""
+        self._last = 0
 
     def new(self, prefix: str) -> str:
         """A fresh id such as `pi_0VfK2c9QbTn...`."""
-        milliseconds = self._clock.now() // 1000
-        if milliseconds != self._milliseconds:
-            self._milliseconds = milliseconds
-            self._time = base62(milliseconds, TIME_CHARACTERS)
-        return f"{prefix}_{self._time}{self._tail()}"
+        self._last = instant = max(self._clock.now(), self._last + 1)
+        instant, c = divmod(instant, TRIPLES)
+        a, b = divmod(instant, TRIPLES)
+        return f"{prefix}_{_TRIPLES[a]}{_TRIPLES[b]}{_TRIPLES[c]}{self._tail()}"
 
     def secret(self, prefix: str, bits: int = 160) -> str:
         """A value that nobody can guess, for keys and client secrets: prefix and at least so many random bits in base62."""

@@ -82,7 +82,6 @@ class Coalescer(Generic[Item, Result]):
         # Counted by the runners themselves: a task stays in the set a little longer than it looks for work.
         self._running = 0
         self._runners: set[asyncio.Task[None]] = set()
-        self._running = 0
         self._closed = False
         self.flushes = 0
         self.items = 0

@@ -125,6 +125,11 @@ async def store_answer(db: Database, claim: Claim, now: int, answer: Answer) -> 
     return found
 
 
+async def stored_requests(db: Database, keys: Sequence[str]) -> set[str]:
+    """The ids of the requests that claimed any of these keys."""
+    return {row["request_id"] for row in await db.fetch("SELECT request_id FROM idempotency_key WHERE key = ANY($1)", list(keys))}
+
+
 async def answer_all(db: Database, keys: Sequence[str]) -> dict[tuple[str, str, bool], Answer]:
     """The answers that stand under any of these keys, by (key, account, livemode)."""
     rows = await db.fetch(

@@ -13,20 +13,20 @@ from guilder.integrity.witness import Lines
 ROLE: Final = "guilder_reader"
 
 CHECKS: Final = (
-    Check("ledger_index", "The ledger's index has no gap, and its times never go back", ledger.index),
-    Check("ledger_accounts", "Each ledger account stands where its transfers put it", ledger.accounts),
-    Check("trial_balance", "Debits equal credits, per merchant, mode and currency", ledger.trial_balance),
+    Check("ledger_index", "The ledger's index has no gaps", ledger.index),
+    Check("ledger_accounts", "Ledger accounts stand where transfers put them", ledger.accounts),
+    Check("trial_balance", "Debits equal credits: the trial balance is zero", ledger.trial_balance),
     Check("wallet", "Wallet, ledger and balance transactions agree", entries.wallet),
-    Check("balance_transactions", "Each capture and each refund has its balance transaction", entries.balance_transactions),
-    Check("charges", "Each charge agrees with its attempts, its hold and its refunds", payments.charges),
-    Check("refunds", "Each refund agrees with its attempts", payments.refunds),
-    Check("payments", "Each payment's state agrees with its charge and its open attempt", payments.payments),
+    Check("balance_transactions", "Captures and refunds have balance transactions", entries.balance_transactions),
+    Check("charges", "Charges agree with attempts, holds, refunds", payments.charges),
+    Check("refunds", "Refunds agree with their attempts", payments.refunds),
+    Check("payments", "Payments' states agree with their charges", payments.payments),
     Check("shown", "What the API shows is what the books hold", shown.shown),
-    Check("idempotency_keys", "Each request that has ended has its stored answer", payments.keys),
-    Check("log", "The log's positions have no gap, and consumers stand within them", log.positions),
-    Check("events", "Events are numbered without gaps, and none of a payment's end is missing", log.events),
-    Check("attempts", "Each attempt is final, in doubt, or still in time", attempts.attempts, live=True),
-    Check("truth", "The bank's truth and the books agree to the minor unit", truth.truth, live=True),
+    Check("idempotency_keys", "Requests that have ended have their answers", payments.keys),
+    Check("log", "Log positions and consumers have no gaps", log.positions),
+    Check("events", "Events are numbered without gaps", log.events),
+    Check("attempts", "Attempts are final, in doubt, or still in time", attempts.attempts, live=True),
+    Check("truth", "The bank's truth and the books agree", truth.truth, live=True),
 )
 """In the order in which they are made. One that fails does not keep the others from being made."""
 

@@ -5,8 +5,7 @@ from typing import Final
 from guilder.db.pool import Database
 from guilder.log.model import PARTITIONS
 
-_HOLD: Final = "SELECT log_hold_partitions($1, $2, $3, $4)"
-_PEERS: Final = "SELECT count(*) FROM sender WHERE role = $1 AND NOT lost"
+_HOLD: Final = "SELECT log_hold_partitions($1, $2, $3, $4, $5)"
 
 
 async def hold_partitions(db: Database, consumer: str, sender: str, epoch: int, *, role: str) -> int:
@@ -14,5 +13,4 @@ async def hold_partitions(db: Database, consumer: str, sender: str, epoch: int, 
 
     Commits by itself; to be repeated every second or so, because senders come and go.
     """
-    peers = max(1, int(await db.fetchval(_PEERS, role)))
-    return int(await db.fetchval(_HOLD, consumer, sender, epoch, -(-PARTITIONS // peers)))
+    return int(await db.fetchval(_HOLD, consumer, sender, epoch, role, PARTITIONS))

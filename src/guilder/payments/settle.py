@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from guilder.core.clock import DAY, SECOND, epoch_seconds
+from guilder.core.ensure import InvariantBroken
 from guilder.core.errors import ErrorFacts
 from guilder.core.ids import Ids
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
@@ -75,7 +76,7 @@ def settle(s: Settling, outcome: Outcome | NotFound) -> Change:
         case NotFound():
             return _not_found(s)
         case _:
-            raise NotImplementedError(f"{type(outcome).__name__} comes with 3-D Secure")
+            raise InvariantBroken(f"no connector here asks for an action of the buyer (attempt={s.attempt.id!r})")
 
 
 # --- doubt ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from guilder.core.clock import Clock
 from guilder.core.crash import crash_point
 from guilder.db.batch import Coalescer
 from guilder.db.pool import Database
+from guilder.idempotency.once import stored_requests
 from guilder.ledger.accounts import Accounts
 from guilder.ledger.model import AccountKey
 from guilder.payments.codec import attempt_from, charge_from, payment_facts_from, refund_from
@@ -137,9 +138,7 @@ class Store:
         A claim that names its own request was stored, and everything else with it. Whatever cannot be told is STALE:
         read again, decide again, which is safe because keys, versions and attempts refuse what stands already.
         """
-        keys = [change.claim.key for change in changes if change.claim]
-        rows = await self._db.fetch("SELECT request_id FROM idempotency_key WHERE key = ANY($1)", keys)
-        stored = {row["request_id"] for row in rows}
+        stored = await stored_requests(self._db, [change.claim.key for change in changes if change.claim])
         return [None if change.claim and change.claim.request_id in stored else STALE for change in changes]
 
 

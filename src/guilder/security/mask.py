@@ -30,7 +30,7 @@ LOG_FIELDS: Final = frozenset({
     "status", "state", "before", "after", "outcome", "code", "decline_code", "response_code", "reason", "result", "attempts",
     "amount_minor", "currency", "brand", "last4", "count", "limit", "rows", "bytes", "seconds", "milliseconds", "retry_at",
     "age_seconds", "generation", "sqlstate", "error", "error_type", "invariant", "problem", "restarts", "fault", "seed",
-    "job", "tries", "dead_letter", "key", "link", "why",
+    "job", "tries", "dead_letter", "key", "link", "why", "peer", "outline", "frame", "failures",
 })  # fmt: skip
 """Every field name that a log line may carry. A new one is added here, with a thought about what it will hold."""
 

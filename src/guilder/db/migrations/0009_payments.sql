@@ -447,24 +447,26 @@ BEGIN
     RETURN true;
 END $$;
 
--- Take partitions that nobody reads, up to p_share, and let go of those beyond it.
-CREATE FUNCTION log_hold_partitions(p_consumer text, p_sender text, p_epoch bigint, p_share int) RETURNS int
+-- Take partitions that nobody reads, up to this sender's share among the living ones of its role, and let go of those beyond it.
+CREATE FUNCTION log_hold_partitions(p_consumer text, p_sender text, p_epoch bigint, p_role text, p_partitions int) RETURNS int
 LANGUAGE plpgsql AS $$
 DECLARE
     v_held int;
+    v_share int;
 BEGIN
     PERFORM 1 FROM sender WHERE id = p_sender AND epoch = p_epoch AND NOT lost FOR SHARE;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
+    SELECT ceil(p_partitions::numeric / count(*)) INTO v_share FROM sender WHERE role = p_role AND NOT lost;
     PERFORM 1 FROM log_consumer WHERE consumer = p_consumer ORDER BY partition FOR UPDATE;
     SELECT count(*) INTO v_held FROM log_consumer WHERE consumer = p_consumer AND sender = p_sender;
     UPDATE log_consumer SET sender = NULL, epoch = NULL WHERE consumer = p_consumer AND partition IN (
         SELECT partition FROM log_consumer WHERE consumer = p_consumer AND sender = p_sender ORDER BY partition
-        LIMIT greatest(v_held - p_share, 0));
+        LIMIT greatest(v_held - v_share, 0));
     UPDATE log_consumer SET sender = p_sender, epoch = p_epoch WHERE consumer = p_consumer AND partition IN (
         SELECT partition FROM log_consumer WHERE consumer = p_consumer AND sender IS NULL ORDER BY partition
-        LIMIT greatest(p_share - v_held, 0));
+        LIMIT greatest(v_share - v_held, 0));
     SELECT count(*) INTO v_held FROM log_consumer WHERE consumer = p_consumer AND sender = p_sender;
     RETURN v_held;
 END $$;

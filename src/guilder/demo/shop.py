@@ -1,0 +1,97 @@
+"""The shop: the official stripe package with nothing changed but the address, and its answers in a few words."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from guilder.core.money import Money, format_minor
+
+if TYPE_CHECKING:
+    import stripe
+
+
+class Shop:
+    """A merchant's account, reached with its secret key."""
+
+    def __init__(self, address: str, secret_key: str) -> None:
+        import stripe
+
+        self._stripe = stripe
+        self.client: stripe.StripeClient = stripe.StripeClient(secret_key, base_addresses={"api": address})
+
+    def pay(self, amount: int, currency: str, card: str, *, key: str | None = None, **more: Any) -> "stripe.PaymentIntent":  # noqa: ANN401
+        """Make a payment and take it at once. Raises stripe.StripeError."""
+        params: Any = {
+            "amount": amount,
+            "currency": currency,
+            "payment_method": card,
+            "confirm": True,
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+            "expand": ["latest_charge.balance_transaction"],
+            "metadata": {"shop": "demo"},
+            **more,
+        }
+        options: Any = {"idempotency_key": key} if key else {}
+        return self.client.v1.payment_intents.create(params, options)
+
+    def outcome(self, amount: int, currency: str, card: str, **more: Any) -> tuple[str, str]:  # noqa: ANN401
+        """Pay; what became of it in a few words (a decline by its codes), and the payment's id."""
+        try:
+            intent = self.pay(amount, currency, card, **more)
+        except self._stripe.CardError as error:
+            payment = error.error.payment_intent if error.error else None
+            return declined(error), str(payment["id"]) if payment else ""
+        return paid(intent), intent.id
+
+    def refusal(self, amount: int, currency: str, card: str, **more: Any) -> str:  # noqa: ANN401
+        """Pay what is to be refused; the error's type."""
+        try:
+            return self.pay(amount, currency, card, **more).status
+        except self._stripe.StripeError as error:
+            return str(error.error.type if error.error else error)
+
+    def make_card(self, number: str) -> str:
+        """Make a payment method of a card number; its id, or why it was refused."""
+        params: Any = {"type": "card", "card": {"number": number, "exp_month": 12, "exp_year": 2034, "cvc": "123"}}
+        try:
+            return self.client.v1.payment_methods.create(params).id
+        except self._stripe.CardError as error:
+            return declined(error)
+
+    def balance(self) -> dict[str, tuple[int, int]]:
+        """By currency: what is available, and what is pending; minor units by ISO 4217."""
+        found = self.client.v1.balance.retrieve()
+        available = {one.currency: one.amount for one in found.available}
+        pending = {one.currency: one.amount for one in found.pending}
+        return {currency: (available.get(currency, 0), pending.get(currency, 0)) for currency in sorted(available.keys() | pending.keys())}
+
+    def trial_balance(self) -> Mapping[str, Any]:
+        """The merchant's books: what both sides of them come to, by currency."""
+        answer: Mapping[str, Any] = self.client.raw_request("get", "/v1/ledger/trial_balance").data
+        return answer
+
+
+def paid(intent: "stripe.PaymentIntent") -> str:
+    """A payment's state, and what of it reaches the merchant."""
+    charge: Any = intent.latest_charge
+    entry = charge.balance_transaction if charge is not None else None
+    if entry is None:
+        return intent.status
+    when = ", available at once" if entry.status == "available" else ""
+    return f"{intent.status}, net {format_minor(entry.net, intent.currency)}{when}"
+
+
+def declined(error: Any) -> str:  # noqa: ANN401 - a stripe.CardError
+    """A decline by its code and decline code."""
+    said = error.error
+    return f"{said.code} {said.decline_code}" if said.decline_code else str(said.code)
+
+
+def written(amount: int, currency: str) -> str:
+    """An amount as people write it."""
+    return str(Money(amount, currency))
+
+
+def net_of(amount: int, currency: str, basis_points: int) -> str:
+    """What is left of an amount after a fee that is rounded half up, as people write it."""
+    fee = (amount * basis_points + 5_000) // 10_000
+    return format_minor(amount - fee, currency)
