@@ -210,7 +210,10 @@ def _open(settings: Settings, wanted: Ports, *, wait: bool) -> tuple[Ports, dict
 
 
 def listen_on(host: str, port: int, *, seconds: float = 0.0) -> socket.socket:
-    """A listening socket. Raises CannotStart when the port is taken; waits a little for the processes of a killed supervisor to let go of the port."""
+    """A listening socket. Raises CannotStart when the port is still taken after so many seconds.
+
+    The processes of a killed supervisor need a moment to let go of theirs.
+    """
     began = time.monotonic()
     while True:
         try:

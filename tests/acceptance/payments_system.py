@@ -165,6 +165,16 @@ class Shop(System):
         """Switch all faults off."""
         self.bank("DELETE", "/faults")
 
+    def count_received(self) -> None:
+        """Have the bank count the requests that arrive from now on, by operation, with rules that never hit."""
+        self.no_faults()
+        for operation in (*OPERATIONS, "reversal"):
+            self.fault("lost_answer", operation=operation, probability=0)
+
+    def received(self) -> dict[str, int]:
+        """How many requests of each operation have arrived since `count_received`."""
+        return {fault["rule"]["operation"]: fault["seen"] for fault in json.loads(self.bank("GET", "/faults"))["faults"]}
+
     def pid(self, role: str) -> int:
         """The process of a role, as soon as one runs."""
         return wait(lambda: self.running()["roles"][role], f"{role} runs")[0]

@@ -43,7 +43,11 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
 def start(role: str, variables: dict[str, str]) -> subprocess.Popen[str]:
     """Start one role; it says so when it is ready."""
     process = subprocess.Popen(
-        [GUILDER, "run", role, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment() | variables,
+        [GUILDER, "run", role, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment() | variables,
     )
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -60,21 +64,31 @@ def post(url: str, key: str, **fields: str) -> dict[str, Any]:
 
 
 def test_roles_that_were_started_one_by_one_take_a_payment(
-    database: str, tmp_path: Path, started: list[subprocess.Popen[str]],
+    database: str,
+    tmp_path: Path,
+    started: list[subprocess.Popen[str]],
 ) -> None:
     """They find each other by DATA, the ports and the database; each ends by SIGTERM with status 0."""
     first = free_ports()
     variables = {"GUILDER_DATABASE_URL": database, "GUILDER_DATA": str(tmp_path / "data"), "GUILDER_PORT": str(first)}
-    for role in ROLES:
-        started.append(start(role, variables))
+    started.extend(start(role, variables) for role in ROLES)
     key = json.loads((tmp_path / "data" / "sandbox.json").read_text())["secret_key"]
     paid = post(
-        f"http://127.0.0.1:{first}/v1/payment_intents", key, amount="1050", currency="eur", confirm="true", payment_method="pm_card_visa",
+        f"http://127.0.0.1:{first}/v1/payment_intents",
+        key,
+        amount="1050",
+        currency="eur",
+        confirm="true",
+        payment_method="pm_card_visa",
         **{"automatic_payment_methods[enabled]": "true", "automatic_payment_methods[allow_redirects]": "never"},
     )
     assert paid["status"] == "succeeded"
     moved = subprocess.run(
-        [GUILDER, "clock", "advance", "1h", "--json"], env=environment() | variables, capture_output=True, text=True, check=True,
+        [GUILDER, "clock", "advance", "1h", "--json"],
+        env=environment() | variables,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert json.loads(moved.stdout)["offset_seconds"] == 3600
     for process in reversed(started):
@@ -86,7 +100,9 @@ def test_roles_that_were_started_one_by_one_take_a_payment(
 def test_run_does_not_change_the_schema(server: dict[str, str], tmp_path: Path) -> None:
     """It says what is missing, and that `guilder migrate` mends it."""
     variables = {"GUILDER_DATABASE_URL": server["admin"], "GUILDER_DATA": str(tmp_path)}
-    done = subprocess.run([GUILDER, "run", "vault"], env=environment() | variables, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(
+        [GUILDER, "run", "vault"], env=environment() | variables, capture_output=True, text=True, check=False, timeout=30
+    )
     assert done.returncode == 1
     assert "guilder migrate" in done.stderr
 
@@ -103,7 +119,10 @@ def test_up_uses_the_database_that_it_is_given(database: str, tmp_path: Path, st
     variables = {"GUILDER_DATABASE_URL": database}
     up = subprocess.Popen(
         [GUILDER, "up", "--json", "--port", "0", "--data", str(tmp_path / "data")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment() | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment() | variables,
     )
     started.append(up)
     assert up.stdout is not None

@@ -41,12 +41,12 @@ class Asker:
         self.random = random
         self.names: list[str] = []
 
-    def batch(self, open_: list[PureTransfer]) -> list[Transfer]:
-        """One to six transfers; `open_` are the pending ones that nobody has resolved yet."""
+    def batch(self, pending: list[PureTransfer]) -> list[Transfer]:
+        """One to six transfers; `pending` are those of the books, those that are not resolved yet last."""
         sound = self.random.random() < 0.6
         transfers = []
         for _ in range(self.random.randint(1, 6)):
-            transfer = self._resolution(open_) if open_ and self.random.random() < 0.4 else self._new()
+            transfer = self._resolution(pending) if pending and self.random.random() < 0.4 else self._new()
             transfers.append(transfer if sound and self.random.random() < 0.95 else self._twisted(transfer))
         self.names += [transfer.id for transfer in transfers]
         return [*transfers[:-1], replace(transfers[-1], linked=False)]
@@ -61,13 +61,14 @@ class Asker:
             reference=self.random.choice([None, "ch_1"]),
         )  # fmt: skip
 
-    def _resolution(self, open_: list[PureTransfer]) -> Transfer:
-        pending = self.random.choice(open_)
+    def _resolution(self, all_: list[PureTransfer]) -> Transfer:
+        pending = self.random.choice(all_ if self.random.random() < 0.1 else all_[-3:])
         kind = self.random.choice([Kind.POST, Kind.POST, Kind.VOID])
-        amounts = [0, pending.amount] if kind is Kind.VOID else [0, pending.amount, max(1, pending.amount // 2)]
+        part = max(1, pending.amount // 2) if kind is Kind.POST or self.random.random() < 0.1 else 0
+        more = pending.amount + 1 if self.random.random() < 0.1 else 0
         return Transfer(
             id=f"r{len(self.names)}-{self.random.random()}", kind=kind, code=1, pending_id=pending.asked.id,
-            amount=self.random.choice(amounts), linked=self.random.random() < 0.2,
+            amount=self.random.choice([0, pending.amount, part, more]), linked=self.random.random() < 0.2,
         )  # fmt: skip
 
     def _twisted(self, transfer: Transfer) -> Transfer:
@@ -147,17 +148,14 @@ async def _compare(subject: Subject, asker: Asker, *, batches: int) -> None:
     await subject.owner.execute("UPDATE ledger_head SET last_at = $1", now)
     for _ in range(batches):
         now += asker.random.randint(0, 3)
-        asked = asker.batch([one for one in model.transfers.values() if _is_open(model, one)])
+        pending = [one for one in model.transfers.values() if one.asked.kind is Kind.PENDING]
+        asked = asker.batch(sorted(pending, key=lambda one: one.asked.id not in model.resolutions))
         expected = model.book(asked, now)
         really = {mode: [_real(transfer, prefixes[mode], numbers[mode]) for transfer in asked] for mode in (False, True)}
         assert await book(subject.db, really[False], now=now) == expected, asked
         assert await book_carefully(subject.owner, encode(really[True], {}), now=now, livemode=True) == expected, asked
     for mode in (False, True):
         await _same_books(subject, mode, model, numbers[mode], prefixes[mode], heads[mode]["last_index"])
-
-
-def _is_open(model: Book, transfer: PureTransfer) -> bool:
-    return transfer.asked.kind is Kind.PENDING and transfer.asked.id not in model.resolutions
 
 
 async def _same_books(subject: Subject, mode: bool, model: Book, numbers: list[int], prefix: str, base: int) -> None:

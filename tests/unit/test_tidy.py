@@ -260,21 +260,15 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
 
 
 def test_every_path_in_the_documents_exists() -> None:
-    """A file that a page names in code letters, such as `payments/accept.py`, is there."""
-    file = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:py|sql|md|toml|lock)")
+    """A file that a page names in code letters, such as `payments/accept.py`, is there: below the project, the package or the page."""
+    file = re.compile(r"(?:(?:[\w.-]+/)+[\w.-]+\.(?:py|sql|md|toml|lock)|[0-9]{4}_\w+\.sql)")
     problems = [
         f"{name}: {path} does not exist"
         for name, text in pages().items()
-        for span in re.findall(r"`([^`\n]+)`", text)
-        for path in file.findall(span)
-        if span == path and not any(exists(base, path) for base in (ROOT, PACKAGE, (ROOT / name).parent))
+        for path in re.findall(r"`([^`\n]+)`", text)
+        if file.fullmatch(path) and not any((base / path).exists() for base in (ROOT, PACKAGE, MIGRATIONS, (ROOT / name).parent))
     ]
     assert not problems, listed(problems)
-
-
-def exists(base: Path, path: str) -> bool:
-    """Whether a path is there; a bare file name may stand in any folder below."""
-    return (base / path).exists() or ("/" not in path and next(base.rglob(path), None) is not None if base == PACKAGE else False)
 
 
 def without_code(text: str) -> str:

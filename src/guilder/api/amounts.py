@@ -6,7 +6,7 @@ from typing import Final
 from guilder.core.currencies import CURRENCIES
 from guilder.core.errors import Refusal
 from guilder.core.money import format_minor
-from guilder.shapes.units import from_wire, step, to_wire
+from guilder.shapes.units import from_wire, step
 
 # Stripe's: eight digits.
 AMOUNT_MAX: Final = 99_999_999
@@ -70,6 +70,3 @@ def payable(amount: int, code: str) -> int:
 
 def _money(amount: int, code: str) -> str:
     return f"{format_minor(from_wire(amount, code), code)} {code.upper()}"
-
-
-__all__ = ["AMOUNT_MAX", "MINIMUMS", "currency", "minor", "payable", "to_wire", "whole"]

@@ -9,7 +9,7 @@ from guilder.api.http import PROBLEM, Reply, Request
 from guilder.api.params import Created, PageParams
 from guilder.api.services import Services
 from guilder.core.ensure import ensure
-from guilder.core.errors import ErrorFacts, Refusal
+from guilder.core.errors import ErrorFacts, Refusal, ResultUnknown, Unavailable
 from guilder.db import Connection
 from guilder.db.pages import Page
 from guilder.idempotency import Claim, Result, look, once
@@ -93,8 +93,14 @@ class Call:
     # --- answers --------------------------------------------------------------------------------------------------
 
     async def result(self, result: Result) -> Reply:
-        """The stored answer as bytes, the same ones each time."""
-        return await self.answer(result.answer, replayed=result.replayed)
+        """The stored answer as bytes, the same ones each time.
+
+        Raises ResultUnknown when its personal data cannot be read now: the effect stands, so "nothing was stored" would be a lie.
+        """
+        try:
+            return await self.answer(result.answer, replayed=result.replayed)
+        except Unavailable as error:
+            raise ResultUnknown(str(error)) from error
 
     async def answer(self, answer: Answer, *, replayed: bool = False) -> Reply:
         """An answer as bytes, with its personal data as it may be seen now."""

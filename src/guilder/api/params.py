@@ -118,7 +118,7 @@ def check_metadata(metadata: Mapping[str, str | None]) -> None:
             raise Refusal(f"Metadata keys can be at most {limit} characters long: '{shown(key)}'.", param="metadata")
         if value is not None and len(value) > METADATA_VALUE_CHARACTERS_MAX:
             limit = METADATA_VALUE_CHARACTERS_MAX
-            raise Refusal(f"Metadata values can be at most {limit} characters long.", param=f"metadata[{key}]")
+            raise Refusal(f"Metadata values can be at most {limit} characters long.", param=shown(f"metadata[{key}]"))
 
 
 # --- whole numbers --------------------------------------------------------------------------------------------------

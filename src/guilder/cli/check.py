@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,13 +26,13 @@ def check(
     """Check every invariant. Exit status 1 when one is broken, with the first violation named."""
     from guilder.cli.output import write_json
 
-    results = results(load(data_dir=data), witness, quiet=as_json)
-    broken = [violation for result in results for violation in result.violations]
+    found = results(load(data_dir=data), witness, quiet=as_json)
+    broken = [violation for result in found for violation in result.violations]
     if as_json:
         first = {"first_violation": broken[0]} if broken else {}
-        write_json({"ok": not broken, **first, "checks": results})
+        write_json({"ok": not broken, **first, "checks": found})
     else:
-        _show(results)
+        _show(found)
     if broken:
         sys.stderr.write(f"guilder: {broken[0].check}: {broken[0].subject}: {broken[0].message}\n")
         raise typer.Exit(1)
@@ -90,8 +90,9 @@ def _own_bank_world(settings: "Settings") -> Iterator[str]:
     import json
     import subprocess
 
-    command = [sys.executable, "-m", "guilder.network", "--data", str(settings.network_dir), "--clock-file", str(settings.clock_file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    places = ("--data", str(settings.network_dir), "--clock-file", str(settings.clock_file))
+    command = [sys.executable, "-m", "guilder.network", *places]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:  # noqa: S603 - our own program
         try:
             line = process.stdout.readline() if process.stdout else b""
             if not line:
@@ -135,7 +136,8 @@ def _show(results: "list[Result]") -> None:
     console.print(table)
     for result in results:
         for violation in result.violations:
-            console.print(f"[red]✗[/] {result.name}: [bold]{escape(violation.subject)}[/] {escape(violation.message)}", highlight=False)
+            words = f"[bold]{escape(violation.subject)}[/] {escape(violation.message)}"
+            console.print(f"[red]✗[/] {result.name}: {words}", highlight=False)
         if result.violated > len(result.violations):
             console.print(f"  and {result.violated - len(result.violations):,} more of {result.name}")
         for note in result.notes:

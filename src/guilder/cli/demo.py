@@ -97,7 +97,7 @@ def _system(place: Path, settings: "Settings", *, keep: bool) -> "Iterator[subpr
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GUILDER_")}
     command = [sys.executable, "-m", "guilder.cli", "up", "--json", "--port", "0", "--data", str(settings.data_dir)]
     with (place / "up.log").open("wb") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own program
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True,
             # There is no second thread yet, which makes the hook safe.
             preexec_fn=None if keep else _end_with_parent(os.getpid()),  # noqa: PLW1509

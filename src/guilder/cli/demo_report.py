@@ -122,7 +122,9 @@ def _acts(done: Sequence[Done]) -> Table:
         if one.group != group:
             table.add_row("", f"[bold]{one.group}[/]")
             group = one.group
-        outcome = escape(one.happened) if one.well else f"[red]{escape(one.happened)}[/]\n[dim]expected: {escape(one.expected)}[/]"
+        outcome = escape(one.happened)
+        if not one.well:
+            outcome = f"[red]{outcome}[/]\n[dim]expected: {escape(one.expected)}[/]"
         mark = "[green]✓[/]" if one.well else "[red]✗[/]"
         table.add_row(mark, one.what, one.amount, outcome, f"[dim]{one.seconds * 1000:,.0f} ms[/]")
     return table

@@ -34,6 +34,7 @@ def tail(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=0, max=PAGE, help="How many of the past to begin with.")] = SHOWN,
     live: Annotated[bool, typer.Option("--live", help="Events of live mode instead of test mode.")] = False,
+    *,
     account: Account = None,
     data: Data = None,
     as_json: Json = False,
@@ -62,7 +63,7 @@ def tail(
 
 
 async def _events(
-    settings: "Settings", account: str, livemode: bool, types: Sequence[str], count: int, *, follow: bool  # noqa: FBT001
+    settings: "Settings", account: str, livemode: bool, types: Sequence[str], count: int, *, follow: bool
 ) -> "AsyncIterator[StoredEvent]":
     """The newest events, oldest first, and with `follow` the new ones for ever."""
     from guilder.bootstrap import address
@@ -94,7 +95,7 @@ async def _events(
         await db.close()
 
 
-async def _after(db: "Database", account: str, livemode: bool, cursor: str | None) -> "Sequence[StoredEvent]":  # noqa: FBT001
+async def _after(db: "Database", account: str, livemode: bool, cursor: str | None) -> "Sequence[StoredEvent]":
     """A page of the events after this one, oldest first."""
     from guilder.db.pages import Page
     from guilder.log.read import list_events
@@ -109,7 +110,7 @@ def _fits(type_: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(type_, pattern) for pattern in patterns)
 
 
-def _write(event: "StoredEvent", as_json: bool) -> None:  # noqa: FBT001
+def _write(event: "StoredEvent", as_json: bool) -> None:
     import sys
 
     from guilder.cli.times import instant
@@ -127,7 +128,7 @@ def _write(event: "StoredEvent", as_json: bool) -> None:  # noqa: FBT001
     sys.stdout.flush()
 
 
-def _about(facts: Any) -> str:  # noqa: ANN401 - any of the objects that events hold
+def _about(facts: Any) -> str:
     """An object in a few words: id, amount, state."""
     from guilder.core.money import Money
 

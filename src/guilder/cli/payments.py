@@ -24,7 +24,7 @@ def _group() -> None:
 
 @app.command()
 def show(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="A payment, or a charge, refund, attempt or balance transaction of it.")],
+    id_: Annotated[str, typer.Argument(metavar="ID", help="A payment, or a charge, refund or attempt of it.")],
     data: Data = None,
     as_json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from guilder.cli.options import Data, Json, load
 
 if TYPE_CHECKING:
     from guilder.config import Settings
-    from guilder.ledger.store import RevenueLine
+    from guilder.ledger.model import RevenueLine
 
 DAYS: Final = 30
 DAYS_MAX: Final = 3_660
@@ -35,8 +35,10 @@ def revenue(
     for line in lines:
         totals[line.currency] += line.amount
     if as_json:
-        shown = [{"day": date(line.day), "account": line.account, "currency": line.currency, "amount": line.amount} for line in lines]
-        write_json({"livemode": live, "lines": shown, "totals": [{"currency": each, "amount": totals[each]} for each in sorted(totals)]})
+        names = ("account", "currency", "amount")
+        shown = [{"day": date(line.day), **{name: getattr(line, name) for name in names}} for line in lines]
+        sums = [{"currency": currency, "amount": totals[currency]} for currency in sorted(totals)]
+        write_json({"livemode": live, "lines": shown, "totals": sums})
         return
     if not lines:
         typer.echo(f"no fees in the last {days} days")

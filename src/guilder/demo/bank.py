@@ -24,6 +24,6 @@ class Bank:
         effects = [json.loads(line) for line in self._ask("/truth").splitlines()]
         return sum((one["kind"], one["amount"], one["currency"]) == ("capture", amount, currency) for one in effects)
 
-    def _ask(self, path: str, body: bytes | None = None) -> Any:  # noqa: ANN401 - bytes, as urllib has it
+    def _ask(self, path: str, body: bytes | None = None) -> Any:
         with urllib.request.urlopen(self._address + path, body, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - our own address
             return answer.read()

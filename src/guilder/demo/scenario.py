@@ -76,14 +76,15 @@ def _done(act: Act, stage: Stage) -> Done:
 
 def _successes() -> Iterator[Act]:
     for card, name, amount, currency in CURRENCIES:
-        yield _payment("Paid", name, amount, currency, card, f"succeeded, net {net_of(amount, currency, BASIS_POINTS)}")
+        expected = f"succeeded, net {net_of(amount, currency, BASIS_POINTS)}"
+        yield _payment("Paid", name, amount=amount, currency=currency, card=card, expected=expected)
     now = f"succeeded, net {net_of(2_000, 'eur', BASIS_POINTS)}, available at once"
-    yield _payment("Paid", "Visa, funds at once", 2_000, "eur", "pm_card_bypassPending", now)
+    yield _payment("Paid", "Visa, funds at once", amount=2_000, currency="eur", card="pm_card_bypassPending", expected=now)
 
 
 def _declines() -> Iterator[Act]:
     for card, name, codes in DECLINES:
-        yield _payment("Declined", name, 2_500, "eur", card, codes)
+        yield _payment("Declined", name, amount=2_500, currency="eur", card=card, expected=codes)
     # A number that is no card's: the last digit is wrong.
     yield Act(
         group="Declined", what="mistyped number", amount="", expected="incorrect_number",
@@ -91,7 +92,7 @@ def _declines() -> Iterator[Act]:
     )  # fmt: skip
 
 
-def _payment(group: str, what: str, amount: int, currency: str, card: str, expected: str) -> Act:
+def _payment(group: str, what: str, *, amount: int, currency: str, card: str, expected: str) -> Act:
     def do(stage: Stage) -> Told:
         return Told(*stage.shop.outcome(amount, currency, card))
 
@@ -125,10 +126,7 @@ def _refunds() -> Iterator[Act]:
     def refund(amount: int, currency: str, parts: Sequence[int | None]) -> Callable[[Stage], Told]:
         def do(stage: Stage) -> Told:
             intent = stage.shop.pay(amount, currency, "pm_card_visa")
-            made = []
-            for part in parts:
-                only = {} if part is None else {"amount": part}
-                made.append(stage.shop.client.v1.refunds.create({"payment_intent": intent.id, **only}))
+            made = [stage.shop.refund(intent.id, part) for part in parts]
             charge = stage.shop.client.v1.charges.retrieve(str(made[0].charge))
             states = ", ".join(f"{written(one.amount, currency)} {one.status}" for one in made)
             return Told(f"{states}; {'all' if charge.refunded else 'part'} of it back", intent.id)

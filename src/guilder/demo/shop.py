@@ -18,7 +18,7 @@ class Shop:
         self._stripe = stripe
         self.client: stripe.StripeClient = stripe.StripeClient(secret_key, base_addresses={"api": address})
 
-    def pay(self, amount: int, currency: str, card: str, *, key: str | None = None, **more: Any) -> "stripe.PaymentIntent":  # noqa: ANN401
+    def pay(self, amount: int, currency: str, card: str, *, key: str | None = None, **more: Any) -> "stripe.PaymentIntent":
         """Make a payment and take it at once. Raises stripe.StripeError."""
         params: Any = {
             "amount": amount,
@@ -33,7 +33,7 @@ class Shop:
         options: Any = {"idempotency_key": key} if key else {}
         return self.client.v1.payment_intents.create(params, options)
 
-    def outcome(self, amount: int, currency: str, card: str, **more: Any) -> tuple[str, str]:  # noqa: ANN401
+    def outcome(self, amount: int, currency: str, card: str, **more: Any) -> tuple[str, str]:
         """Pay; what became of it in a few words (a decline by its codes), and the payment's id."""
         try:
             intent = self.pay(amount, currency, card, **more)
@@ -42,12 +42,17 @@ class Shop:
             return declined(error), str(payment["id"]) if payment else ""
         return paid(intent), intent.id
 
-    def refusal(self, amount: int, currency: str, card: str, **more: Any) -> str:  # noqa: ANN401
+    def refusal(self, amount: int, currency: str, card: str, **more: Any) -> str:
         """Pay what is to be refused; the error's type."""
         try:
             return self.pay(amount, currency, card, **more).status
         except self._stripe.StripeError as error:
             return str(error.error.type if error.error else error)
+
+    def refund(self, payment: str, amount: int | None) -> "stripe.Refund":
+        """Give an amount back; None for all that is left."""
+        params: Any = {"payment_intent": payment} if amount is None else {"payment_intent": payment, "amount": amount}
+        return self.client.v1.refunds.create(params)
 
     def make_card(self, number: str) -> str:
         """Make a payment method of a card number; its id, or why it was refused."""
@@ -62,7 +67,8 @@ class Shop:
         found = self.client.v1.balance.retrieve()
         available = {one.currency: one.amount for one in found.available}
         pending = {one.currency: one.amount for one in found.pending}
-        return {currency: (available.get(currency, 0), pending.get(currency, 0)) for currency in sorted(available.keys() | pending.keys())}
+        currencies = sorted(available.keys() | pending.keys())
+        return {currency: (available.get(currency, 0), pending.get(currency, 0)) for currency in currencies}
 
     def trial_balance(self) -> Mapping[str, Any]:
         """The merchant's books: what both sides of them come to, by currency."""
@@ -80,7 +86,7 @@ def paid(intent: "stripe.PaymentIntent") -> str:
     return f"{intent.status}, net {format_minor(entry.net, intent.currency)}{when}"
 
 
-def declined(error: Any) -> str:  # noqa: ANN401 - a stripe.CardError
+def declined(error: Any) -> str:
     """A decline by its code and decline code."""
     said = error.error
     return f"{said.code} {said.decline_code}" if said.decline_code else str(said.code)

@@ -19,7 +19,8 @@ SELECT a.id FROM attempt a WHERE a.state IS NULL AND NOT EXISTS (
     SELECT FROM attempt_open o WHERE (o.payment, o.slot, o.attempt) = (a.payment, a.slot, a.id))
 """
 _OPEN: Final = """
-SELECT o.attempt, o.payment, o.slot, o.state, o.tries, o.since_at, a.id, a.slot AS own_slot, a.state AS ended, a.operation, a.execute_by
+SELECT o.attempt, o.payment, o.slot, o.state, o.tries, o.since_at,
+       a.id, a.slot AS own_slot, a.state AS ended, a.operation, a.execute_by
 FROM attempt_open o LEFT JOIN attempt a ON a.id = o.attempt ORDER BY o.since_at, o.attempt
 """
 _LATE: Final = """
@@ -61,16 +62,17 @@ async def _look_again(x: Examination, late: Sequence[Record]) -> None:
         still = {row["attempt"] for row in await x.connection.fetch(_LATE, list(remaining), x.now - LATE_MAX)}
         remaining = {attempt: row for attempt, row in remaining.items() if attempt in still}
     for attempt, row in remaining.items():
-        over = age(x.now - row["execute_by"])
+        what, over = f"the {row['operation']} of {row['payment']}", age(x.now - row["execute_by"])
         if x.running:
-            x.violation(attempt, f"the {row['operation']} of {row['payment']} was to be sent or given up {over} ago, and neither was done")
+            x.violation(attempt, f"{what} was to be sent or given up {over} ago, and neither was done")
         else:
-            x.note(attempt, f"the {row['operation']} of {row['payment']} is {over} over its time; the next start closes it")
+            x.note(attempt, f"{what} is {over} over its time; the next start closes it")
 
 
 def age(micros: int) -> str:
     """A duration as people say it: its two largest units."""
-    parts, rest = [], max(micros, 0)
+    parts: list[str] = []
+    rest = max(micros, 0)
     for name, size in (("d", DAY), ("h", HOUR), ("min", MINUTE), ("s", SECOND)):
         number, rest = divmod(rest, size)
         if number or (name == "s" and not parts):

@@ -41,6 +41,7 @@ async def examine(
     """Make every check and yield what each found, in the order of CHECKS. Changes nothing; payments may go on meanwhile.
 
     Args:
+        dsn: the database's address.
         now: business time.
         running: whether somebody works on what is open.
         witness: the sandbox bank world's truth; None skips what needs it.
@@ -76,5 +77,6 @@ async def _look(examination: Examination, check: Check) -> Result:
         skipped = str(reason)
     return Result(
         name=check.name, title=check.title, examined=examined, violated=examination.violated,
-        violations=tuple(examination.violations), notes=tuple(examination.notes), seconds=time.monotonic() - began, skipped=skipped,
+        violations=tuple(examination.violations), notes=tuple(examination.notes), seconds=time.monotonic() - began,
+        skipped=skipped,
     )  # fmt: skip

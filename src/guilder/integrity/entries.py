@@ -10,12 +10,14 @@ _DIFFERENCES: Final = "SELECT * FROM wallet_difference ORDER BY account, livemod
 # The ledger accounts that make up the wallet.
 _WALLET_ACCOUNTS: Final = "SELECT number, account, livemode, currency FROM ledger_account WHERE kind IN ('pending', 'available')"
 _ENTRIES: Final = """
-SELECT account, livemode, currency, count(*) AS count, sum(amount - fee) AS amount FROM balance_transaction GROUP BY account, livemode, currency
+SELECT account, livemode, currency, count(*) AS count, sum(amount - fee) AS amount FROM balance_transaction
+GROUP BY account, livemode, currency
 """
 
 # Captured charges and balance transactions of captures that do not stand one to one.
 _CAPTURES: Final = """
-SELECT coalesce(c.id, b.source) AS subject, coalesce(c.captured, 0) AS captured, coalesce(b.count, 0) AS count, coalesce(b.amount, 0) AS amount
+SELECT coalesce(c.id, b.source) AS subject, coalesce(c.captured, 0) AS captured, coalesce(b.count, 0) AS count,
+       coalesce(b.amount, 0) AS amount
 FROM (SELECT id, account, livemode, captured FROM charge WHERE captured > 0) c
 FULL JOIN (
     SELECT source, account, livemode, count(*) AS count, sum(amount) AS amount FROM balance_transaction WHERE type = 'charge'
@@ -26,7 +28,8 @@ WHERE b.count IS DISTINCT FROM 1 OR b.amount IS DISTINCT FROM c.captured
 # The same for refunds: one entry when the money is set aside, a second one that returns it when the refund has failed; none
 # for what waits for money, or was withdrawn while it waited.
 _REFUNDS: Final = """
-SELECT coalesce(r.id, b.source) AS subject, r.state, r.amount AS wanted, coalesce(b.taken, 0) AS taken, coalesce(b.returned, 0) AS returned
+SELECT coalesce(r.id, b.source) AS subject, r.state, r.amount AS wanted, coalesce(b.taken, 0) AS taken,
+       coalesce(b.returned, 0) AS returned
 FROM refund r
 FULL JOIN (
     SELECT source, -coalesce(sum(amount) FILTER (WHERE type = 'refund'), 0) AS taken,
@@ -65,8 +68,6 @@ async def balance_transactions(x: Examination) -> int:
     for row in await x.connection.fetch(_CAPTURES):
         x.violation(row["subject"], f"{row['captured']} is captured; {row['count']} balance transactions show {row['amount']}")
     for row in await x.connection.fetch(_REFUNDS):
-        x.violation(
-            row["subject"],
-            f"the refund of {row['wanted']} is {row['state']}; balance transactions took {row['taken']} and returned {row['returned']}",
-        )
+        entries = f"balance transactions took {row['taken']} and returned {row['returned']}"
+        x.violation(row["subject"], f"the refund of {row['wanted']} is {row['state']}; {entries}")
     return await x.count("balance_transaction")

@@ -16,7 +16,8 @@ _COUNTED: Final = "SELECT count(*) AS count, min(index) AS first, max(index) AS 
 # The first index of a piece that is missing.
 _GAP: Final = """
 SELECT min(x.before) + 1 FROM (
-    SELECT index, lag(index, 1, $2) OVER (ORDER BY index) AS before FROM ledger_transfer WHERE livemode = $1 AND index > $2 AND index <= $3
+    SELECT index, lag(index, 1, $2) OVER (ORDER BY index) AS before
+    FROM ledger_transfer WHERE livemode = $1 AND index > $2 AND index <= $3
 ) x WHERE x.index <> x.before + 1
 """
 # The first transfer of a piece whose time is before that of the transfer before it.
@@ -88,7 +89,7 @@ _SIDES: Final = ("debits_posted", "debits_pending", "credits_posted", "credits_p
 async def index(x: Examination) -> int:
     """The index of each book runs from 1 to its head without a gap, and times order as indexes do."""
     heads = await x.connection.fetch(_HEADS)
-    total, done = sum(head["last_index"] for head in heads), 0
+    total, done = sum(int(head["last_index"]) for head in heads), 0
     for livemode, last in heads:
         counted = await x.connection.fetchrow(_COUNTED, livemode)
         count, first, newest = counted if counted else (0, None, None)
@@ -111,7 +112,7 @@ async def index(x: Examination) -> int:
 async def accounts(x: Examination) -> int:
     """Add up every transfer and compare with what stands on each account; no transfer is an impossible one."""
     heads = await x.connection.fetch(_HEADS)
-    total, done = sum(head["last_index"] for head in heads), 0
+    total, done = sum(int(head["last_index"]) for head in heads), 0
     recount: dict[int, Sums] = defaultdict(Sums)
     for livemode, last in heads:
         for start in range(0, last, PIECE):
@@ -157,5 +158,5 @@ async def trial_balance(x: Examination) -> int:
     return sum(line["accounts"] for line in lines)
 
 
-def _book(livemode: bool) -> str:  # noqa: FBT001 - as the row has it
+def _book(livemode: bool) -> str:
     return "live book" if livemode else "test book"

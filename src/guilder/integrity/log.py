@@ -37,8 +37,8 @@ ORDER BY 1, 2
 """
 # Whatever ends a payment is announced once, in the commit that ends it.
 _ENDS: Final = """
-SELECT coalesce(p.account, e.account) AS account, coalesce(p.livemode, e.livemode) AS livemode, coalesce(p.state, e.state) AS state,
-       coalesce(p.count, 0) AS payments, coalesce(e.count, 0) AS events
+SELECT coalesce(p.account, e.account) AS account, coalesce(p.livemode, e.livemode) AS livemode,
+       coalesce(p.state, e.state) AS state, coalesce(p.count, 0) AS payments, coalesce(e.count, 0) AS events
 FROM (SELECT account, livemode, state, count(*) AS count FROM payment WHERE state IN ('succeeded', 'canceled')
       GROUP BY account, livemode, state) p
 FULL JOIN (SELECT account, livemode, split_part(type, '.', 2) AS state, count(*) AS count FROM event
@@ -65,7 +65,7 @@ async def positions(x: Examination) -> int:
     return sum(row["count"] for row in rows)
 
 
-def _ends_wrong(row: Any) -> str:  # noqa: ANN401 - a row of _POSITIONS
+def _ends_wrong(row: Any) -> str:
     """What is wrong at the ends of a partition; empty when nothing is."""
     gone_to = row["first"] - 1 if row["count"] else row["head"]
     if row["count"] and row["last"] != row["head"]:

@@ -31,7 +31,8 @@ WHERE c.hold IS NOT NULL AND (t.kind IS DISTINCT FROM 1 OR CASE
 
 # What a charge says was given back, or is being given back, is the sum of its refunds.
 _GIVEN_BACK: Final = """
-SELECT coalesce(c.id, r.charge) AS subject, c.refunded, c.refunding, coalesce(r.done, 0) AS done, coalesce(r.under_way, 0) AS under_way
+SELECT coalesce(c.id, r.charge) AS subject, c.refunded, c.refunding, coalesce(r.done, 0) AS done,
+       coalesce(r.under_way, 0) AS under_way
 FROM charge c FULL JOIN (
     SELECT charge, coalesce(sum(amount) FILTER (WHERE state = 'succeeded'), 0) AS done,
            coalesce(sum(amount) FILTER (WHERE state = 'pending'), 0) AS under_way
@@ -42,7 +43,8 @@ WHERE c.refunded IS DISTINCT FROM coalesce(r.done, 0) OR c.refunding IS DISTINCT
 _REFUND_ATTEMPTS: Final = """
 SELECT r.id AS subject, r.state, r.amount, coalesce(a.count, 0) AS count, coalesce(a.amount, 0) AS paid
 FROM refund r LEFT JOIN (
-    SELECT refund, count(*) AS count, sum(amount) AS amount FROM attempt WHERE refund IS NOT NULL AND state = 'approved' GROUP BY refund
+    SELECT refund, count(*) AS count, sum(amount) AS amount FROM attempt WHERE refund IS NOT NULL AND state = 'approved'
+    GROUP BY refund
 ) a ON a.refund = r.id
 WHERE CASE r.state WHEN 'succeeded' THEN a.count IS DISTINCT FROM 1 OR a.amount <> r.amount
                    WHEN 'failed' THEN a.count > 1
@@ -97,15 +99,11 @@ async def charges(x: Examination) -> int:
     for row in await x.connection.fetch(_FAILED_CHARGES):
         x.violation(row["id"], "a failed charge has money in it")
     for row in await x.connection.fetch(_HOLDS):
-        x.violation(
-            row["subject"],
-            f"its payment is {row['state']}, {row['captured']} is captured, and its hold is resolved by {row['amount'] or 'nothing'}",
-        )
+        hold = f"its hold is resolved by {row['amount'] or 'nothing'}"
+        x.violation(row["subject"], f"its payment is {row['state']}, {row['captured']} is captured, and {hold}")
     for row in await x.connection.fetch(_GIVEN_BACK):
-        x.violation(
-            row["subject"],
-            f"says {row['refunded']} refunded and {row['refunding']} on its way; its refunds say {row['done']} and {row['under_way']}",
-        )
+        says, said = f"{row['refunded']} and {row['refunding']}", f"{row['done']} and {row['under_way']}"
+        x.violation(row["subject"], f"says that {says} is refunded and on its way; its refunds say {said}")
     return await x.count("charge")
 
 
@@ -122,7 +120,8 @@ async def refunds(x: Examination) -> int:
 async def payments(x: Examination) -> int:
     """States against charges, and `processing` against the slot."""
     for row in await x.connection.fetch(_STATES):
-        x.violation(row["subject"], f"{row['state']}, and its charge is {row['charge'] or 'none'} with {row['captured'] or 0} captured")
+        charge = f"its charge is {row['charge'] or 'none'} with {row['captured'] or 0} captured"
+        x.violation(row["subject"], f"{row['state']}, and {charge}")
     for row in await x.connection.fetch(_PROCESSING):
         x.violation(row["subject"], f"{row['state']}, and {row['attempt'] or 'no attempt'} holds its slot")
     return await x.count("payment")

@@ -89,7 +89,7 @@ async def shown(x: Examination) -> int:
     return total
 
 
-def _payment_differs(row: Any) -> str:  # noqa: ANN401 - a row of _PAYMENTS
+def _payment_differs(row: Any) -> str:
     facts = _payment(row["facts"])
     capturable = facts.amount if facts.status == "requires_capture" else 0
     if (facts.id, facts.status) != (row["id"], row["state"]):
@@ -102,7 +102,7 @@ def _payment_differs(row: Any) -> str:  # noqa: ANN401 - a row of _PAYMENTS
     return ""
 
 
-def _charge_differs(row: Any) -> str:  # noqa: ANN401 - a row of _CHARGES
+def _charge_differs(row: Any) -> str:
     facts = _charge(row["facts"])
     back = row["refunded"] + row["refunding"]
     if (facts.id, facts.payment_intent, facts.status == "succeeded") != (row["id"], row["payment"], row["succeeded"]):
@@ -114,7 +114,7 @@ def _charge_differs(row: Any) -> str:  # noqa: ANN401 - a row of _CHARGES
     return ""
 
 
-def _refund_differs(row: Any) -> str:  # noqa: ANN401 - a row of _REFUNDS
+def _refund_differs(row: Any) -> str:
     facts = _refund(row["facts"])
     shows = (facts.id, facts.charge, facts.payment_intent, facts.status, facts.amount)
     if shows != (row["id"], row["charge"], row["payment"], row["state"], row["amount"]):

@@ -175,7 +175,7 @@ async def tell(dsn: str, id_: str) -> Story:
     finally:
         await database.close()
     if rows is None:
-        raise NoSuchPayment(f"there is nothing with the id {id_}; give that of a payment (pi_), charge (ch_), refund (re_) or attempt (at_)")
+        raise NoSuchPayment(f"there is nothing with the id {id_}; give a payment's, charge's, refund's or attempt's (pi_, ch_, re_, at_)")
     return story_of(rows)
 
 
@@ -188,10 +188,10 @@ def story_of(rows: Rows) -> Story:
     ]  # fmt: skip
     # The sort is stable, so what has one time and one rank keeps the order of its table.
     moments.sort(key=lambda moment: (moment.at, _RANKS[moment.kind]))
+    row = rows.payment
     return Story(
-        payment=rows.payment["id"], account=rows.payment["account"], livemode=rows.payment["livemode"], state=rows.payment["state"],
-        amount=facts.amount, currency=facts.currency, created_at=rows.payment["created_at"], moments=tuple(moments),
-        all_events=rows.all_events,
+        payment=row["id"], account=row["account"], livemode=row["livemode"], state=row["state"], amount=facts.amount,
+        currency=facts.currency, created_at=row["created_at"], moments=tuple(moments), all_events=rows.all_events,
     )  # fmt: skip
 
 
@@ -234,9 +234,11 @@ def _attempts(rows: Rows) -> Iterator[Moment]:
         if row["id"] not in kept:
             yield from _told_by_row(row, facts, said.get(row["id"], ""))
         if row["state"] is not None:
-            yield Moment(at=row["finished_at"], kind="outcome", what=f"{row['operation']} {row['state'].replace('_', ' ')}", about=row["id"])
+            what = f"{row['operation']} {row['state'].replace('_', ' ')}"
+            yield Moment(at=row["finished_at"], kind="outcome", what=what, about=row["id"])
     for row in rows.messages:
-        yield Moment(at=row["at"], kind="psp", what=row["text"].partition(":")[0], detail=row["text"].partition(": ")[2], about=row["attempt"])
+        direction, _, text = row["text"].partition(": ")
+        yield Moment(at=row["at"], kind="psp", what=direction, detail=text, about=row["attempt"])
 
 
 def _told_by_row(row: Record, facts: _Attempt, said: str) -> Iterator[Moment]:
@@ -245,7 +247,8 @@ def _told_by_row(row: Record, facts: _Attempt, said: str) -> Iterator[Moment]:
         return
     sent = f"{row['operation']} reference {row['reference']}, DE 7 {facts.wire.transmitted_at}, STAN {facts.wire.stan}"
     yield Moment(at=row["created_at"], kind="psp", what="sent", detail=sent, about=row["id"], told_by_row=True)
-    yield Moment(at=row["finished_at"], kind="psp", what="received", detail=said or row["state"], about=row["id"], told_by_row=True)
+    received = said or str(row["state"])
+    yield Moment(at=row["finished_at"], kind="psp", what="received", detail=received, about=row["id"], told_by_row=True)
 
 
 def _issuers_words(rows: Rows) -> dict[str, str]:
@@ -287,10 +290,8 @@ def _entries(rows: Rows) -> Iterator[Moment]:
     for row in rows.entries:
         fee = f", fee {Money(row['fee'], row['currency'])}" if row["fee"] else ""
         when = f"available on {_date(row['day'])}" if row["day"] else "available at once"
-        yield Moment(
-            at=row["created_at"], kind="balance", what=f"{row['type'].replace('_', ' ')}: {Money(row['amount'], row['currency'])}{fee}",
-            detail=f"of {row['source']}, {when}", about=row["id"],
-        )  # fmt: skip
+        what = f"{row['type'].replace('_', ' ')}: {Money(row['amount'], row['currency'])}{fee}"
+        yield Moment(at=row["created_at"], kind="balance", what=what, detail=f"of {row['source']}, {when}", about=row["id"])
 
 
 def _releases(rows: Rows) -> Iterator[Moment]:

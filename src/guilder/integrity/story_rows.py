@@ -76,13 +76,12 @@ class Rows(Struct, frozen=True, kw_only=True):
 async def read(connection: Connection, id_: str, key_of: Callable[[bytes], str | None]) -> Rows | None:
     """The rows of the payment to which this payment, charge, refund, attempt or balance transaction belongs; None for none.
 
-    Args:
-        key_of: reads the idempotency key from an attempt's facts.
+    `key_of` reads the idempotency key from an attempt's facts.
     """
     find = _FIND.get(id_.partition("_")[0])
-    payment_id = await connection.fetchval(find, id_) if find else None
+    payment_id = str(await connection.fetchval(find, id_)) if find else None
     payment = await connection.fetchrow(_PAYMENT, payment_id) if payment_id else None
-    if payment is None:
+    if payment is None or payment_id is None:
         return None
     attempts = await connection.fetch(_ATTEMPTS, payment_id)
     charges = await connection.fetch(_CHARGES, payment_id)

@@ -43,7 +43,8 @@ SELECT x.reference, sum(x.authorized), sum(x.captured), sum(x.refunded), sum(x.v
        sum(x.uncaptured), sum(x.unrefunded), min(x.currency), count(DISTINCT x.currency)
 FROM (
     SELECT reference, currency,
-           CASE kind WHEN 'authorization' THEN amount ELSE 0 END AS authorized, CASE kind WHEN 'capture' THEN amount ELSE 0 END AS captured,
+           CASE kind WHEN 'authorization' THEN amount ELSE 0 END AS authorized,
+           CASE kind WHEN 'capture' THEN amount ELSE 0 END AS captured,
            CASE kind WHEN 'refund' THEN amount ELSE 0 END AS refunded, CASE kind WHEN 'void' THEN 1 ELSE 0 END AS voids,
            0 AS voided, 0 AS unauthorized, 0 AS uncaptured, 0 AS unrefunded
     FROM effect WHERE undone IS NULL
@@ -73,14 +74,16 @@ FROM (
             CASE WHEN (n.authorized, n.captured, n.voided, n.unauthorized, n.uncaptured)
                       IS DISTINCT FROM (a.amount, a.amount, 0, 0, 0) THEN 'approved' END
         WHEN a.state = 'approved' AND a.operation = 'authorize' THEN
-            CASE WHEN (n.authorized, n.unauthorized) IS DISTINCT FROM (a.amount, 0) OR n.voided NOT IN (0, a.amount) THEN 'approved' END
+            CASE WHEN (n.authorized, n.unauthorized) IS DISTINCT FROM (a.amount, 0) OR n.voided NOT IN (0, a.amount)
+                 THEN 'approved' END
         WHEN a.state = 'approved' AND a.operation = 'capture' THEN
             CASE WHEN (n.captured, n.uncaptured) IS DISTINCT FROM (a.amount, 0) THEN 'approved' END
         WHEN a.state = 'approved' AND a.operation = 'refund' THEN
             CASE WHEN n.refunded IS DISTINCT FROM a.amount THEN 'approved' WHEN n.unrefunded = a.amount THEN 'returned'
                  WHEN n.unrefunded <> 0 THEN 'approved' END
         WHEN a.state = 'approved' THEN NULL
-        WHEN (n.authorized - n.unauthorized - n.voided, n.captured - n.uncaptured, n.refunded - n.unrefunded, n.voids) <> (0, 0, 0, 0) THEN
+        WHEN (n.authorized - n.unauthorized - n.voided, n.captured - n.uncaptured, n.refunded - n.unrefunded, n.voids)
+             <> (0, 0, 0, 0) THEN
             CASE WHEN EXISTS (SELECT FROM attempt_open o WHERE (o.payment, o.slot) = (a.payment, 'recheck:' || a.id))
                  THEN 'asked_again' ELSE 'no_effect' END
         END AS why
@@ -170,18 +173,19 @@ async def _differences(x: Examination, only: Sequence[str] | None) -> list[_Diff
     found = []
     for row in await x.connection.fetch(_DIFFERENCES, only):
         moved = f"held {row['held']}, took {row['taken']}, gave back {row['given_back']} {row['said'] or ''}".strip()
-        subject = row["id"] or row["reference"]
-        message, allowed = _WORDS[row["why"]]
-        facts = {"operation": row["operation"], "state": row["state"] or "open", "amount": row["amount"], "currency": row["currency"]}
-        found.append(_Difference(row["reference"], subject, message.format(moved=moved, reference=row["reference"], **facts), allowed))
-    for row in await x.connection.fetch(_HELD, only):
-        found.append(_Difference(row["reference"], row["id"], f"is an approved void, and the bank still holds {row['held']}"))
+        words, allowed = _WORDS[row["why"]]
+        message = words.format(moved=moved, **dict(row.items()))
+        found.append(_Difference(row["reference"], row["id"] or row["reference"], message, allowed))
+    found.extend(
+        _Difference(row["reference"], row["id"], f"is an approved void, and the bank still holds {row['held']}")
+        for row in await x.connection.fetch(_HELD, only)
+    )
     return found
 
 
 async def _strays(x: Examination) -> list[_Difference]:
     return [
-        _Difference(row["original"], row["id"], f"the bank's {row['kind']} acts on {row['original']}, which is not this payment's")
+        _Difference(row["original"], row["id"], f"the bank's {row['kind']} acts on {row['original']}, another payment's")
         for row in await x.connection.fetch(_STRAYS)
     ]
 

@@ -32,7 +32,7 @@ def over_http(address: str) -> Lines:
                 raise WitnessSilent(f"the bank world at {address} answered {response.status} to GET {PATH}")
             yield from response
         except (OSError, http.client.HTTPException) as error:
-            raise WitnessSilent(f"the bank world at {address} does not answer: {error or type(error).__name__}") from error
+            raise WitnessSilent(f"the bank world at {address} does not answer: {str(error) or type(error).__name__}") from error
         finally:
             connection.close()
 
