@@ -41,10 +41,9 @@ class LedgerWorkload:
 
     async def run(self, load: Load) -> dict[str, Any]:
         """Send, and return the row for the history. Raises Wrong."""
-        names = await measure.processes(self._system)
-        before = measure.snapshot(names)
+        before = await measure.snapshot(self._system)
         report = generate(self._order(load))
-        after = measure.snapshot(names)
+        after = await measure.snapshot(self._system)
         if report.wrong:
             raise Wrong(f"{load.name}: {report.wrong} answers were not 200 and booked; the first: {report.first_wrong}")
         booked = report.good * load.each

@@ -18,15 +18,19 @@ from benchmarks.system import System
 TICK_MICROSECONDS: Final = 1_000_000 // os.sysconf("SC_CLK_TCK")
 # Turns of the fixed loop: about 0.1 s.
 LOOP_TURNS: Final = 1_500_000
+POSTMASTER: Final = "postgres: postmaster"
+# Stands for all processes of the server that have ended, such as vacuums: the postmaster has their CPU.
+ENDED: Final = 0
 DISK_WRITES: Final = 60
 DISK_BYTES: Final = 8192
 
 
 class Snapshot(Struct, frozen=True):
-    """One look at the clocks: CPU nanoseconds by process name, and the machine's ticks by what they were spent on."""
+    """One look at the clocks: names and CPU nanoseconds by process, and the machine's ticks by what they were spent on."""
 
     at: float
-    cpu: Mapping[str, int]
+    names: Mapping[int, str]
+    cpu: Mapping[int, int]
     ticks: Mapping[str, int]
 
 
@@ -45,7 +49,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 async def processes(system: System) -> dict[int, str]:
     """Process id -> name of every process of the system; database sessions are named by their pool."""
     running = system.running()
-    found = {system.supervisor: "supervisor", running["postgres"]: "postgres: postmaster"}
+    found = {system.supervisor: "supervisor", running["postgres"]: POSTMASTER}
     for role, pids in running["roles"].items():
         found |= dict.fromkeys(pids, role)
     connection = await asyncpg.connect(system.dsn)
@@ -59,25 +63,27 @@ async def processes(system: System) -> dict[int, str]:
     return found
 
 
-def snapshot(names: Mapping[int, str]) -> Snapshot:
+async def snapshot(system: System) -> Snapshot:
     """Read the clocks now."""
-    cpu: Counter[str] = Counter()
-    for pid, name in names.items():
-        cpu[name] += _cpu(pid)
-    return Snapshot(perf_counter(), cpu, _ticks())
+    names = await processes(system)
+    postmaster = next(pid for pid, name in names.items() if name == POSTMASTER)
+    cpu = {pid: _cpu(pid) for pid in names}
+    return Snapshot(perf_counter(), {**names, ENDED: "postgres: ended meanwhile"}, {**cpu, ENDED: _ended(postmaster)}, _ticks())
 
 
 def cpu_each(before: Snapshot, after: Snapshot, count: int) -> dict[str, float]:
     """CPU microseconds for each of `count` items, by process name; what used nothing worth a line is left out."""
-    spent = {name: (after.cpu[name] - before.cpu.get(name, 0)) / 1000 / count for name in after.cpu}
-    return {name: round(each, 1) for name, each in sorted(spent.items()) if each >= 0.05}
+    spent: Counter[str] = Counter()
+    for pid, cpu in after.cpu.items():
+        spent[after.names[pid]] += cpu - before.cpu.get(pid, 0)
+    return {name: round(own / 1000 / count, 1) for name, own in sorted(spent.items()) if own / 1000 / count >= 0.05}
 
 
 def machine(before: Snapshot, after: Snapshot, *, generator_seconds: float, folder: Path) -> Machine:
     """How the machine stood between two looks, and its pace and disk right now."""
     ticks = {name: after.ticks[name] - before.ticks[name] for name in after.ticks}
     total = sum(ticks.values())
-    own = (sum(after.cpu.values()) - sum(before.cpu.values())) / 1e9 + generator_seconds
+    own = sum(cpu - before.cpu.get(pid, 0) for pid, cpu in after.cpu.items()) / 1e9 + generator_seconds
     busy = (total - ticks["idle"] - ticks["iowait"] - ticks["steal"]) * TICK_MICROSECONDS / 1e6
     return Machine(
         idle=round((ticks["idle"] + ticks["iowait"]) / total, 3), softirq=round((ticks["softirq"] + ticks["irq"]) / total, 3),
@@ -86,10 +92,10 @@ def machine(before: Snapshot, after: Snapshot, *, generator_seconds: float, fold
     )  # fmt: skip
 
 
-def memory(names: Mapping[int, str]) -> dict[str, float]:
+def memory(at: Snapshot) -> dict[str, float]:
     """Megabytes of memory by process name: PSS, which counts shared pages once over all who share them."""
     kilobytes: Counter[str] = Counter()
-    for pid, name in names.items():
+    for pid, name in at.names.items():
         text = _read(f"/proc/{pid}/smaps_rollup")
         line = next((line for line in text.splitlines() if line.startswith("Pss:")), "Pss: 0 kB")
         kilobytes[name.partition(":")[0]] += int(line.split()[1])
@@ -132,6 +138,12 @@ def _cpu(pid: int) -> int:
         text = _read(f"/proc/{pid}/task/{task}/schedstat")
         total += int(text.split()[0]) if text else 0
     return total
+
+
+def _ended(parent: int) -> int:
+    """CPU nanoseconds of those whom this process has started and reaped."""
+    fields = _read(f"/proc/{parent}/stat").rpartition(")")[2].split()
+    return sum(map(int, fields[13:15])) * TICK_MICROSECONDS * 1000
 
 
 def _ticks() -> dict[str, int]:

@@ -42,12 +42,11 @@ class Workload:
     async def run(self, load: Load) -> dict[str, Any]:
         """Send, wait until all is settled, and return the row for the history."""
         system = self._system
-        names = await measure.processes(system)
         marked = await books.markers(system)
-        before = measure.snapshot(names)
+        before = await measure.snapshot(system)
         report = generate(self._order(load))
         await books.settled(system)
-        after = measure.snapshot(names)
+        after = await measure.snapshot(system)
         self._good += report.good
         if report.wrong:
             raise books.Wrong(f"{load.name}: {report.wrong} answers were not 200 and succeeded; the first: {report.first_wrong}")
@@ -58,7 +57,7 @@ class Workload:
         return {
             "run": load.name, **row_of(report), "rate": load.rate, "cpu_us": cpu, "cpu_us_all": round(sum(cpu.values()), 1),
             "machine": to_builtins(machine), "batches": await books.batches(system, since),
-            "wal_bytes_each": wal // max(report.good, 1), "memory_mb": measure.memory(names),
+            "wal_bytes_each": wal // max(report.good, 1), "memory_mb": measure.memory(after),
         }  # fmt: skip
 
     async def check(self) -> dict[str, int]:

@@ -39,7 +39,6 @@ from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
 from guilder.payments.load import Loader
 from guilder.payments.offer import CONSUMER as REFUNDS
-from guilder.payments.offer import note_accounts
 from guilder.payments.services import Services as Payments
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
@@ -51,6 +50,7 @@ from guilder.role import Body, Context, run_in_loop
 from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
 from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
 from guilder.vault import Vault, VaultClient, VaultServer, listen
+from guilder.wallet.announce import announce_available
 from guilder.wallet.chart import Chart
 from guilder.wallet.release import run_once as release_funds
 from guilder.wallet.store import balance_transactions
@@ -331,16 +331,14 @@ def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
         return 0
 
     async def release() -> int:
-        released = await release_funds(db, clock, ids)
-        async with db.transaction() as connection:
-            await note_accounts(connection, sorted({(one.account, one.livemode) for one in released}))
-        return len(released)
+        return len(await release_funds(db, clock, ids))
 
     return (
         Job("hold_partitions", 1.0, hold),
         Job("consume_events", 0.25, consumer.run_once, full=BATCH_MAX // 2),
         Job("offer_refunds", 0.5, lambda: offer_refunds(rooms.payments)),
         Job("release_funds", 0.5, release),
+        Job("announce_available", 0.5, lambda: announce_available(db, clock, ids)),
         Job("expire_authorizations", 0.5, lambda: expire_authorizations(rooms.payments)),
         Job("expire_transfers", 0.5, lambda: expire_transfers(db, clock, ids)),
         Job("tidy_log", 60.0, lambda: tidy_log(db, clock.now())),

@@ -6,7 +6,7 @@ import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from guilder.api.forms import parse_form, parse_json
-from guilder.api.params import Id, ListParams, Metadata, Params, read
+from guilder.api.params import Id, ListParams, Metadata, Numeral, Params, read
 from guilder.core.errors import Refusal
 
 
@@ -28,6 +28,7 @@ class Sample(Params, frozen=True, kw_only=True):
     card: Card | UnsetType = UNSET
     cards: Annotated[tuple[Card, ...], Meta(max_length=2)] = ()
     metadata: Metadata = UNSET
+    month: Numeral | UnsetType = UNSET
 
 
 def sample(text: str) -> Sample:
@@ -44,6 +45,7 @@ def test_texts_become_values() -> None:
         metadata={"a": None, "b": "null"}, expand=("x",),
     )  # fmt: skip
     assert sample("amount=-5&metadata=") == Sample(amount=-5, metadata=None)
+    assert sample("amount=1&month=05") == Sample(amount=1, month="05")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,8 @@ def test_each_mistake_is_named(text: str, code: str | None, param: str, says: st
         (b'{"amount": 1, "confirm": 1}', None, "confirm"),
         (b'{"amount": 1, "note": 5}', None, "note"),
         (b'{"amount": 1, "metadata": {"a": 5}}', None, "metadata[a]"),
+        (b'{"amount": 1, "month": "x"}', "parameter_invalid_integer", "month"),
+        (b'{"amount": 1, "month": 1.5}', "parameter_invalid_integer", "month"),
     ],
 )
 def test_in_json_a_number_is_a_number(body: bytes, code: str | None, param: str) -> None:

@@ -260,7 +260,7 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
 
 
 def test_every_path_in_the_documents_exists() -> None:
-    """A file that a page names in code letters, such as `payments/accept.py`, is there: below the project, the package or the page."""
+    """A file that a page names in code letters, such as `payments/accept.py`, is there: below project, package or page."""
     file = re.compile(r"(?:(?:[\w.-]+/)+[\w.-]+\.(?:py|sql|md|toml|lock)|[0-9]{4}_\w+\.sql)")
     problems = [
         f"{name}: {path} does not exist"

@@ -199,8 +199,7 @@ def parse_json(body: bytes) -> Tree:
         raise malformed("Invalid JSON: the body must be one JSON object in UTF-8.") from None
     if not isinstance(value, dict):
         raise malformed("Invalid JSON: the body must be a JSON object.")
-    result = _leaves(value, "", 1)
-    return dict(result)
+    return dict(_leaves(value, "", 1))
 
 
 def _name_surrogate(body: bytes) -> None:
@@ -232,24 +231,29 @@ def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _leaves(value: Any, name: str, depth: int) -> Any:
-    """The value with its texts checked and its empty ones unset."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, int | float):
-        return value
-    if isinstance(value, str):
-        _check(name, value)
-        return value
+    """The object or list with its texts checked and its empty ones unset. Names are put together only where one is needed."""
     if depth > DEPTH_MAX:
         raise _too_deep(name)
     if isinstance(value, list):
-        return [_leaves(member, f"{name}[{index}]", depth + 1) for index, member in enumerate(value)]
-    tree: Tree = {}
-    for key, member in value.items():
-        path = f"{name}[{key}]" if name else key
-        _check(path, "")
-        tree[key] = _leaves(member, path, depth + 1)
-    return tree
+        return [_leaf(member, name, index, depth) for index, member in enumerate(value)]
+    for key in value:
+        if len(key) > NAME_CHARACTERS_MAX or "\0" in key:
+            _check(_path(name, key), "")
+    return {key: _leaf(member, name, key, depth) for key, member in value.items()}
+
+
+def _leaf(member: Any, name: str, key: str | int, depth: int) -> Any:
+    if isinstance(member, str):
+        if "\0" in member:
+            _check(_path(name, key), member)
+        return member or None
+    if isinstance(member, dict | list):
+        return _leaves(member, _path(name, key), depth + 1)
+    return member
+
+
+def _path(name: str, key: str | int) -> str:
+    return f"{name}[{key}]" if name else str(key)
 
 
 def as_texts(value: Any) -> Any:

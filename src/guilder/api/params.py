@@ -92,7 +92,7 @@ def read(tree: Tree, kind: type[T], *, strict: bool = False) -> T:
         value = msgspec.convert(tree, kind, strict=strict, dec_hook=_secret)
     except msgspec.ValidationError as error:
         _explain(str(error), tree, kind)
-    _check_integers(tree, _integers(kind), "")
+    _check_integers(tree, _integers(kind, strict=strict), "")
     metadata = getattr(value, "metadata", UNSET)
     if metadata is not UNSET and metadata is not None:
         check_metadata(metadata)
@@ -128,23 +128,24 @@ Plan = Mapping[str, Any]
 
 
 @cache
-def _integers(kind: type[Struct]) -> Plan:
-    """Where this struct holds whole numbers."""
-    return _plan(inspect.type_info(kind)) or {}
+def _integers(kind: type[Struct], *, strict: bool) -> Plan:
+    """Where this struct holds whole numbers that msgspec has not looked at closely: in JSON only those that may be text."""
+    return _plan(inspect.type_info(kind), strict=strict) or {}
 
 
-def _plan(info: inspect.Type) -> Any:
+def _plan(info: inspect.Type, *, strict: bool) -> Any:
     """None for a number, a plan for an object or a list of objects, False for what holds no number."""
     match info:
         case inspect.IntType():
-            return None
+            return False if strict else None
         case inspect.StructType():
-            members = {field.encode_name: _plan(field.type) for field in info.fields}
+            members = {field.encode_name: _plan(field.type, strict=strict) for field in info.fields}
             return {name: plan for name, plan in members.items() if plan is not False} or False
         case inspect.VarTupleType():
-            return _plan(info.item_type)
+            return _plan(info.item_type, strict=strict)
         case inspect.UnionType():
-            plans = [plan for plan in map(_plan, info.types) if plan is not False]
+            may_be_text = any(isinstance(one, inspect.StrType) for one in info.types)
+            plans = [plan for one in info.types if (plan := _plan(one, strict=strict and not may_be_text)) is not False]
             return next((plan for plan in plans if plan is not None), None) if plans else False
         case _:
             return False

@@ -40,8 +40,11 @@ def create(
     from guilder.cli.output import write_json, write_lines
 
     kind: KeyKind = "publishable" if publishable else "secret"
+    settings = load(data_dir=data)
+    if live:
+        _refuse_keys_beside_their_data(settings)
     key, secret = _with_merchants(
-        load(data_dir=data),
+        settings,
         account,
         lambda merchants, id_: merchants.create_key(id_, livemode=live, kind=kind),
     )
@@ -50,6 +53,17 @@ def create(
         return
     write_lines([("id", key.id), ("mode", _mode(key)), ("kind", key.kind), ("key", secret.reveal())])
     typer.echo("\nKeep it now: it is not shown again.")
+
+
+def _refuse_keys_beside_their_data(settings: "Settings") -> None:
+    """Live mode wants the key files elsewhere: whoever copies the data folder must not have the keys to it."""
+    for variable, file in (("GUILDER_MASTER_KEY_FILE", settings.master_key_file), ("GUILDER_APP_KEY_FILE", settings.app_key_file)):
+        if file.resolve().is_relative_to(settings.data_dir.resolve()):
+            typer.echo(
+                f"Live keys need the key files outside of the data folder, and {file.name} lies inside it. Stop the system, move the "
+                f"file to a place that is backed up apart, and set {variable} to its path.", err=True,
+            )
+            raise typer.Exit(1)
 
 
 @app.command()

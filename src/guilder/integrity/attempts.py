@@ -50,7 +50,8 @@ async def attempts(x: Examination) -> int:
 
 def _in_doubt(x: Examination, row: Record) -> str:
     state = "undone, and asked about again" if row["state"] == "recheck" else str(row["state"]).replace("_", " ")
-    return f"{row['operation']} of {row['payment']} is {state}, since {age(x.now - row['since_at'])}, after {row['tries']} tries"
+    tries = "1 try" if row["tries"] == 1 else f"{row['tries']} tries"
+    return f"{row['operation']} of {row['payment']} is {state}, for {age(x.now - row['since_at'])}, after {tries}"
 
 
 async def _look_again(x: Examination, late: Sequence[Record]) -> None:

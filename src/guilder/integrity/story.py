@@ -309,7 +309,8 @@ def _unfinished(rows: Rows) -> Iterator[Moment]:
     """What stands open now, at the end of the timeline: when it will be looked at again."""
     for row in rows.open:
         holder = f", in the hands of {row['sender']}" if row["sender"] else ""
+        tries = "no try" if row["tries"] == 0 else "1 try" if row["tries"] == 1 else f"{row['tries']} tries"
         yield Moment(
             at=row["retry_at"], kind="open", what=f"{row['state'].replace('_', ' ')}: will be looked at again",
-            detail=f"slot {row['slot']}, {row['tries']} tries so far{holder}", about=row["attempt"],
+            detail=f"slot {row['slot']}, {tries} so far{holder}", about=row["attempt"],
         )  # fmt: skip

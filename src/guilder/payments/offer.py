@@ -15,7 +15,7 @@ from guilder.payments.store import FUNDS
 
 CONSUMER: Final = "refunds"
 
-MONEY_ARRIVES: Final = frozenset({"payment_intent.succeeded", "refund.failed"})
+MONEY_ARRIVES: Final = frozenset({"payment_intent.succeeded", "refund.failed", "balance.available"})
 """The events after which an account has more than before."""
 
 # Accounts whose refunds are offered in one round.

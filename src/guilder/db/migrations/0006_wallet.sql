@@ -36,8 +36,11 @@ CREATE TABLE wallet_release (
     -- Null where nothing was left to move.
     transfer    text COLLATE "C" CHECK ((transfer IS NULL) = (amount = 0)),
     released_at bigint NOT NULL,
+    -- balance.available has been announced for it.
+    announced   boolean NOT NULL DEFAULT false,
     UNIQUE (account, day, currency, livemode, owner)
 );
+CREATE INDEX wallet_release_new ON wallet_release (account, livemode) WHERE NOT announced;
 
 -- A balance transaction of a flush; item is the index into p_ok.
 CREATE TYPE balance_in AS (
@@ -246,4 +249,5 @@ REVOKE ALL ON FUNCTION balance_transaction_append, wallet_book, wallet_release_d
 GRANT EXECUTE ON FUNCTION balance_transaction_append, wallet_book, wallet_release_due, wallet_set_overdraft TO guilder_app;
 GRANT SELECT, INSERT ON balance_transaction TO guilder_app;
 GRANT SELECT ON wallet_release, wallet_funds, wallet_balance, wallet_receivable, wallet_difference TO guilder_app;
+GRANT UPDATE (announced) ON wallet_release TO guilder_app;
 GRANT SELECT ON balance_transaction, wallet_release, wallet_funds, wallet_balance, wallet_receivable, wallet_difference TO guilder_reader;
