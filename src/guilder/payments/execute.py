@@ -30,7 +30,7 @@ from guilder.payments.schedule import ALERT_AFTER_TRIES
 from guilder.payments.settle import Settling, settle
 from guilder.payments.states import AttemptState
 from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
-from guilder.psp.model import Connector, Exchange, Operation, Order
+from guilder.psp.model import Connector, Exchange, Operation, Order, Reason
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +149,9 @@ class Executor:
 
     def _deliver(self, order: Order, outcome: Outcome | NotFound) -> None:
         crash_point("answer", order.operation)
+        if isinstance(outcome, Unknown) and outcome.reason == Reason.MISMATCH:
+            # For a person: the PSP did something else than it was asked for, or says so.
+            log.error("psp_answer_mismatch", attempt=order.attempt_id, operation=order.operation)
         _sender, slot = _claim_of(order)
         one = self._in_hand.get((order.attempt_id, slot))
         if one is None:

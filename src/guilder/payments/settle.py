@@ -31,7 +31,7 @@ from guilder.payments.states import (
     RefundState,
     after,
 )
-from guilder.psp.model import Operation
+from guilder.psp.model import Operation, Reason
 from guilder.shapes.facts import CardFacts, ChargeFacts, PaymentIntentFacts
 
 # How long an authorization of a buyer who was present can be captured; every scheme of the sandbox keeps it so long.
@@ -71,6 +71,8 @@ def settle(s: Settling, outcome: Outcome | NotFound) -> Change:
             return _DECLINED[s.attempt.operation](s, outcome)
         case NotSent() if s.open.state == AttemptState.CREATED:
             return _UNSENT[s.attempt.operation](s, AttemptState.NOT_SENT)
+        case Unknown(reason=Reason.MISMATCH) if s.attempt.operation in NEW_PAYMENTS:
+            return _mismatched(s, outcome)
         case NotSent() | Unknown():
             return _in_doubt(s, outcome)
         case NotFound():
@@ -98,6 +100,13 @@ def _in_doubt(s: Settling, outcome: NotSent | Unknown) -> Change:
         change, payment=facts, events=(event(s.ids, s.payment.account, "payment_intent.processing", facts, s.attempt.facts.key),),
         answer=success(facts, expand_of(s.attempt.facts.key)),
     )  # fmt: skip
+
+
+def _mismatched(s: Settling, outcome: Unknown) -> Change:
+    """Another amount or currency was approved than was asked for: whatever it is, it is taken back, and no answer approves it any more."""
+    doubt = _in_doubt(s, outcome)
+    state = after(ATTEMPT, AttemptState.IN_DOUBT, AttemptEvent.REVERSAL_DECIDED)
+    return replace(doubt, moves=(_move(s, state, retry_at=s.now, reporter=s.reporter),))
 
 
 def _not_found(s: Settling) -> Change:
