@@ -58,6 +58,8 @@ def running_shop(folder: Path, **variables: str) -> Iterator["Shop"]:
         yield shop
         wait(lambda: not shop.rows("SELECT * FROM attempt_open WHERE state <> 'recheck'"), "nothing is open")
         shop.audit()
+        checked = shop.command("check")
+        assert checked.returncode == 0, checked.stdout + checked.stderr
         assert shop.stop() == 0
     finally:
         if shop.process is not None:
@@ -243,9 +245,7 @@ class Shop(System):
     def audit(self, payment: str | None = None) -> None:
         """PSP truth = books, for one payment or for all: effects against attempts, charges and refunds, and the books in themselves."""
         truth = effects(self.truth())
-        attempts = self.rows(
-            "SELECT id, payment, operation, reference, amount, currency, state FROM attempt WHERE payment = coalesce($1, payment)", payment,
-        )  # fmt: skip
+        attempts = self.rows(_ATTEMPTS, payment)
         for attempt in attempts:
             expected = expected_effects(attempt)
             assert truth.get(attempt["reference"], Counter()) == expected, (attempt, truth.get(attempt["reference"]))
@@ -261,6 +261,8 @@ class Shop(System):
             if attempt["state"] == "approved":
                 done.setdefault(attempt["payment"], Counter())[attempt["operation"]] += attempt["amount"]
                 times.setdefault(attempt["payment"], Counter())[attempt["operation"]] += 1
+            if attempt["returned"]:
+                done[attempt["payment"]]["refund"] -= attempt["amount"]
         charges = self.rows("SELECT payment, captured, refunded, refunding FROM charge WHERE succeeded AND payment = coalesce($1, payment)", payment)
         captured = {row["payment"]: row for row in charges}
         for id_, amounts in done.items():
@@ -342,6 +344,12 @@ def effects(truth: list[dict[str, Any]]) -> dict[str, Counter[tuple[str, int, st
     return left
 
 
+# A refund that was paid and has failed after all is one that came back.
+_ATTEMPTS = """
+SELECT a.id, a.payment, a.operation, a.reference, a.amount, a.currency, a.state,
+       a.state = 'approved' AND coalesce(r.state = 'failed', false) AS returned
+FROM attempt a LEFT JOIN refund r ON r.id = a.refund WHERE a.payment = coalesce($1, a.payment)
+"""
 _EFFECTS = {
     "purchase": ("authorization", "capture"),
     "authorize": ("authorization",),
@@ -352,8 +360,8 @@ _EFFECTS = {
 
 
 def expected_effects(attempt: Mapping[str, Any]) -> Counter[tuple[str, int, str]]:
-    """What the bank must show of an attempt as the books have it: its effects if it was approved, else none."""
-    if attempt["state"] != "approved":
+    """What the bank must show of an attempt as the books have it: its effects if it was approved and has not come back, else none."""
+    if attempt["state"] != "approved" or attempt["returned"]:
         return Counter()
     return Counter((kind, attempt["amount"], attempt["currency"]) for kind in _EFFECTS[attempt["operation"]])
 

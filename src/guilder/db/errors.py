@@ -29,6 +29,9 @@ ROLLED_BACK: Final = frozenset({
     "53000", "53100", "53200", "53300", "53400", "58030", "25006", "55P03", "57014", "25P02", "25P03", "57P03",
 })  # fmt: skip
 
+# A database that takes no connections now, as while it is being copied or restored.
+NOT_CONNECTABLE: Final = frozenset({"55000"})
+
 # The server ended the session. Before a COMMIT was sent that is a roll-back; afterwards nobody knows.
 SESSION_ENDED: Final = frozenset({"57P01", "57P02", "57P05", "08000", "08003", "08006", "08007"})
 
@@ -61,7 +64,7 @@ def _of_server(error: asyncpg.PostgresError, *, committing: bool) -> BaseExcepti
 def translate_connect(error: BaseException) -> BaseException:
     """The same for an attempt to get a connection, where nothing of the caller's can have been sent yet."""
     original = error
-    if isinstance(error, asyncpg.PostgresError) and _state_of(error) not in ROLLED_BACK | SESSION_ENDED:
+    if isinstance(error, asyncpg.PostgresError) and _state_of(error) not in ROLLED_BACK | SESSION_ENDED | NOT_CONNECTABLE:
         return original
     if isinstance(error, OSError | asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return Unavailable(f"no connection to the database: {_text(original)}")

@@ -9,7 +9,7 @@ from typing import Final
 
 from guilder.core.clock import SECOND
 from guilder.core.ensure import ensure, present
-from guilder.core.errors import Refusal, Unavailable, missing
+from guilder.core.errors import Refusal, ResultUnknown, Unavailable, missing
 from guilder.idempotency.model import Claim, Result
 from guilder.idempotency.once import Pending, answer_if_none, find, in_use, store_answer
 from guilder.payments.answers import PAYMENT_REQUIRED, complete, included_in, refused, success
@@ -84,7 +84,11 @@ async def _answered(services: Services, claim: Claim, change: Change, stored: st
     ensure(stored is None, "a change is stored or refused by name", result=stored)
     if change.answer is not None:
         return Result(change.answer)
-    result = await outcome(services, claim)
+    try:
+        result = await outcome(services, claim)
+    except Unavailable as error:
+        # The accept is stored, so "nothing was stored" would be a lie.
+        raise ResultUnknown("the outcome could not be read") from error
     if result.answer.status == PAYMENT_REQUIRED:
         # Counted where the first request learns of it; a repeated one never gets here.
         for attempt in change.attempts:

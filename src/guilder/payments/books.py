@@ -12,6 +12,7 @@ from guilder.core.money import share
 from guilder.ledger.model import Transfer
 from guilder.payments.model import Attempt, BalanceTransaction, Charge, Payment
 from guilder.shapes.facts import BalanceTransactionFacts, RefundFacts
+from guilder.shapes.units import smallest_fee_minor
 from guilder.wallet import events as wallet
 from guilder.wallet.chart import AT_ONCE, Books
 
@@ -30,7 +31,7 @@ class Booked(Struct, frozen=True):
 def purchase(attempt: Attempt, charge: Charge, *, available_now: bool, now: int, ids: Ids) -> Booked:
     """A purchase was approved: gross to the merchant's day, the fee off it."""
     day = AT_ONCE if available_now else day_of(now) + PENDING_DAYS
-    fee = share(attempt.amount, attempt.facts.terms.basis_points)
+    fee = _fee(attempt)
     transfers = wallet.captured(_books(attempt), ids, gross=attempt.amount, fee=fee, day=day, charge=charge.facts.id)
     return _taken(attempt, charge, transfers, fee, day, now, ids)
 
@@ -45,7 +46,7 @@ def authorization(attempt: Attempt, charge: Charge, *, ids: Ids) -> Booked:
 def capture(attempt: Attempt, charge: Charge, *, now: int, ids: Ids) -> Booked:
     """A held amount was captured, whole or in part; the rest is let go."""
     day = day_of(now) + PENDING_DAYS
-    fee = share(attempt.amount, attempt.facts.terms.basis_points)
+    fee = _fee(attempt)
     transfers = wallet.hold_captured(
         _books(attempt), ids, hold=_hold(charge), amount=attempt.amount, fee=fee, day=day, charge=charge.facts.id,
     )  # fmt: skip
@@ -77,6 +78,12 @@ def refund_failed(payment: Payment, attempt: Attempt, charge: Charge, refund: Re
     """The refund was refused: what was set aside returns, shown by a balance transaction of its own."""
     transfers = wallet.refund_failed(ids, reservation=_reservation(attempt), refund=refund.id)
     return Booked(charge, transfers, (_refund_entry(payment, _day(charge), refund, "refund_failure", refund.amount, now, ids),))
+
+
+def _fee(attempt: Attempt) -> int:
+    """The fee as the terms of the accept have it, in units that the wire can show."""
+    unit = smallest_fee_minor(attempt.currency)
+    return share(attempt.amount // unit, attempt.facts.terms.basis_points) * unit
 
 
 def _hold(charge: Charge) -> str:

@@ -16,7 +16,7 @@ from guilder.core.crash import crash_point
 from guilder.core.ensure import InvariantBroken, ensure, present
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
-from guilder.core.outcome import Approved, Declined, NotFound, Outcome
+from guilder.core.outcome import Approved, Declined, NotFound, Outcome, Unknown
 from guilder.db.errors import Again
 from guilder.db.listen import Listener
 from guilder.db.pool import Database
