@@ -24,7 +24,7 @@ PACKAGE: Final = ROOT / "src" / "guilder"
 DOCS: Final = ROOT / "docs"
 MIGRATIONS: Final = PACKAGE / "db" / "migrations"
 
-# STYLE: a function fits in your eye. No exceptions; a longer one is two.
+# A function fits in your eye (CONTRIBUTING.md). No exceptions; a longer one is two.
 FUNCTION_LINES_MAX: Final = 70
 MODULE_LINES_MAX: Final = 600
 MODULE_LINES_TALK: Final = 400
@@ -48,7 +48,7 @@ MAKES_TIME_OR_CHANCE: Final = re.compile(
     r"time\.time(_ns)?$|(datetime\.)?(datetime|date)\.(now|utcnow|today)$|(uuid\.)?uuid[14]$|random\.|secrets\.randbits$"
 )
 
-# ADRs are short: the decision is the title (STYLE section 3).
+# The decision is the title; whoever needs more than a page has not decided yet.
 ADR_LINES_MAX: Final = 60
 ADR_HEADS: Final = ("## Context", "## Decision", "## Rejected", "## Consequences")
 
