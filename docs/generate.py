@@ -53,7 +53,7 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         AttemptEvent.PROVED_UNSENT: "the connector's own record shows that no byte was written this time",
         AttemptEvent.NO_DEFINITE_ANSWER: "a timeout, a reset, or an answer that is not on the list of definite ones",
         AttemptEvent.SENDER_LOST: "the process that had claimed it is gone; what it had written nobody knows",
-        AttemptEvent.REVERSAL_DECIDED: "the PSP does not know it, and a late arrival must be undone",
+        AttemptEvent.REVERSAL_DECIDED: "the PSP does not know it, or approved other money than was asked for: it is undone",
         AttemptEvent.REVERSAL_ACKNOWLEDGED: "the PSP has confirmed the reversal",
         AttemptEvent.FINALITY_PASSED: "the connector's horizon has passed without a trace of it",
     },

@@ -64,10 +64,16 @@ def _namespaces() -> bool:
     return shutil.which("unshare") is not None and subprocess.run(["unshare", "-U", "true"], check=False).returncode == 0
 
 
+def _mounting() -> bool:
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return os.geteuid() == 0 and subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
 ABILITIES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "ordinary user": lambda: os.geteuid() != 0,
     "user namespaces": _namespaces,
+    "mounting": _mounting,
     "stripe schemas": lambda: _shared("reference/stripe_inscope.jsonschema.min.json") is not None,
 }
 

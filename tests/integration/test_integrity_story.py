@@ -25,9 +25,11 @@ async def test_a_paid_and_refunded_payment_is_told_from_request_to_ledger(world)
     """Requests, attempts with their way, messages, transfers with account names, balance transactions, events; in order."""
     paid = await pay(world, world.claim("key-of-the-payment"))
     world.clock.advance(60_000_000)
-    back = (await refund(world.services, world.claim("key-of-the-refund"), CreateRefund(payment=paid.id, amount=300))).answer.root
+    command = CreateRefund(payment=paid.id, amount=300)
+    back = (await refund(world.services, world.claim("key-of-the-refund"), command)).answer.root
     story = await tell(world.dsn, paid.id)
-    assert (story.payment, story.state, story.amount, story.currency, story.all_events) == (paid.id, "succeeded", 1099, "eur", True)
+    assert (story.payment, story.state, story.amount, story.currency) == (paid.id, "succeeded", 1099, "eur")
+    assert story.all_events
     assert [moment.at for moment in story.moments] == sorted(moment.at for moment in story.moments)
     assert [moment.detail for moment in story.moments if moment.kind == "request"] == [
         "idempotency key key-of-the-payment", "idempotency key key-of-the-refund",
@@ -39,7 +41,8 @@ async def test_a_paid_and_refunded_payment_is_told_from_request_to_ledger(world)
         "captured: 10.99 EUR", "fee: 0.16 EUR", "refund reserved (hold): 3.00 EUR", "refund settled (post): 3.00 EUR",
     ]  # fmt: skip
     assert [moment.detail.partition(", index")[0] for moment in story.moments if moment.kind == "ledger"][:2] == [
-        "debit psp_clearing of cardnet, credit pending until 2026-01-03", "debit pending until 2026-01-03, credit fees of guilder",
+        "debit psp_clearing of cardnet, credit pending until 2026-01-03",
+        "debit pending until 2026-01-03, credit fees of guilder",
     ]  # fmt: skip
     assert told(story, "balance") == ["charge: 10.99 EUR, fee 0.16 EUR", "refund: -3.00 EUR"]
     assert told(story, "event") == [
@@ -54,15 +57,18 @@ async def test_a_plain_approval_keeps_no_messages_so_they_are_told_by_its_row(wo
     story = await tell(world.dsn, (await pay(world)).id)
     sent, received = [moment for moment in story.moments if moment.kind == "psp"]
     reference = world.psp.orders[0].reference
-    assert sent.told_by_row and sent.detail.startswith(f"purchase reference {reference}, DE 7 ")
-    assert received.told_by_row and received.detail == "approved, authorization code 123456"
+    assert sent.told_by_row
+    assert sent.detail.startswith(f"purchase reference {reference}, DE 7 ")
+    assert received.told_by_row
+    assert received.detail == "approved, authorization code 123456"
 
 
 async def test_a_decline_is_told_with_the_issuers_code(world):
     """Ours and theirs, and what the merchant was answered."""
     world.psp.answer = lambda order: Declined("insufficient_funds", "51")
     story = await tell(world.dsn, (await pay(world)).id)
-    assert [moment.detail for moment in story.moments if moment.what == "received"] == ["declined: insufficient_funds, response code 51"]
+    received = [moment.detail for moment in story.moments if moment.what == "received"]
+    assert received == ["declined: insufficient_funds, response code 51"]
     assert told(story, "request")[0].endswith("answered 402 card_declined insufficient_funds")
 
 
@@ -114,7 +120,8 @@ async def test_on_a_busy_system_the_events_around_a_payments_own_moments_are_fou
     for _ in range(12):
         await pay(world)
     story = await tell(world.dsn, payment.id)
-    assert before and not story.all_events
+    assert before
+    assert not story.all_events
     assert told(story, "event") == ["payment_intent.created", "charge.succeeded", "payment_intent.succeeded"]
 
 

@@ -47,7 +47,11 @@ def demo(
     if importlib.util.find_spec("stripe") is None:
         fail(NO_STRIPE, as_json=as_json)
     place = Path(tempfile.mkdtemp(prefix="guilder-demo-"))
-    outcome = _run(place, keep=keep, quiet=as_json)
+    try:
+        outcome = _run(place, keep=keep, quiet=as_json)
+    except KeyboardInterrupt:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
     show(outcome, as_json=as_json)
     if not outcome.well:
         fail(f"not everything was as it should be; what the demo left is in {place}", as_json=False)

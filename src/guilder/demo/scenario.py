@@ -21,7 +21,7 @@ RETRIED_AMOUNT: Final = 4_242
 CURRENCIES: Final = (
     ("pm_card_visa", "Visa", 1_099, "eur"),
     ("pm_card_mastercard", "Mastercard", 250_000, "usd"),
-    ("pm_card_discover", "Discover", 4_999, "gbp"),
+    ("pm_card_amex", "American Express", 4_999, "gbp"),
     ("pm_card_jcb", "JCB", 1_500, "jpy"),
     ("pm_card_unionpay", "UnionPay", 32_000, "krw"),
     ("pm_card_visa_debit", "Visa debit", 12_340, "kwd"),
@@ -37,6 +37,7 @@ DECLINES: Final = (
     ("pm_card_chargeDeclinedProcessingError", "processing error", "processing_error"),
     ("pm_card_chargeCustomerFail", "saved, then declined", "card_declined generic_decline"),
     ("pm_card_radarBlock", "blocked by our rules", "card_declined fraudulent"),
+    ("pm_card_riskLevelHighest", "highest risk", "card_declined fraudulent"),
 )
 
 

@@ -175,7 +175,8 @@ async def tell(dsn: str, id_: str) -> Story:
     finally:
         await database.close()
     if rows is None:
-        raise NoSuchPayment(f"there is nothing with the id {id_}; give a payment's, charge's, refund's or attempt's (pi_, ch_, re_, at_)")
+        what = "that of a payment, charge, refund or attempt (pi_, ch_, re_, at_)"
+        raise NoSuchPayment(f"there is nothing with the id {id_}; give {what}")
     return story_of(rows)
 
 

@@ -117,7 +117,9 @@ class World:
         if operation is None:
             return bare_answer(fields, Code.NOT_FOUND)
         operation.asked += 1
-        if operation.asked >= SETTLING_INQUIRY:
+        moving = self.books.moving(acquirer, reference)
+        # What is due has happened, also where nobody has come by yet to write it down.
+        if operation.asked >= SETTLING_INQUIRY or (moving is not None and moving.due <= self._clock.now()):
             self._settle(acquirer, reference)
         return status_of(fields, operation)
 

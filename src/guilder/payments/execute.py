@@ -248,11 +248,10 @@ class Executor:
         if attempt is not None and isinstance(outcome, Approved | Declined):
             sender, slot = _claim_of(order)
             payment = await self._read(attempt)
-            open_ = payment.open_in(slot) or payment.open_in(attempt.slot)
-            if open_ is None:
-                await self._undo_closed(attempt, payment, order.operation)
-            else:
-                await self._settle_fresh(Claimed(attempt, open_, payment, sender, False), order.operation, outcome)
+            # Whatever slot it holds by now: its own, the one in which it is asked about again, or none any more.
+            held = (open_ for open_ in payment.open_slots if open_.attempt == attempt.id)
+            open_ = next(held, OpenSlot(slot, attempt.id, AttemptState.IN_DOUBT, None, 0))
+            await self._settle_fresh(Claimed(attempt, open_, payment, sender, False), order.operation, outcome)
 
     # --- bookkeeping ------------------------------------------------------------------------------------------------
 
