@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,11 @@ def demo(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def folder() -> Path:
+def folder() -> Iterator[Path]:
     """A folder with a short name, because sockets lie in it."""
-    return Path(tempfile.mkdtemp(dir="/tmp"))
+    made = Path(tempfile.mkdtemp(dir="/tmp"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.mark.slow
@@ -35,7 +39,6 @@ def test_the_demo_shows_everything_and_leaves_nothing(folder: Path) -> None:
         assert words in done.stdout
     assert "expected:" not in done.stdout
     assert list(folder.iterdir()) == []
-    folder.rmdir()
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from guilder.wallet.chart import Chart
 ACCOUNT = "acct_00000000000000000000test"
 DECLARES = Declares(
     contract_class=ContractClass.KEY_QUERY_VOID, idempotency_window_seconds=24 * 3600, partial_capture=True, multiple_capture=False,
-    currencies=None, three_d_secure=False, remembers_reversals=True, finality_horizon_seconds=None,
+    currencies=None, three_d_secure=False, remembers_reversals=True, finality_horizon_seconds=48 * 3600,
 )  # fmt: skip
 
 Answer = Callable[[Order], Outcome | NotFound | None]

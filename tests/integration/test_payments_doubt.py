@@ -325,3 +325,20 @@ async def test_a_refund_that_comes_back_from_the_bank_has_failed_after_all(world
     assert await world.db.fetchval("SELECT sum(amount) FROM balance_transaction") == 1000
     del said[Operation.REFUND]
     await world.books_agree()
+
+
+async def test_a_capture_that_the_psp_never_knew_is_undone_when_its_finality_horizon_has_passed(world):
+    """Past the key's window it is only asked about; then the authorization stands as before and can be captured again."""
+    payment = (await pay(world, capture_method="manual")).answer.root.id
+    said = says(world, capture=Unknown("timeout"), query=NotFound())
+    await capture(world.services, world.claim(), CapturePayment(payment=payment))
+    world.clock.advance(DAY)
+    await world.until(lambda: world.psp.sent(Operation.QUERY))
+    sent = len(world.psp.sent(Operation.CAPTURE))
+    assert (await world.payment(payment)).status == "processing"
+    world.clock.advance(DAY + HOUR)
+    await status_is(world, payment, "requires_capture")
+    assert len(world.psp.sent(Operation.CAPTURE)) == sent
+    del said[Operation.CAPTURE]
+    assert (await capture(world.services, world.claim(), CapturePayment(payment=payment))).answer.root.status == "succeeded"
+    await world.books_agree()

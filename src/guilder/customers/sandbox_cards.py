@@ -14,6 +14,8 @@ from guilder.security import Pan, Secret
 PREFIXES: Final = ("pm_card_", "tok_")
 EXPIRY_MONTH: Final = 12
 CVC: Final = "123"
+# American Express prints four digits.
+CVC_AMEX: Final = "1234"
 
 # Name after the prefix -> the card's first six digits and the rest. Numbers are put together only when one is used.
 CARDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -75,5 +77,6 @@ def card_of(token: str, now: Micros) -> NewCard | None:
             parts = CARDS.get(name) or (CARDS.get(_BRAND + name) if name.startswith("chargeDeclined") else None)
             if parts is not None:
                 year = datetime.fromtimestamp(epoch_seconds(now), UTC).year + 1
-                return NewCard(number=Pan("".join(parts)), exp_month=EXPIRY_MONTH, exp_year=year, cvc=Secret(CVC))
+                cvc = CVC_AMEX if name == "amex" else CVC
+                return NewCard(number=Pan("".join(parts)), exp_month=EXPIRY_MONTH, exp_year=year, cvc=Secret(cvc))
     return None

@@ -21,7 +21,7 @@ RETRIED_AMOUNT: Final = 4_242
 CURRENCIES: Final = (
     ("pm_card_visa", "Visa", 1_099, "eur"),
     ("pm_card_mastercard", "Mastercard", 250_000, "usd"),
-    ("pm_card_amex", "American Express", 4_999, "gbp"),
+    ("pm_card_discover", "Discover", 4_999, "gbp"),
     ("pm_card_jcb", "JCB", 1_500, "jpy"),
     ("pm_card_unionpay", "UnionPay", 32_000, "krw"),
     ("pm_card_visa_debit", "Visa debit", 12_340, "kwd"),

@@ -18,8 +18,6 @@ MESSAGES: Final[Mapping[str, str]] = {
     "processing_error": "An error occurred while processing your card. Try again in a little bit.",
     "authentication_required": "Your card was declined. This transaction requires authentication.",
     "card_velocity_exceeded": "Your card was declined for making repeated attempts too frequently or exceeding its amount limit.",
-    "card_not_supported": "Your card is not supported.",
-    "currency_not_supported": "Your card does not support this currency.",
 }
 NOT_CHARGED: Final = "The payment could not be sent to the card network. Nothing was charged; try again."
 UNDONE: Final = "The payment could not be completed. Nothing was charged; try again."

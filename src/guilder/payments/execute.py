@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 from msgspec.structs import replace
 
-from guilder.core.clock import Clock, sleep
+from guilder.core.clock import SECOND, Clock, sleep
 from guilder.core.crash import crash_point
 from guilder.core.ensure import InvariantBroken, ensure, present
 from guilder.core.errors import ResultUnknown, Unavailable
@@ -265,8 +265,11 @@ class Executor:
         self._in_hand.clear()
 
     def _settling_of(self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation) -> Settling:
+        connector = self._connectors.get(one.attempt.facts.connector)
+        final = connector.declares.finality_horizon_seconds if connector is not None else None
         return Settling(
             payment=payment, attempt=one.attempt, open=open_, asked=asked, now=self._clock.now(), ids=self._ids, reporter=one.sender,
+            horizon=None if final is None else one.attempt.created_at + final * SECOND,
         )  # fmt: skip
 
     async def _read(self, attempt: Attempt) -> Payment:

@@ -47,6 +47,7 @@ class Settling(Struct, frozen=True, kw_only=True):
     Args:
         asked: the operation of the order that brought the outcome: the attempt's own, a query or a reversal.
         reporter: the sender that reports it; what is not definite counts only while the row names them.
+        horizon: from this instant on, what the PSP does not know never happened (its finality horizon); None for never.
     """
 
     payment: Payment
@@ -56,6 +57,7 @@ class Settling(Struct, frozen=True, kw_only=True):
     now: int
     ids: Ids
     reporter: str | None = None
+    horizon: int | None = None
 
 
 def settle(s: Settling, outcome: Outcome | NotFound) -> Change:
@@ -110,10 +112,15 @@ def _mismatched(s: Settling, outcome: Unknown) -> Change:
 
 
 def _not_found(s: Settling) -> Change:
-    """The PSP does not know the reference. Not proof of absence: an authorization is reversed until that is acknowledged."""
+    """The PSP does not know the reference. Not proof of absence: a new payment is reversed until that is acknowledged, anything
+    else is asked about until the PSP's finality horizon has passed.
+    """
     if s.attempt.operation in NEW_PAYMENTS:
         state = after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.REVERSAL_DECIDED)
         return _changed(s, s.payment.facts, _move(s, state, retry_at=s.now, reporter=s.reporter))
+    if s.horizon is not None and s.now >= s.horizon:
+        after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.FINALITY_PASSED)
+        return _UNSENT[s.attempt.operation](s, AttemptState.UNDONE)
     return _in_doubt(s, Unknown("not_found"))
 
 

@@ -183,7 +183,7 @@ def charge(facts: ChargeFacts, personal: Personal) -> dict[str, Any]:
 
 def _outcome(facts: ChargeFacts) -> dict[str, Any]:
     """What came of it, in the words that clients read on a charge."""
-    declined = f"The bank returned the decline code `{facts.decline_code or 'generic_decline'}`."
+    declined = f"The bank returned the decline code `{facts.outcome_reason or 'generic_decline'}`."
     return {
         "advice_code": None,
         "network_advice_code": None,
