@@ -13,7 +13,6 @@ from guilder.payments.offer import note_accounts
 from guilder.psp.model import Operation
 
 
-
 async def pay(world, amount=1000, claim=None, **more):
     command = CreatePayment(amount=amount, currency="eur", confirm=True, payment_method=world.card(), **more)
     return await create(world.services, claim or world.claim(), command)

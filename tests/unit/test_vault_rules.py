@@ -139,6 +139,6 @@ def test_a_dropped_cvc_is_overwritten() -> None:
     """Its bytes do not wait for the garbage collector."""
     cvcs = CvcMemory(ManualClock())
     cvcs.keep("pm_1", Secret("314"))
-    digits = cvcs._kept["pm_1"]._digits  # noqa: SLF001 - the point is what remains of it
+    digits = cvcs._kept["pm_1"]._digits
     cvcs.drop("pm_1")
     assert digits == bytearray(3)

@@ -39,13 +39,19 @@ app.add_typer(clock.app, name="clock")
 app.add_typer(dlq.app, name="dlq")
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's shape of a callback
+    if wanted:
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    """A payment system that you run yourself."""
 
 
 def main() -> None:

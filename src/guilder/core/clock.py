@@ -7,6 +7,7 @@ microseconds since 1970 UTC: exact, cheap to store and to compare.
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NewType, Protocol
 
@@ -57,10 +58,8 @@ class SystemClock:
         """Read the offset file now, and return the offset. Time never goes back: a smaller offset is ignored."""
         self._looked_at = time.monotonic()
         if self._offset_file is not None:
-            try:
+            with suppress(FileNotFoundError):
                 self._offset = max(self._offset, int(self._offset_file.read_text() or 0))
-            except FileNotFoundError:
-                pass
         return self._offset
 
     def now(self) -> Micros:

@@ -29,7 +29,10 @@ class Approved(Struct, frozen=True, tag="approved"):
 
 
 class Declined(Struct, frozen=True, tag="declined"):
-    """Refused, definitely; nothing was moved, or it was moved back (`advice` returned). `code` is ours (a decline code of docs/errors.md), `network_code` theirs."""
+    """Refused, definitely; nothing was moved, or it was moved back (`advice` returned).
+
+    `code` is ours (a decline code of docs/errors.md), `network_code` theirs.
+    """
 
     code: str
     network_code: str | None = None

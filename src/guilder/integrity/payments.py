@@ -46,7 +46,7 @@ FROM refund r LEFT JOIN (
     SELECT refund, count(*) AS count, sum(amount) AS amount FROM attempt WHERE refund IS NOT NULL AND state = 'approved'
     GROUP BY refund
 ) a ON a.refund = r.id
-WHERE CASE r.state WHEN 'succeeded' THEN a.count IS DISTINCT FROM 1 OR a.amount <> r.amount ELSE a.count > 0 END
+WHERE CASE r.state WHEN 'succeeded' THEN a.count IS DISTINCT FROM 1 OR a.amount <> r.amount ELSE a.count > 0 AND r.state <> 'failed' END
 """
 # A refund that is under way has its attempt, and one that is not has none.
 _REFUNDS_UNDER_WAY: Final = """

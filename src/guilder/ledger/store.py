@@ -76,8 +76,14 @@ WHERE t.reference = ANY ($1) AND t.account = $2 AND t.livemode = $3 ORDER BY t.i
 # transfers are wanted, plus the one that the place is in.
 STATEMENT: Final = """
 WITH flush AS MATERIALIZED (
-    SELECT z.base, z.index, z.places FROM ledger_balance z
-    WHERE z.number = $1 AND z.created_at {up_to} $4 AND z.created_at {down_to} $5 ORDER BY z.created_at {order} LIMIT $6 + 1
+    SELECT b.* FROM ledger_account a
+    CROSS JOIN LATERAL generate_series({from_chunk}, {to_chunk}, {step}) AS c(chunk)
+    CROSS JOIN LATERAL (
+        SELECT z.chunk, z.created_at, z.base, z.index, z.places FROM ledger_balance z
+        WHERE z.chunk = c.chunk AND z.number = $1 AND z.created_at {up_to} $4 AND z.created_at {down_to} $5
+        ORDER BY z.created_at {order} LIMIT $6 + 1) b
+    WHERE a.number = $1
+    ORDER BY c.chunk {order}, b.created_at {order} LIMIT $6 + 1
 ), found AS (
     SELECT t.* FROM flush f CROSS JOIN LATERAL (
         SELECT z.* FROM unnest(f.places) AS p(place)
@@ -91,16 +97,22 @@ WITH flush AS MATERIALIZED (
 SELECT {columns} FROM found t {joins} ORDER BY t.index {order}
 """
 
-# The same for all accounts of a merchant: the flushes that touched any of them, and of those its own transfers.
+# The same for all accounts of a merchant: the flushes that touched any of them, and of those its own transfers. Chunk by chunk, so
+# that a merchant with many accounts is not looked through from end to end.
 TRANSFERS_OF: Final = """
 WITH flush AS MATERIALIZED (
-    SELECT DISTINCT b.base, b.index FROM ledger_account a
+    SELECT b.* FROM (SELECT min(z.first_chunk) AS first_chunk, max(z.last_chunk) AS last_chunk FROM ledger_account z
+                     WHERE z.account = $1 AND z.livemode = $2) a
+    CROSS JOIN LATERAL generate_series({from_chunk}, {to_chunk}, {step}) AS c(chunk)
     CROSS JOIN LATERAL (
-        SELECT z.base, z.index FROM ledger_balance z
-        WHERE z.number = a.number AND z.created_at {up_to} $4 AND z.created_at {down_to} $5
-        ORDER BY z.created_at {order} LIMIT $6 + 1) b
-    WHERE a.account = $1 AND a.livemode = $2
-    ORDER BY b.index {order} LIMIT $6 + 1
+        SELECT DISTINCT f.base, f.index FROM ledger_account o
+        CROSS JOIN LATERAL (
+            SELECT z.base, z.index FROM ledger_balance z
+            WHERE z.chunk = c.chunk AND z.number = o.number AND z.created_at {up_to} $4 AND z.created_at {down_to} $5
+            ORDER BY z.created_at {order} LIMIT $6 + 1) f
+        WHERE o.account = $1 AND o.livemode = $2 AND c.chunk BETWEEN o.first_chunk AND o.last_chunk
+        ORDER BY f.index {order} LIMIT $6 + 1) b
+    ORDER BY c.chunk {order}, b.index {order} LIMIT $6 + 1
 ), found AS (
     SELECT t.* FROM flush f CROSS JOIN LATERAL (
         SELECT z.* FROM ledger_transfer z
@@ -112,8 +124,14 @@ WITH flush AS MATERIALIZED (
 SELECT {columns} FROM found t {joins} ORDER BY t.index {order}
 """
 
-_NEWEST_FIRST: Final = {"up_to": "<=", "down_to": ">=", "beyond": "<", "order": "DESC"}
-_OLDEST_FIRST: Final = {"up_to": ">=", "down_to": "<=", "beyond": ">", "order": "ASC"}
+_NEWEST_FIRST: Final = {
+    "up_to": "<=", "down_to": ">=", "beyond": "<", "order": "DESC", "from_chunk": "a.last_chunk", "to_chunk": "a.first_chunk",
+    "step": "-1",
+}  # fmt: skip
+_OLDEST_FIRST: Final = {
+    "up_to": ">=", "down_to": "<=", "beyond": ">", "order": "ASC", "from_chunk": "a.first_chunk", "to_chunk": "a.last_chunk",
+    "step": "1",
+}  # fmt: skip
 _SHOWN: Final = {"columns": TRANSFER_COLUMNS, "joins": TRANSFER_JOINS}
 LISTS: Final = {
     (sql, newest_first): sql.format(**(_NEWEST_FIRST if newest_first else _OLDEST_FIRST), **_SHOWN)
@@ -126,11 +144,9 @@ PLACE: Final = "SELECT index, created_at FROM ledger_transfer WHERE id = $1 AND 
 
 # What stood on an account at a moment, and how far the book has come: later moments are not decided yet.
 BALANCE_AT: Final = """
-SELECT least($2, h.last_at) AS as_of, b.* FROM ledger_account a
+SELECT least($2, h.last_at) AS as_of, b.debits_pending, b.debits_posted, b.credits_pending, b.credits_posted FROM ledger_account a
 JOIN ledger_head h ON h.livemode = a.livemode
-LEFT JOIN LATERAL (
-    SELECT z.debits_pending, z.debits_posted, z.credits_pending, z.credits_posted FROM ledger_balance z
-    WHERE z.number = a.number AND z.created_at <= $2 ORDER BY z.created_at DESC LIMIT 1) b ON true
+LEFT JOIN LATERAL ledger_balance_at(a.number, $2) b ON true
 WHERE a.number = $1
 """
 
@@ -295,9 +311,7 @@ async def trial_balance(db: Source, *, merchant: str, livemode: bool) -> list[Tr
     return [TrialLine(**dict(row.items())) for row in await db.fetch(TRIAL_BALANCE, merchant, livemode)]
 
 
-async def revenue(
-    db: Source, *, livemode: bool, since_day: int, until_day: int, merchant: str | None = None
-) -> list[RevenueLine]:
+async def revenue(db: Source, *, livemode: bool, since_day: int, until_day: int, merchant: str | None = None) -> list[RevenueLine]:
     """What the operator earned on the UTC days (since 1970) from since_day to until_day, both included."""
     return [RevenueLine(**dict(row.items())) for row in await db.fetch(REVENUE, livemode, merchant, since_day, until_day)]
 

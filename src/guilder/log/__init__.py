@@ -12,4 +12,15 @@ from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry, NewEvent, par
 from guilder.log.partitions import hold_partitions
 from guilder.log.tidy import tidy_log
 
-__all__ = ["BATCH_MAX", "TOPIC_ATTEMPTS", "TOPIC_EVENTS", "Consumer", "Entry", "NewEvent", "announce", "hold_partitions", "partition_of", "tidy_log"]
+__all__ = [
+    "BATCH_MAX",
+    "TOPIC_ATTEMPTS",
+    "TOPIC_EVENTS",
+    "Consumer",
+    "Entry",
+    "NewEvent",
+    "announce",
+    "hold_partitions",
+    "partition_of",
+    "tidy_log",
+]

@@ -42,7 +42,8 @@ _MOVE: Final = """
 WITH locked AS (
     SELECT partition FROM log_consumer WHERE consumer = $1 AND sender = $2 AND partition = ANY($3::smallint[]) ORDER BY partition FOR UPDATE
 )
-UPDATE log_consumer c SET applied_to = m.after FROM unnest($3::smallint[], $4::bigint[], $5::bigint[]) AS m(partition, before, after), locked k
+UPDATE log_consumer c SET applied_to = m.after
+FROM unnest($3::smallint[], $4::bigint[], $5::bigint[]) AS m(partition, before, after), locked k
 WHERE c.consumer = $1 AND c.partition = m.partition AND k.partition = m.partition AND c.applied_to = m.before
 """
 _CLOSED: Final = "SELECT DISTINCT key FROM log_parked WHERE consumer = $1 AND key = ANY($2)"
@@ -183,8 +184,9 @@ class Consumer:
         letter = self._ids.new("dl")
         trace = "".join(traceback.format_exception(error))[-TRACE_MAX:]
         await self._db.execute(
-            _DIE, letter, self._name, entry.topic, entry.partition, entry.position, entry.key, entry.payload, _reason(error), trace, tries, now,
-        )
+            _DIE, letter, self._name, entry.topic, entry.partition, entry.position, entry.key, entry.payload, _reason(error), trace, tries,
+            now,
+        )  # fmt: skip
         log.error("dead_letter", dead_letter=letter, consumer=self._name, key=entry.key, reason=_reason(error))
 
 

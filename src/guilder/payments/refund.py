@@ -54,7 +54,9 @@ async def refund(services: Services, claim: Claim, command: CreateRefund) -> Res
 
     target = command.payment or command.charge
     if target is None:
-        raise Refusal("One of the following params should be provided for this request: payment_intent or charge.", code="parameter_missing")
+        raise Refusal(
+            "One of the following params should be provided for this request: payment_intent or charge.", code="parameter_missing",
+        )
     return await accept(services, claim, target, plan_with(True), no_funds=plan_with(False))
 
 

@@ -112,8 +112,9 @@ def _mismatched(s: Settling, outcome: Unknown) -> Change:
 
 
 def _not_found(s: Settling) -> Change:
-    """The PSP does not know the reference. Not proof of absence: a new payment is reversed until that is acknowledged, anything
-    else is asked about until the PSP's finality horizon has passed.
+    """The PSP does not know the reference, which is no proof of absence.
+
+    A new payment is reversed until that is acknowledged; anything else is asked about until the finality horizon has passed.
     """
     if s.attempt.operation in NEW_PAYMENTS:
         state = after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.REVERSAL_DECIDED)

@@ -1,5 +1,7 @@
-"""Gathers what the rules decide on. Looking changes nothing; a declined try is counted only when `count` is told of it, by
-the first request, so that a repeated one never counts twice.
+"""Gathers what the rules decide on.
+
+Looking changes nothing; a declined try is counted only when `count` is told of it, by the first request, so that a repeated
+one never counts twice.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """Values that must not be printed. Their `repr` is masked, and unmasking is one call that is easy to search for: reveal().
 
-    Secret    a key, a password, a CVC
-    Pan       a card number as somebody typed it; it may be wrong, and says so
+Secret    a key, a password, a CVC
+Pan       a card number as somebody typed it; it may be wrong, and says so
 """
 
 import hmac

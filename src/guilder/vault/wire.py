@@ -1,8 +1,8 @@
 """Frames of the vault's socket: four bytes of length, then msgpack. Requests carry ids, so that many are under way at once.
 
-    Hello        the first frame of a connection: which version, and whether this end may reveal
-    requests     Tokenize, RevealCards, Amend, DropCvc, Fingerprint
-    answers      Tokenized, Revealed, Done, Fingerprints, Failed
+Hello        the first frame of a connection: which version, and whether this end may reveal
+requests     Tokenize, RevealCards, Amend, DropCvc, Fingerprint
+answers      Tokenized, Revealed, Done, Fingerprints, Failed
 """
 
 import asyncio

@@ -15,19 +15,17 @@ CREATE TABLE ledger_head (
 ) WITH (fillfactor = 10);
 INSERT INTO ledger_head VALUES (false, 0, 0, 0), (true, 0, 0, 0);
 
--- What an account is and allows. What has moved on it stands in ledger_balance; ledger_account_balance shows both.
 CREATE TABLE ledger_account (
     -- What transfers name, because it is small; the API shows id.
     number           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    id               text COLLATE "C" NOT NULL UNIQUE,
-    -- The merchant, and within its books whose account it is: the merchant, later a seller, a connector, 'guilder'.
-    account          text COLLATE "C" NOT NULL,
-    livemode         boolean NOT NULL,
-    owner            text COLLATE "C" NOT NULL,
-    kind             text COLLATE "C" NOT NULL,
-    currency         text COLLATE "C" NOT NULL,
-    -- The UTC day (since 1970) of accounts that exist per day; 0 for all others.
-    day              integer NOT NULL CHECK (day >= 0),
+    -- What stands on it now.
+    debits_pending   bigint NOT NULL DEFAULT 0 CHECK (debits_pending >= 0),
+    debits_posted    bigint NOT NULL DEFAULT 0 CHECK (debits_posted >= 0),
+    credits_pending  bigint NOT NULL DEFAULT 0 CHECK (credits_pending >= 0),
+    credits_posted   bigint NOT NULL DEFAULT 0 CHECK (credits_posted >= 0),
+    -- Its balance rows are in the chunks from the first to the last; none before it has moved (the last is then below the first).
+    first_chunk      integer NOT NULL,
+    last_chunk       integer NOT NULL,
     -- Debits (pending ones too) must not exceed posted credits plus the overdraft; the same the other way round.
     debits_limited   boolean NOT NULL,
     credits_limited  boolean NOT NULL,
@@ -36,11 +34,21 @@ CREATE TABLE ledger_account (
     successor        bigint,
     created_at       bigint NOT NULL,
     closed_at        bigint CHECK (closed_at IS NULL OR successor IS NOT NULL),
+    -- The UTC day (since 1970) of accounts that exist per day; 0 for all others.
+    day              integer NOT NULL CHECK (day >= 0),
+    livemode         boolean NOT NULL,
+    id               text COLLATE "C" NOT NULL UNIQUE,
+    -- The merchant, and within its books whose account it is: the merchant, later a seller, a connector, 'guilder'.
+    account          text COLLATE "C" NOT NULL,
+    owner            text COLLATE "C" NOT NULL,
+    kind             text COLLATE "C" NOT NULL,
+    currency         text COLLATE "C" NOT NULL,
     -- The merchant's words about an account of its own.
     description      text,
     metadata         bytea,
     UNIQUE (owner, account, kind, day, currency, livemode)
-);
+-- 50: each flush rewrites what stands here, and the update must stay on the page (HOT). No index holds any of that.
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX ledger_account_by_merchant ON ledger_account (account, livemode, id);
 -- What the release of pending funds has to do.
 CREATE INDEX ledger_account_open_days ON ledger_account (day) WHERE day > 0 AND closed_at IS NULL;
@@ -76,11 +84,12 @@ CREATE INDEX ledger_transfer_by_reference ON ledger_transfer (reference) WHERE r
 CREATE UNIQUE INDEX ledger_transfer_resolution ON ledger_transfer (pending_id) WHERE pending_id IS NOT NULL;
 CREATE INDEX ledger_transfer_expiring ON ledger_transfer (expires_at) WHERE expires_at IS NOT NULL;
 
--- The accumulators of an account after each flush that touched it: debits and credits, each pending and posted. The newest row is
--- what stands now, and a balance as of any moment is one row, which never changes. It is also the index from accounts to transfers.
--- Append-only costs less than accumulators that are updated in place, and two B-trees over all transfers (docs/ledger.md).
--- A row belongs to its ledger account, whose merchant and mode are its own.
+-- What stood on an account after each flush that touched it: a balance as of any moment is one row, which never changes. It is also
+-- the index from accounts to transfers. A row belongs to its ledger account, whose merchant and mode are its own.
 CREATE TABLE ledger_balance (
+    -- base >> 18: which quarter million of the book it is in. It leads the key so that new rows go into a small, warm part of the
+    -- index however large the books are (docs/ledger.md has the figures).
+    chunk           integer NOT NULL,
     number          bigint NOT NULL,
     created_at      bigint NOT NULL,
     -- The flush's transfers have the indexes base + 1 .. index.
@@ -93,16 +102,22 @@ CREATE TABLE ledger_balance (
     -- Which of the flush's transfers touched the account, as index - base, in no order. Null when it was at least every 32nd: then
     -- reading the flush is cheap enough, and the array would be long.
     places          integer[],
-    PRIMARY KEY (number, created_at),
-    CHECK (least(debits_pending, debits_posted, credits_pending, credits_posted) >= 0)
+    PRIMARY KEY (chunk, number, created_at)
 );
 
--- Every account with what stands on it now.
-CREATE VIEW ledger_account_balance AS
-SELECT a.*, coalesce(b.debits_pending, 0) AS debits_pending, coalesce(b.debits_posted, 0) AS debits_posted,
-       coalesce(b.credits_pending, 0) AS credits_pending, coalesce(b.credits_posted, 0) AS credits_posted
-FROM ledger_account a
-LEFT JOIN LATERAL (SELECT z.* FROM ledger_balance z WHERE z.number = a.number ORDER BY z.created_at DESC LIMIT 1) b ON true;
+-- Every account with what stands on it now: what reports and checks read.
+CREATE VIEW ledger_account_balance AS SELECT * FROM ledger_account;
+
+-- The newest balance row of an account at or before a moment; none when nothing had moved yet.
+CREATE FUNCTION ledger_balance_at(p_number bigint, p_at bigint) RETURNS SETOF ledger_balance
+LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT b.* FROM ledger_account a
+    CROSS JOIN LATERAL generate_series(a.last_chunk, a.first_chunk, -1) AS c(chunk)
+    CROSS JOIN LATERAL (
+        SELECT z.* FROM ledger_balance z
+        WHERE z.chunk = c.chunk AND z.number = a.number AND z.created_at <= p_at ORDER BY z.created_at DESC LIMIT 1) b
+    WHERE a.number = p_number ORDER BY c.chunk DESC LIMIT 1;
+$$;
 
 -- sum() of bigint goes by way of numeric; this one stays bigint and raises when it does not fit.
 CREATE AGGREGATE ledger_sum(bigint) (sfunc = int8pl, stype = bigint, initcond = '0', combinefunc = int8pl, parallel = safe);
@@ -117,13 +132,14 @@ CREATE FUNCTION ledger_open(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    INSERT INTO ledger_account (created_at, livemode, id, account, owner, kind, currency, day, debits_limited, credits_limited,
-                                overdraft, successor, description, metadata)
-    SELECT p_now, p_livemode, x.id, x.account, x.owner, x.kind, x.currency, x.day, x.debits_limited, x.credits_limited,
+    INSERT INTO ledger_account (first_chunk, last_chunk, created_at, livemode, id, account, owner, kind, currency, day, debits_limited,
+                                credits_limited, overdraft, successor, description, metadata)
+    SELECT h.last_index >> 18, (h.last_index >> 18) - 1, p_now, p_livemode, x.id, x.account, x.owner, x.kind, x.currency, x.day, x.debits_limited, x.credits_limited,
            x.overdraft, x.successor, x.description, x.metadata
     FROM unnest(p_id, p_account, p_owner, p_kind, p_currency, p_day, p_debits_limited, p_credits_limited, p_overdraft, p_successor,
                 p_description, p_metadata)
          AS x(id, account, owner, kind, currency, day, debits_limited, credits_limited, overdraft, successor, description, metadata)
+    JOIN ledger_head h ON h.livemode = p_livemode
     ORDER BY x.owner, x.account, x.kind, x.day, x.currency
     ON CONFLICT (owner, account, kind, day, currency, livemode) DO NOTHING;
     RETURN QUERY
@@ -180,28 +196,25 @@ BEGIN
                bool_and(s.sound IS TRUE) AS sound,
                -- 32: see ledger_balance.places.
                CASE WHEN count(*) * 32 < cardinality(p_id) THEN array_agg(s.place) END AS places
-        FROM side s GROUP BY s.number
+        -- In order: neighbours in the tables are then looked up, updated and inserted one after the other (15% of a large batch).
+        FROM side s GROUP BY s.number ORDER BY s.number
     ), seen AS MATERIALIZED (
-        SELECT t.number, t.places, a.account, a.currency,
-               coalesce(b.debits_pending, 0) + t.debits_pending - t.debits_released AS debits_pending,
-               coalesce(b.debits_posted, 0) + t.debits_posted AS debits_posted,
-               coalesce(b.credits_pending, 0) + t.credits_pending - t.credits_released AS credits_pending,
-               coalesce(b.credits_posted, 0) + t.credits_posted AS credits_posted,
+        SELECT t.number, t.places, a.spot, a.account, a.currency,
+               a.debits_pending + t.debits_pending - t.debits_released AS debits_pending,
+               a.debits_posted + t.debits_posted AS debits_posted,
+               a.credits_pending + t.credits_pending - t.credits_released AS credits_pending,
+               a.credits_posted + t.credits_posted AS credits_posted,
                -- 9e18: the largest round number that a bigint holds; pending and posted together stay below it on each side.
-               t.sound AND a.account IS NOT NULL AND a.closed_at IS NULL
-               AND t.debits_posted + t.debits_pending <= 9000000000000000000 - coalesce(b.debits_posted + b.debits_pending, 0)
-               AND t.credits_posted + t.credits_pending <= 9000000000000000000 - coalesce(b.credits_posted + b.credits_pending, 0)
+               t.sound AND a.spot IS NOT NULL AND a.closed_at IS NULL
+               AND t.debits_posted + t.debits_pending <= 9000000000000000000 - (a.debits_posted + a.debits_pending)
+               AND t.credits_posted + t.credits_pending <= 9000000000000000000 - (a.credits_posted + a.credits_pending)
                AND (NOT (a.debits_limited AND t.debits_asked)
-                    OR t.debits_posted + t.debits_pending
-                       <= coalesce(b.credits_posted - (b.debits_posted + b.debits_pending), 0) + a.overdraft)
+                    OR t.debits_posted + t.debits_pending <= a.credits_posted - (a.debits_posted + a.debits_pending) + a.overdraft)
                AND (NOT (a.credits_limited AND t.credits_asked)
-                    OR t.credits_posted + t.credits_pending
-                       <= coalesce(b.debits_posted - (b.credits_posted + b.credits_pending), 0) + a.overdraft)
+                    OR t.credits_posted + t.credits_pending <= a.debits_posted - (a.credits_posted + a.credits_pending) + a.overdraft)
                AS fine
-        FROM total t
-        LEFT JOIN LATERAL (SELECT z.* FROM ledger_account z WHERE z.number = t.number AND z.livemode = p_livemode OFFSET 0) a ON true
-        LEFT JOIN LATERAL (
-            SELECT z.* FROM ledger_balance z WHERE z.number = t.number ORDER BY z.created_at DESC LIMIT 1) b ON true
+        FROM total t LEFT JOIN LATERAL (
+            SELECT z.ctid AS spot, z.* FROM ledger_account z WHERE z.number = t.number AND z.livemode = p_livemode OFFSET 0) a ON true
     ), common AS MATERIALIZED (
         -- The one merchant and currency of the batch, null when there are several.
         SELECT CASE WHEN count(*) = 1 THEN min(k.account) END AS account, CASE WHEN count(*) = 1 THEN min(k.currency) END AS currency
@@ -223,9 +236,15 @@ BEGIN
         ) AS fine
         FROM common k
     ), moved AS (
-        INSERT INTO ledger_balance (number, created_at, base, index, debits_pending, debits_posted, credits_pending, credits_posted, places)
-        SELECT s.number, p_at, p_base, p_base + cardinality(p_id), s.debits_pending, s.debits_posted, s.credits_pending, s.credits_posted,
-               s.places
+        UPDATE ledger_account a SET
+            debits_pending = s.debits_pending, debits_posted = s.debits_posted, credits_pending = s.credits_pending,
+            credits_posted = s.credits_posted, last_chunk = p_base >> 18
+        FROM seen s, verdict v WHERE v.fine AND a.ctid = s.spot
+    ), kept AS (
+        INSERT INTO ledger_balance (chunk, number, created_at, base, index, debits_pending, debits_posted, credits_pending,
+                                    credits_posted, places)
+        SELECT p_base >> 18, s.number, p_at, p_base, p_base + cardinality(p_id), s.debits_pending, s.debits_posted, s.credits_pending,
+               s.credits_posted, s.places
         FROM seen s, verdict v WHERE v.fine
     ), head AS (
         UPDATE ledger_head h SET last_index = p_base + cardinality(p_id), last_at = p_at
@@ -403,8 +422,8 @@ BEGIN
 
     -- The same distinct numbers in the same order, a null last, so that positions are the slots from above.
     SELECT array_agg(a.number ORDER BY t.number), array_agg(a.account ORDER BY t.number), array_agg(a.currency ORDER BY t.number),
-           array_agg(coalesce(b.debits_pending, 0) ORDER BY t.number), array_agg(coalesce(b.debits_posted, 0) ORDER BY t.number),
-           array_agg(coalesce(b.credits_pending, 0) ORDER BY t.number), array_agg(coalesce(b.credits_posted, 0) ORDER BY t.number),
+           array_agg(a.debits_pending ORDER BY t.number), array_agg(a.debits_posted ORDER BY t.number),
+           array_agg(a.credits_pending ORDER BY t.number), array_agg(a.credits_posted ORDER BY t.number),
            array_agg(a.debits_limited ORDER BY t.number), array_agg(a.credits_limited ORDER BY t.number),
            array_agg(a.overdraft ORDER BY t.number)
     INTO a_number, a_merchant, a_currency, a_debits_pending, a_debits_posted, a_credits_pending, a_credits_posted,
@@ -412,8 +431,7 @@ BEGIN
     FROM (SELECT CASE WHEN x.kind >= 2 THEN x.pending ELSE x.number END AS number FROM unnest(p_debit, q_debit, p_kind) AS x(number, pending, kind)
           UNION
           SELECT CASE WHEN x.kind >= 2 THEN x.pending ELSE x.number END FROM unnest(p_credit, q_credit, p_kind) AS x(number, pending, kind)) t
-    LEFT JOIN LATERAL (SELECT z.* FROM ledger_account z WHERE z.number = t.number AND z.livemode = p_livemode OFFSET 0) a ON true
-    LEFT JOIN LATERAL (SELECT z.* FROM ledger_balance z WHERE z.number = t.number ORDER BY z.created_at DESC LIMIT 1) b ON true;
+    LEFT JOIN LATERAL (SELECT z.* FROM ledger_account z WHERE z.number = t.number AND z.livemode = p_livemode OFFSET 0) a ON true;
 
     WHILE v_first <= n LOOP
         v_last := v_first;
@@ -646,23 +664,19 @@ SELECT account, livemode, currency,
 FROM ledger_account_balance GROUP BY account, livemode, currency;
 
 -- What Guilder's operator earned, per merchant, currency and UTC day (since 1970): the movement of its fee accounts, read from
--- the balance rows at the ends of the day.
+-- the balance rows at the ends of the day. From the day before the account was opened, because clocks of processes differ.
 CREATE VIEW ledger_revenue AS
-SELECT a.account, a.livemode, a.currency, d.day, c.net - coalesce(o.net, 0) AS amount
+SELECT a.account, a.livemode, a.currency, d.day, c.credits_posted - c.debits_posted - coalesce(o.credits_posted - o.debits_posted, 0) AS amount
 FROM ledger_account a
-CROSS JOIN LATERAL (
-    SELECT min(created_at) / 86400000000 AS first, max(created_at) / 86400000000 AS last FROM ledger_balance WHERE number = a.number
-) days
-CROSS JOIN LATERAL generate_series(days.first, days.last) AS d(day)
-CROSS JOIN LATERAL (
-    SELECT credits_posted - debits_posted AS net FROM ledger_balance
-    WHERE number = a.number AND created_at < (d.day + 1) * 86400000000 ORDER BY created_at DESC LIMIT 1) c
-LEFT JOIN LATERAL (
-    SELECT credits_posted - debits_posted AS net FROM ledger_balance
-    WHERE number = a.number AND created_at < d.day * 86400000000 ORDER BY created_at DESC LIMIT 1) o ON true
-WHERE a.kind = 'fees' AND a.owner = 'guilder' AND c.net IS DISTINCT FROM coalesce(o.net, 0);
+JOIN ledger_head h ON h.livemode = a.livemode
+CROSS JOIN LATERAL generate_series(a.created_at / 86400000000 - 1, h.last_at / 86400000000) AS d(day)
+CROSS JOIN LATERAL ledger_balance_at(a.number, (d.day + 1) * 86400000000 - 1) c
+LEFT JOIN LATERAL ledger_balance_at(a.number, d.day * 86400000000 - 1) o ON true
+WHERE a.kind = 'fees' AND a.owner = 'guilder'
+  AND c.credits_posted - c.debits_posted IS DISTINCT FROM coalesce(o.credits_posted - o.debits_posted, 0);
 
 REVOKE ALL ON FUNCTION ledger_open, ledger_store, ledger_fast, ledger_careful, ledger_book, ledger_expire FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger_open, ledger_book, ledger_expire TO guilder_app;
+GRANT EXECUTE ON FUNCTION ledger_balance_at TO guilder_app, guilder_reader;
 GRANT SELECT ON ledger_head, ledger_account, ledger_transfer, ledger_balance, ledger_account_balance, ledger_trial_balance, ledger_revenue
     TO guilder_app, guilder_reader;

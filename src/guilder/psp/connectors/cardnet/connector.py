@@ -103,7 +103,7 @@ class Cardnet:
 
     @property
     def name(self) -> str:
-        """cardnet."""
+        """Cardnet."""
         return NAME
 
     @property

@@ -30,8 +30,11 @@ class SignOnRefused(ConnectionError):
 
 
 class LinkOwner(Struct, frozen=True):
-    """Whom the link tells: `up` when frames can flow, `refused` when an attempt to connect failed, `lost` when a connection
-    ended, `received` for each message that is not about the connection itself."""
+    """Whom the link tells.
+
+    `up` when frames can flow, `refused` when an attempt to connect failed, `lost` when a connection ended, `received` for
+    each message that is not about the connection itself.
+    """
 
     up: Callable[[], None]
     refused: Callable[[], None]

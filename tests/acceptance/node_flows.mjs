@@ -1,0 +1,125 @@
+// The main flows with the official stripe-node, unmodified. Run by test_node_sdk.py in a folder where it is installed:
+// node node_flows.mjs HOST PORT SECRET_KEY PUBLISHABLE_KEY. Ends with 0 when every flow went as it should; prints their names.
+import assert from "node:assert/strict";
+import Stripe from "stripe";
+
+const [host, port, secretKey, publishableKey] = process.argv.slice(2);
+const at = (key) => new Stripe(key, { host, port: Number(port), protocol: "http", maxNetworkRetries: 0, telemetry: false });
+const stripe = at(secretKey);
+const pay = { amount: 2000, currency: "eur", payment_method: "pm_card_visa", confirm: true };
+
+const flows = {
+  async "a payment is taken, with everything expanded"() {
+    const paid = await stripe.paymentIntents.create({
+      ...pay, automatic_payment_methods: { enabled: true, allow_redirects: "never" }, metadata: { order: "7" },
+      expand: ["latest_charge.balance_transaction"],
+    });
+    assert.equal(paid.status, "succeeded");
+    assert.deepEqual(paid.latest_charge.metadata, { order: "7" });
+    assert.equal(paid.latest_charge.balance_transaction.net, 1970);
+    assert.match(paid.lastResponse.requestId, /^req_/);
+  },
+  async "a decline is a StripeCardError, and another card pays"() {
+    const payment = await stripe.paymentIntents.create({ amount: 2000, currency: "eur" });
+    await assert.rejects(stripe.paymentIntents.confirm(payment.id, { payment_method: "pm_card_visa_chargeDeclined" }), (error) => {
+      assert.ok(error instanceof Stripe.errors.StripeCardError);
+      assert.equal(error.statusCode, 402);
+      assert.equal(error.code, "card_declined");
+      assert.equal(error.decline_code, "generic_decline");
+      assert.equal(error.payment_intent.status, "requires_payment_method");
+      return true;
+    });
+    const paid = await stripe.paymentIntents.confirm(payment.id, { payment_method: "pm_card_visa" });
+    assert.equal(paid.status, "succeeded");
+  },
+  async "null unsets a parameter"() {
+    const payment = await stripe.paymentIntents.create({ amount: 2000, currency: "eur", description: "x", metadata: { a: "1", b: "2" } });
+    const changed = await stripe.paymentIntents.update(payment.id, { description: null, metadata: { a: null } });
+    assert.equal(changed.description, null);
+    assert.deepEqual(changed.metadata, { b: "2" });
+  },
+  async "an authorization is captured in part, another is canceled"() {
+    const held = await stripe.paymentIntents.create({ ...pay, capture_method: "manual" });
+    assert.equal(held.status, "requires_capture");
+    const taken = await stripe.paymentIntents.capture(held.id, { amount_to_capture: 700 });
+    assert.deepEqual([taken.status, taken.amount_received], ["succeeded", 700]);
+    const other = await stripe.paymentIntents.create({ ...pay, capture_method: "manual" });
+    const gone = await stripe.paymentIntents.cancel(other.id, { cancellation_reason: "duplicate" });
+    assert.deepEqual([gone.status, gone.cancellation_reason], ["canceled", "duplicate"]);
+  },
+  async "a payment is refunded in part and then whole"() {
+    const paid = await stripe.paymentIntents.create(pay);
+    const first = await stripe.refunds.create({ payment_intent: paid.id, amount: 500 });
+    const rest = await stripe.refunds.create({ payment_intent: paid.id });
+    assert.deepEqual([first.status, rest.amount], ["succeeded", 1500]);
+    const charge = await stripe.charges.retrieve(paid.latest_charge);
+    assert.equal(charge.refunded, true);
+    await assert.rejects(stripe.refunds.create({ payment_intent: paid.id }), { code: "charge_already_refunded" });
+  },
+  async "a card is kept with its customer"() {
+    const customer = await stripe.customers.create({ name: "Ada", email: "ada@example.com" });
+    const method = await stripe.paymentMethods.attach("pm_card_mastercard", { customer: customer.id });
+    const paid = await stripe.paymentIntents.create({ ...pay, customer: customer.id, payment_method: method.id, off_session: true });
+    assert.equal(paid.status, "succeeded");
+    const kept = await stripe.customers.listPaymentMethods(customer.id);
+    assert.deepEqual(kept.data.map((one) => one.id), [method.id]);
+    assert.equal((await stripe.paymentMethods.detach(method.id)).customer, null);
+    assert.equal((await stripe.customers.del(customer.id)).deleted, true);
+  },
+  async "lists page by themselves"() {
+    const customer = await stripe.customers.create();
+    const made = [];
+    for (let n = 0; n < 7; n++) {
+      made.unshift((await stripe.paymentIntents.create({ amount: 1000 + n, currency: "eur", customer: customer.id })).id);
+    }
+    const listed = [];
+    for await (const one of stripe.paymentIntents.list({ customer: customer.id, limit: 3 })) listed.push(one.id);
+    assert.deepEqual(listed, made);
+  },
+  async "events and balance"() {
+    const paid = await stripe.paymentIntents.create(pay);
+    const events = await stripe.events.list({ types: ["payment_intent.succeeded"], limit: 10 });
+    const event = events.data.find((one) => one.data.object.id === paid.id);
+    assert.equal((await stripe.events.retrieve(event.id)).type, "payment_intent.succeeded");
+    const balance = await stripe.balance.retrieve();
+    assert.ok(balance.pending.some((one) => one.currency === "eur" && one.amount > 0));
+    const [entry] = (await stripe.balanceTransactions.list({ source: paid.latest_charge })).data;
+    assert.deepEqual([entry.amount, entry.fee, entry.type], [2000, 30, "charge"]);
+  },
+  async "each kind of refusal is an error of its own"() {
+    const kinds = [
+      [() => stripe.paymentIntents.create({ amount: 2000 }), "StripeInvalidRequestError", 400],
+      [() => stripe.paymentIntents.retrieve("pi_nowhere"), "StripeInvalidRequestError", 404],
+      [() => at("sk_test_nobody").balance.retrieve(), "StripeAuthenticationError", 401],
+      [() => at(publishableKey).balance.retrieve(), "StripePermissionError", 403],
+    ];
+    for (const [call, type, statusCode] of kinds) await assert.rejects(call(), { type, statusCode });
+  },
+  async "a key is one request"() {
+    const idempotencyKey = `node-${Date.now()}`;
+    const first = await stripe.paymentIntents.create(pay, { idempotencyKey });
+    const again = await stripe.paymentIntents.create(pay, { idempotencyKey });
+    assert.equal(first.id, again.id);
+    assert.equal(again.lastResponse.headers["idempotent-replayed"], "true");
+    await assert.rejects(stripe.paymentIntents.create({ ...pay, amount: 2001 }, { idempotencyKey }), { type: "StripeIdempotencyError" });
+  },
+  async "our own resources by rawRequest"() {
+    const open = (description) => stripe.rawRequest("POST", "/v1/ledger/accounts", { currency: "eur", description });
+    const [debit, credit] = [await open("till"), await open("goods")];
+    const moved = await stripe.rawRequest("POST", "/v1/ledger/transfers", { debit: debit.id, credit: credit.id, amount: 5, currency: "eur" });
+    assert.deepEqual([moved.object, moved.amount], ["ledger.transfer", 5]);
+    const trial = await stripe.rawRequest("GET", "/v1/ledger/trial_balance");
+    assert.equal(trial.balanced, true);
+  },
+};
+
+for (const [name, flow] of Object.entries(flows)) {
+  try {
+    await flow();
+  } catch (error) {
+    console.error(`${name}:`, error);
+    process.exitCode = 1;
+    continue;
+  }
+  console.log(name);
+}
