@@ -2,6 +2,7 @@
 
 from random import Random
 
+import asyncpg
 import pytest
 from ledger_world import book, open_as, owner_connection
 
@@ -24,8 +25,9 @@ class History:
         self.ids = Ids(ManualClock())
         self.moments: list[int] = []
 
-    async def write(self) -> None:
-        """The rarely touched account is in few large batches, and in small ones."""
+    async def write(self, owner: asyncpg.Connection, start: int) -> None:
+        """The rarely touched account is in few large batches, and in small ones. The book starts behind so many transfers."""
+        await owner.execute("UPDATE ledger_head SET last_index = $1 WHERE NOT livemode", start)
         self.numbers = await open_as(self.db, self.ids, False, [PureAccount(merchant=MERCHANT) for _ in range(40)])
         self.rare = self.numbers[0]
         for turn, size in enumerate([1, 200, 3, 1, 120, 2, 300, 1, 1, 90]):
@@ -47,11 +49,17 @@ class History:
         return [row["id"] for row in self.rows if number in (row["debit"], row["credit"])]
 
 
-@pytest.fixture
-async def history(db: Database) -> History:
+# So many transfers share a part of the balance rows' index (0005_ledger.sql).
+CHUNK = 2**18
+
+
+@pytest.fixture(params=[0, CHUNK - 340], ids=["in one chunk", "over a chunk's end"])
+async def history(database: str, db: Database, request: pytest.FixtureRequest) -> History:
     """Some 700 transfers."""
     history = History(db)
-    await history.write()
+    owner = await owner_connection(database)
+    await history.write(owner, request.param)
+    await owner.close()
     return history
 
 
@@ -76,9 +84,7 @@ async def test_the_pages_of_a_statement_are_the_accounts_transfers(history: Hist
     """None missing, none twice, in the order of the book: for a rare and for a busy account."""
     for number in (history.rare, history.numbers[5]):
         expected = history.of(number)
-        assert await _pages(history.db, number, limit=limit, newest_first=newest_first) == (
-            expected[::-1] if newest_first else expected
-        )
+        assert await _pages(history.db, number, limit=limit, newest_first=newest_first) == (expected[::-1] if newest_first else expected)
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
@@ -87,9 +93,7 @@ async def test_the_pages_of_a_merchant_are_all_its_transfers_and_nobody_elses(hi
     other = await open_as(history.db, history.ids, False, [PureAccount(merchant="acct_b"), PureAccount(merchant="acct_b")])
     await book(history.db, [Transfer(id="other", debit=other[0], credit=other[1], amount=1, code=1)], now=20_000)
     expected = [row["id"] for row in history.rows]
-    assert await _pages(history.db, MERCHANT, limit=33, newest_first=newest_first) == (
-        expected[::-1] if newest_first else expected
-    )
+    assert await _pages(history.db, MERCHANT, limit=33, newest_first=newest_first) == (expected[::-1] if newest_first else expected)
     assert await _pages(history.db, "acct_b", limit=33, newest_first=newest_first) == ["other"]
     assert await store.transfers_of(history.db, MERCHANT, store.Span(limit=9), livemode=True) == []
 
@@ -145,9 +149,7 @@ async def test_the_trial_balance_is_by_currency_and_kind(history: History) -> No
     """Debits equal credits per currency."""
     (line,) = await store.trial_balance(history.db, merchant=MERCHANT, livemode=False)
     total = sum(row["amount"] for row in history.rows)
-    assert line == TrialLine(
-        currency="eur", kind="own", debits_posted=total, credits_posted=total, debits_pending=0, credits_pending=0
-    )
+    assert line == TrialLine(currency="eur", kind="own", debits_posted=total, credits_posted=total, debits_pending=0, credits_pending=0)
     assert await store.trial_balance(history.db, merchant=MERCHANT, livemode=True) == []
 
 

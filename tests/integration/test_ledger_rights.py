@@ -10,7 +10,7 @@ from guilder.db import Database
 from guilder.ledger.model import Transfer
 from guilder.ledger.pure import PureAccount
 
-TABLES = ["ledger_head", "ledger_account", "ledger_transfer", "ledger_balance", "wallet_release"]
+TABLES = ["ledger_head", "ledger_account", "ledger_standing", "ledger_transfer", "ledger_balance", "wallet_release"]
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -89,6 +89,8 @@ class Api:
             return Reply(body=self._openapi)
         route, ids = self._registry.find(request.method, request.path)
         caller = await caller_of(request.headers, self._services.authenticate)
+        if b"stripe-account" in request.headers:
+            request.account = caller.account
         if caller.kind == "publishable" and not route.publishable:
             raise secret_key_required()
         call = Call(self._services, caller, request, ids)

@@ -23,6 +23,7 @@ class Listed(ListParams, frozen=True, kw_only=True):
 
     type: EventType | UnsetType = UNSET
     types: Annotated[tuple[EventType, ...], Meta(max_length=20)] = ()
+    delivery_success: bool | UnsetType = UNSET
 
 
 async def retrieve(call: Call, _p: Params) -> Reply:
@@ -37,6 +38,9 @@ async def list_all(call: Call, p: Listed) -> Reply:
         raise Refusal("You may only specify one of these parameters: type, types.", code="parameters_exclusive", param="types")
     types = (p.type,) if p.type else p.types
     found, more = await list_events(call.services.db, call.account, call.livemode, page_of(p), types=types)
+    if p.delivery_success is False:
+        # There are no webhook endpoints yet, so no event waits for one.
+        found, more = [], False
     return call.plain_list(await _shown(call, found), more=more)
 
 

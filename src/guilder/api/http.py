@@ -53,9 +53,10 @@ class Request:
     Attributes:
         headers: by lower-case name; of several with one name the last.
         key: the idempotency key that every answer to a POST names: the client's, or one that we made. Set once it is known.
+        account: the account that `Stripe-Account` named, once it is known to be the caller's; the answer names it too.
     """
 
-    __slots__ = ("headers", "id", "key", "method", "path", "query", "receive")
+    __slots__ = ("account", "headers", "id", "key", "method", "path", "query", "receive")
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
         self.id = request_id
@@ -65,6 +66,7 @@ class Request:
         self.headers: Headers = dict(scope["headers"])
         self.receive = receive
         self.key: str | None = None
+        self.account: str | None = None
 
     @property
     def wants_problem(self) -> bool:
@@ -147,6 +149,8 @@ async def send_reply(send: Send, reply: Reply, request: Request) -> None:
     ]
     if request.key is not None:
         headers.append((b"idempotency-key", request.key.encode("latin-1", "replace")))
+    if request.account is not None:
+        headers.append((b"stripe-account", request.account.encode()))
     if reply.replayed:
         headers.append((b"idempotent-replayed", b"true"))
     if reply.should_retry is not None:

@@ -169,6 +169,13 @@ def _bad_integer(value: object, param: str, hint: str = "") -> NoReturn:
     if isinstance(value, dict | list):
         message = f"Invalid integer: '{param}' takes a number, not {_kind(value)}."
         raise Refusal(message, code="parameter_invalid_integer", param=param)
+    if isinstance(value, str) and _INTEGER.fullmatch(value) and not hint:
+        # A form would have been read: this is a text in JSON.
+        raise Refusal(
+            f"Invalid integer: {_text(value)} is a text; in JSON a number is written without quotes.",
+            code="parameter_invalid_integer",
+            param=param,
+        )
     raise Refusal(
         f"Invalid integer: {_text(value)}; write a whole number in plain digits{hint}.",
         code="parameter_invalid_integer",
@@ -255,7 +262,8 @@ def _invalid(complaint: str, value: Any, info: inspect.Type, param: str) -> Refu
     if "int" in wanted.split(" | "):
         _bad_integer(value, param, f" that is {_bound(rest)}" if rest else "")
     if wanted.startswith("bool"):
-        message = f"Invalid boolean: {_text(value)}; must be true or false."
+        quotes = ", in JSON without quotes" if value in ("true", "false") else ""
+        message = f"Invalid boolean: {_text(value)}; must be true or false{quotes}."
     elif wanted.startswith("str") and not isinstance(value, str):
         message = f"Invalid string: '{param}' takes one text, not {_kind(value)}."
     elif wanted.startswith("str") and rest.startswith("matching"):

@@ -19,6 +19,8 @@ Steps = tuple[str | None, ...]
 
 # No path of ours is longer; an id has at most 255 characters.
 PATH_CHARACTERS_MAX: Final = 600
+# What stands where an id could and is none: search is an address that we do not have.
+_NOT_IDS: Final = frozenset({"", "search"})
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -74,7 +76,7 @@ class Registry:
             given = path.split("/")
             for steps, candidate in self._by_length.get((method, len(given)), ()):
                 pairs = tuple(zip(steps, given, strict=True))
-                if all(one if step is None else step == one for step, one in pairs):
+                if all(one not in _NOT_IDS if step is None else step == one for step, one in pairs):
                     return candidate, tuple(one for step, one in pairs if step is None)
         raise unrecognized(method, path)
 

@@ -94,21 +94,29 @@ def check_transfers(commands: Sequence[CreateTransfer], *, listed: bool) -> None
     for place, command in enumerate(commands):
         problem = _problem(command)
         if problem:
-            raise Refusal(problem[1], param=parameter(place, problem[0], listed=listed))
+            name, right, code = problem
+            raise Refusal(right, param=parameter(place, name, listed=listed), code=code)
     if commands[-1].linked:
         name = parameter(len(commands) - 1, "linked", listed=listed)
         raise Refusal("The last transfer cannot be linked to a next one.", param=name)
 
 
-def _problem(command: CreateTransfer) -> tuple[str, str] | None:
-    """The first field that cannot be, and what would be right."""
+# The fields that are whole numbers.
+_WHOLE: Final = frozenset({"amount", "code", "timeout_seconds"})
+
+
+def _problem(command: CreateTransfer) -> tuple[str, str, str | None] | None:
+    """The first field that cannot be, what would be right, and the error's code."""
     if command.kind is Kind.EXPIRE:
-        return "kind", "A transfer is posted, pending, a post or a void; expiring is done by the system."
+        return "kind", "A transfer is posted, pending, a post or a void; expiring is done by the system.", None
     if command.kind not in (Kind.POST, Kind.VOID):
         for name, value in (("debit", command.debit), ("credit", command.credit), ("amount", command.amount)):
             if value is None:
-                return name, f"Missing required param: {name}."
-    return next(((name, right) for name, fits, right in _rules(command) if not fits), None)
+                return name, f"Missing required param: {name}.", "parameter_missing"
+    for name, fits, right in _rules(command):
+        if not fits:
+            return name, right, "parameter_invalid_integer" if name in _WHOLE else None
+    return None
 
 
 def _rules(command: CreateTransfer) -> Iterator[tuple[str, bool, str]]:

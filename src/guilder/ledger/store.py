@@ -76,7 +76,7 @@ WHERE t.reference = ANY ($1) AND t.account = $2 AND t.livemode = $3 ORDER BY t.i
 # transfers are wanted, plus the one that the place is in.
 STATEMENT: Final = """
 WITH flush AS MATERIALIZED (
-    SELECT b.* FROM ledger_account a
+    SELECT b.* FROM ledger_standing a
     CROSS JOIN LATERAL generate_series({from_chunk}, {to_chunk}, {step}) AS c(chunk)
     CROSS JOIN LATERAL (
         SELECT z.chunk, z.created_at, z.base, z.index, z.places FROM ledger_balance z
@@ -101,11 +101,11 @@ SELECT {columns} FROM found t {joins} ORDER BY t.index {order}
 # that a merchant with many accounts is not looked through from end to end.
 TRANSFERS_OF: Final = """
 WITH flush AS MATERIALIZED (
-    SELECT b.* FROM (SELECT min(z.first_chunk) AS first_chunk, max(z.last_chunk) AS last_chunk FROM ledger_account z
+    SELECT b.* FROM (SELECT min(z.first_chunk) AS first_chunk, max(z.last_chunk) AS last_chunk FROM ledger_account_balance z
                      WHERE z.account = $1 AND z.livemode = $2) a
     CROSS JOIN LATERAL generate_series({from_chunk}, {to_chunk}, {step}) AS c(chunk)
     CROSS JOIN LATERAL (
-        SELECT DISTINCT f.base, f.index FROM ledger_account o
+        SELECT DISTINCT f.base, f.index FROM ledger_account_balance o
         CROSS JOIN LATERAL (
             SELECT z.base, z.index FROM ledger_balance z
             WHERE z.chunk = c.chunk AND z.number = o.number AND z.created_at {up_to} $4 AND z.created_at {down_to} $5

@@ -63,12 +63,13 @@ _NEXT_DUE: Final = """
 UPDATE log_parked SET retry_at = least(retry_at, $3) WHERE consumer = $1 AND key = $2 AND dead_letter IS NULL
 """
 _FAILED: Final = "UPDATE log_parked SET tries = $4, retry_at = $5, reason = $6 WHERE consumer = $1 AND key = $2 AND position = $3"
+# Only while it is parked: a try whose commit lost its answer may have handled it.
 _DIE: Final = """
-WITH letter AS (
-    INSERT INTO dead_letter (id, consumer, topic, partition, position, key, payload, reason, trace, tries, created_at, state)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'open')
+WITH parked AS (
+    UPDATE log_parked SET dead_letter = $1, tries = $10, reason = $8 WHERE consumer = $2 AND key = $6 AND position = $5 RETURNING 1
 )
-UPDATE log_parked SET dead_letter = $1, tries = $10, reason = $8 WHERE consumer = $2 AND key = $6 AND position = $5
+INSERT INTO dead_letter (id, consumer, topic, partition, position, key, payload, reason, trace, tries, created_at, state)
+SELECT $1, $2, $3::smallint, $4::smallint, $5::bigint, $6, $7::bytea, $8, $9, $10::integer, $11::bigint, 'open' FROM parked
 """
 
 

@@ -15,43 +15,54 @@ CREATE TABLE ledger_head (
 ) WITH (fillfactor = 10);
 INSERT INTO ledger_head VALUES (false, 0, 0, 0), (true, 0, 0, 0);
 
+-- What an account is.
 CREATE TABLE ledger_account (
     -- What transfers name, because it is small; the API shows id.
-    number           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    -- What stands on it now.
+    number      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id          text COLLATE "C" NOT NULL UNIQUE,
+    -- The merchant, and within its books whose account it is: the merchant, later a seller, a connector, 'guilder'.
+    account     text COLLATE "C" NOT NULL,
+    livemode    boolean NOT NULL,
+    owner       text COLLATE "C" NOT NULL,
+    kind        text COLLATE "C" NOT NULL,
+    currency    text COLLATE "C" NOT NULL,
+    -- The UTC day (since 1970) of accounts that exist per day; 0 for all others.
+    day         integer NOT NULL CHECK (day >= 0),
+    -- Where its money goes when it closes: a day's goes to available. Null for accounts that never close.
+    successor   bigint,
+    created_at  bigint NOT NULL,
+    closed_at   bigint CHECK (closed_at IS NULL OR successor IS NOT NULL),
+    -- The merchant's words about an account of its own.
+    description text,
+    metadata    bytea,
+    UNIQUE (owner, account, kind, day, currency, livemode)
+);
+CREATE INDEX ledger_account_by_merchant ON ledger_account (account, livemode, id);
+-- What the release of pending funds has to do.
+CREATE INDEX ledger_account_open_days ON ledger_account (day) WHERE day > 0 AND closed_at IS NULL;
+
+-- What stands on an account now and what it allows: all that booking has to read of it, in a narrow row of its own.
+CREATE TABLE ledger_standing (
+    number           bigint PRIMARY KEY,
     debits_pending   bigint NOT NULL DEFAULT 0 CHECK (debits_pending >= 0),
     debits_posted    bigint NOT NULL DEFAULT 0 CHECK (debits_posted >= 0),
     credits_pending  bigint NOT NULL DEFAULT 0 CHECK (credits_pending >= 0),
     credits_posted   bigint NOT NULL DEFAULT 0 CHECK (credits_posted >= 0),
-    -- Its balance rows are in the chunks from the first to the last; none before it has moved (the last is then below the first).
+    -- How far a limited account may be beyond its limit.
+    overdraft        bigint NOT NULL CHECK (overdraft BETWEEN 0 AND 100000000000000000),
+    -- Its balance rows are in the chunks from the first to the last; before it has moved the last is below the first.
     first_chunk      integer NOT NULL,
     last_chunk       integer NOT NULL,
     -- Debits (pending ones too) must not exceed posted credits plus the overdraft; the same the other way round.
     debits_limited   boolean NOT NULL,
     credits_limited  boolean NOT NULL,
-    overdraft        bigint NOT NULL CHECK (overdraft BETWEEN 0 AND 100000000000000000),
-    -- Where the money of this account goes when it closes: a day's goes to available. Null for accounts that never close.
-    successor        bigint,
-    created_at       bigint NOT NULL,
-    closed_at        bigint CHECK (closed_at IS NULL OR successor IS NOT NULL),
-    -- The UTC day (since 1970) of accounts that exist per day; 0 for all others.
-    day              integer NOT NULL CHECK (day >= 0),
+    -- As in ledger_account, which see.
+    closed           boolean NOT NULL DEFAULT false,
     livemode         boolean NOT NULL,
-    id               text COLLATE "C" NOT NULL UNIQUE,
-    -- The merchant, and within its books whose account it is: the merchant, later a seller, a connector, 'guilder'.
     account          text COLLATE "C" NOT NULL,
-    owner            text COLLATE "C" NOT NULL,
-    kind             text COLLATE "C" NOT NULL,
-    currency         text COLLATE "C" NOT NULL,
-    -- The merchant's words about an account of its own.
-    description      text,
-    metadata         bytea,
-    UNIQUE (owner, account, kind, day, currency, livemode)
--- 50: each flush rewrites what stands here, and the update must stay on the page (HOT). No index holds any of that.
+    currency         text COLLATE "C" NOT NULL
+-- 50: each flush rewrites the row, and the update must stay on the page (HOT). No index holds any of what changes.
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX ledger_account_by_merchant ON ledger_account (account, livemode, id);
--- What the release of pending funds has to do.
-CREATE INDEX ledger_account_open_days ON ledger_account (day) WHERE day > 0 AND closed_at IS NULL;
 
 CREATE TABLE ledger_transfer (
     index      bigint NOT NULL,
@@ -105,18 +116,21 @@ CREATE TABLE ledger_balance (
     PRIMARY KEY (chunk, number, created_at)
 );
 
--- Every account with what stands on it now: what reports and checks read.
-CREATE VIEW ledger_account_balance AS SELECT * FROM ledger_account;
+-- Every account with what stands on it now.
+CREATE VIEW ledger_account_balance AS
+SELECT a.*, s.debits_pending, s.debits_posted, s.credits_pending, s.credits_posted, s.debits_limited, s.credits_limited, s.overdraft,
+       s.first_chunk, s.last_chunk
+FROM ledger_account a CROSS JOIN LATERAL (SELECT z.* FROM ledger_standing z WHERE z.number = a.number OFFSET 0) s;
 
 -- The newest balance row of an account at or before a moment; none when nothing had moved yet.
 CREATE FUNCTION ledger_balance_at(p_number bigint, p_at bigint) RETURNS SETOF ledger_balance
 LANGUAGE sql STABLE ROWS 1 AS $$
-    SELECT b.* FROM ledger_account a
-    CROSS JOIN LATERAL generate_series(a.last_chunk, a.first_chunk, -1) AS c(chunk)
+    SELECT b.* FROM ledger_standing s
+    CROSS JOIN LATERAL generate_series(s.last_chunk, s.first_chunk, -1) AS c(chunk)
     CROSS JOIN LATERAL (
         SELECT z.* FROM ledger_balance z
-        WHERE z.chunk = c.chunk AND z.number = a.number AND z.created_at <= p_at ORDER BY z.created_at DESC LIMIT 1) b
-    WHERE a.number = p_number ORDER BY c.chunk DESC LIMIT 1;
+        WHERE z.chunk = c.chunk AND z.number = s.number AND z.created_at <= p_at ORDER BY z.created_at DESC LIMIT 1) b
+    WHERE s.number = p_number ORDER BY c.chunk DESC LIMIT 1;
 $$;
 
 -- sum() of bigint goes by way of numeric; this one stays bigint and raises when it does not fit.
@@ -132,16 +146,21 @@ CREATE FUNCTION ledger_open(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    INSERT INTO ledger_account (first_chunk, last_chunk, created_at, livemode, id, account, owner, kind, currency, day, debits_limited,
-                                credits_limited, overdraft, successor, description, metadata)
-    SELECT h.last_index >> 18, (h.last_index >> 18) - 1, p_now, p_livemode, x.id, x.account, x.owner, x.kind, x.currency, x.day, x.debits_limited, x.credits_limited,
-           x.overdraft, x.successor, x.description, x.metadata
-    FROM unnest(p_id, p_account, p_owner, p_kind, p_currency, p_day, p_debits_limited, p_credits_limited, p_overdraft, p_successor,
-                p_description, p_metadata)
-         AS x(id, account, owner, kind, currency, day, debits_limited, credits_limited, overdraft, successor, description, metadata)
-    JOIN ledger_head h ON h.livemode = p_livemode
-    ORDER BY x.owner, x.account, x.kind, x.day, x.currency
-    ON CONFLICT (owner, account, kind, day, currency, livemode) DO NOTHING;
+    WITH opened AS (
+        INSERT INTO ledger_account AS a (created_at, livemode, id, account, owner, kind, currency, day, successor, description, metadata)
+        SELECT p_now, p_livemode, x.id, x.account, x.owner, x.kind, x.currency, x.day, x.successor, x.description, x.metadata
+        FROM unnest(p_id, p_account, p_owner, p_kind, p_currency, p_day, p_successor, p_description, p_metadata)
+             AS x(id, account, owner, kind, currency, day, successor, description, metadata)
+        ORDER BY x.owner, x.account, x.kind, x.day, x.currency
+        ON CONFLICT (owner, account, kind, day, currency, livemode) DO NOTHING
+        RETURNING a.number, a.id, a.account, a.currency
+    )
+    INSERT INTO ledger_standing (number, first_chunk, last_chunk, livemode, account, currency, debits_limited, credits_limited, overdraft)
+    SELECT o.number, h.last_index >> 18, (h.last_index >> 18) - 1, p_livemode, o.account, o.currency, x.debits_limited,
+           x.credits_limited, x.overdraft
+    FROM opened o
+    JOIN unnest(p_id, p_debits_limited, p_credits_limited, p_overdraft) AS x(id, debits_limited, credits_limited, overdraft) ON x.id = o.id
+    JOIN ledger_head h ON h.livemode = p_livemode;
     RETURN QUERY
     SELECT a.number, a.id
     FROM unnest(p_account, p_owner, p_kind, p_currency, p_day) WITH ORDINALITY AS x(account, owner, kind, currency, day, ord)
@@ -166,8 +185,13 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_fine boolean;
 BEGIN
-    WITH side AS (
-        SELECT x.debit AS number, x.ord::int AS place,
+    -- Arrays are read by subscript: unnest would write every column to a tuplestore first (a twentieth of a large batch).
+    WITH item AS NOT MATERIALIZED (
+        SELECT i AS place, p_debit[i] AS debit, p_credit[i] AS credit, p_amount[i] AS amount, p_kind[i] AS kind, p_release[i] AS release,
+               p_fact[i] AS fact, p_timeout[i] AS timeout
+        FROM generate_series(1, cardinality(p_id)) AS x(i) OFFSET 0
+    ), side AS (
+        SELECT x.debit AS number, x.place,
                CASE WHEN x.kind IN (0, 2) THEN x.amount ELSE 0 END AS debits_posted,
                CASE WHEN x.kind = 1 THEN x.amount ELSE 0 END AS debits_pending,
                coalesce(x.release, 0) AS debits_released,
@@ -177,15 +201,14 @@ BEGIN
                x.debit <> x.credit AND x.amount BETWEEN 1 AND 1000000000000000
                AND (x.kind BETWEEN 0 AND 1 OR (x.kind IN (2, 3) AND p_release IS NOT NULL))
                AND (x.timeout IS NULL OR (x.kind = 1 AND x.timeout > 0)) AS sound
-        FROM unnest(p_debit, p_credit, p_amount, p_kind, p_release, p_fact, p_timeout) WITH ORDINALITY
-             AS x(debit, credit, amount, kind, release, fact, timeout, ord)
+        FROM item x
         UNION ALL
-        SELECT x.credit, x.ord::int, 0, 0, 0,
+        SELECT x.credit, x.place, 0, 0, 0,
                CASE WHEN x.kind IN (0, 2) THEN x.amount ELSE 0 END,
                CASE WHEN x.kind = 1 THEN x.amount ELSE 0 END,
                coalesce(x.release, 0),
                false, x.kind < 2 AND x.fact IS NOT TRUE, true
-        FROM unnest(p_credit, p_amount, p_kind, p_release, p_fact) WITH ORDINALITY AS x(credit, amount, kind, release, fact, ord)
+        FROM item x
     ), total AS (
         SELECT s.number,
                ledger_sum(s.debits_posted) AS debits_posted, ledger_sum(s.debits_pending) AS debits_pending,
@@ -205,7 +228,7 @@ BEGIN
                a.credits_pending + t.credits_pending - t.credits_released AS credits_pending,
                a.credits_posted + t.credits_posted AS credits_posted,
                -- 9e18: the largest round number that a bigint holds; pending and posted together stay below it on each side.
-               t.sound AND a.spot IS NOT NULL AND a.closed_at IS NULL
+               t.sound AND a.spot IS NOT NULL AND NOT a.closed
                AND t.debits_posted + t.debits_pending <= 9000000000000000000 - (a.debits_posted + a.debits_pending)
                AND t.credits_posted + t.credits_pending <= 9000000000000000000 - (a.credits_posted + a.credits_pending)
                AND (NOT (a.debits_limited AND t.debits_asked)
@@ -214,11 +237,12 @@ BEGIN
                     OR t.credits_posted + t.credits_pending <= a.debits_posted - (a.credits_posted + a.credits_pending) + a.overdraft)
                AS fine
         FROM total t LEFT JOIN LATERAL (
-            SELECT z.ctid AS spot, z.* FROM ledger_account z WHERE z.number = t.number AND z.livemode = p_livemode OFFSET 0) a ON true
+            SELECT z.ctid AS spot, z.* FROM ledger_standing z WHERE z.number = t.number AND z.livemode = p_livemode OFFSET 0) a ON true
     ), common AS MATERIALIZED (
         -- The one merchant and currency of the batch, null when there are several.
-        SELECT CASE WHEN count(*) = 1 THEN min(k.account) END AS account, CASE WHEN count(*) = 1 THEN min(k.currency) END AS currency
-        FROM (SELECT s.account, s.currency FROM seen s GROUP BY s.account, s.currency) k
+        SELECT CASE WHEN c.same THEN f.account END AS account, CASE WHEN c.same THEN f.currency END AS currency
+        FROM (SELECT s.account, s.currency FROM seen s LIMIT 1) f
+        CROSS JOIN LATERAL (SELECT bool_and(s.account = f.account AND s.currency = f.currency) AS same FROM seen s) c
     ), verdict AS MATERIALIZED (
         SELECT k.account, k.currency, NOT p_guard OR (
             (SELECT bool_and(s.fine) FROM seen s)
@@ -230,13 +254,13 @@ BEGIN
                 WHERE x.id <= (SELECT max(z.id) FROM ledger_transfer z))
             AND (k.account IS NOT NULL OR NOT EXISTS (
                 SELECT FROM unnest(p_debit, p_credit) AS x(debit, credit)
-                CROSS JOIN LATERAL (SELECT z.account, z.currency FROM ledger_account z WHERE z.number = x.debit OFFSET 0) d
-                CROSS JOIN LATERAL (SELECT z.account, z.currency FROM ledger_account z WHERE z.number = x.credit OFFSET 0) c
+                CROSS JOIN LATERAL (SELECT z.account, z.currency FROM ledger_standing z WHERE z.number = x.debit OFFSET 0) d
+                CROSS JOIN LATERAL (SELECT z.account, z.currency FROM ledger_standing z WHERE z.number = x.credit OFFSET 0) c
                 WHERE d.account <> c.account OR d.currency <> c.currency))
         ) AS fine
         FROM common k
     ), moved AS (
-        UPDATE ledger_account a SET
+        UPDATE ledger_standing a SET
             debits_pending = s.debits_pending, debits_posted = s.debits_posted, credits_pending = s.credits_pending,
             credits_posted = s.credits_posted, last_chunk = p_base >> 18
         FROM seen s, verdict v WHERE v.fine AND a.ctid = s.spot
@@ -252,12 +276,12 @@ BEGIN
     ), stored AS (
         INSERT INTO ledger_transfer (index, created_at, debit, credit, amount, expires_at, kind, code, livemode, fact, linked, id,
                                      account, currency, pending_id, reference)
-        SELECT p_base + x.ord, p_at, x.debit, x.credit, x.amount, p_at + x.timeout, x.kind, x.code, p_livemode, x.fact IS TRUE,
-               coalesce(p_chain[x.ord] = p_chain[x.ord + 1], false), x.id,
-               coalesce(v.account, (SELECT z.account FROM ledger_account z WHERE z.number = x.debit)),
-               coalesce(v.currency, (SELECT z.currency FROM ledger_account z WHERE z.number = x.debit)), x.pending_id, x.reference
-        FROM verdict v, unnest(p_id, p_debit, p_credit, p_amount, p_kind, p_pending_id, p_fact, p_code, p_reference, p_timeout)
-             WITH ORDINALITY AS x(id, debit, credit, amount, kind, pending_id, fact, code, reference, timeout, ord)
+        SELECT p_base + x.i, p_at, p_debit[x.i], p_credit[x.i], p_amount[x.i], p_at + p_timeout[x.i], p_kind[x.i], p_code[x.i], p_livemode,
+               p_fact[x.i] IS TRUE, coalesce(p_chain[x.i] = p_chain[x.i + 1], false), p_id[x.i],
+               coalesce(v.account, (SELECT z.account FROM ledger_standing z WHERE z.number = p_debit[x.i])),
+               coalesce(v.currency, (SELECT z.currency FROM ledger_standing z WHERE z.number = p_debit[x.i])),
+               p_pending_id[x.i], p_reference[x.i]
+        FROM verdict v, generate_series(1, cardinality(p_id)) AS x(i)
         WHERE v.fine
     )
     SELECT v.fine INTO v_fine FROM verdict v;
@@ -431,7 +455,7 @@ BEGIN
     FROM (SELECT CASE WHEN x.kind >= 2 THEN x.pending ELSE x.number END AS number FROM unnest(p_debit, q_debit, p_kind) AS x(number, pending, kind)
           UNION
           SELECT CASE WHEN x.kind >= 2 THEN x.pending ELSE x.number END FROM unnest(p_credit, q_credit, p_kind) AS x(number, pending, kind)) t
-    LEFT JOIN LATERAL (SELECT z.* FROM ledger_account z WHERE z.number = t.number AND z.livemode = p_livemode OFFSET 0) a ON true;
+    LEFT JOIN LATERAL (SELECT z.* FROM ledger_standing z WHERE z.number = t.number AND z.livemode = p_livemode OFFSET 0) a ON true;
 
     WHILE v_first <= n LOOP
         v_last := v_first;
@@ -678,5 +702,5 @@ WHERE a.kind = 'fees' AND a.owner = 'guilder'
 REVOKE ALL ON FUNCTION ledger_open, ledger_store, ledger_fast, ledger_careful, ledger_book, ledger_expire FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger_open, ledger_book, ledger_expire TO guilder_app;
 GRANT EXECUTE ON FUNCTION ledger_balance_at TO guilder_app, guilder_reader;
-GRANT SELECT ON ledger_head, ledger_account, ledger_transfer, ledger_balance, ledger_account_balance, ledger_trial_balance, ledger_revenue
+GRANT SELECT ON ledger_head, ledger_account, ledger_standing, ledger_transfer, ledger_balance, ledger_account_balance, ledger_trial_balance, ledger_revenue
     TO guilder_app, guilder_reader;

@@ -178,6 +178,7 @@ BEGIN
         RAISE EXCEPTION 'a release is a fact and was refused: %', v_refused;
     END IF;
     UPDATE ledger_account a SET closed_at = p_now WHERE a.number = ANY (v_number);
+    UPDATE ledger_standing s SET closed = true WHERE s.number = ANY (v_number);
     RETURN QUERY
     INSERT INTO wallet_release AS w (number, account, livemode, owner, currency, day, amount, transfer, released_at)
     SELECT a.number, a.account, a.livemode, a.owner, a.currency, a.day, x.amount, CASE WHEN x.amount <> 0 THEN p_id[x.ord] END, p_now
@@ -194,9 +195,10 @@ DECLARE
     v_count int;
 BEGIN
     PERFORM 1 FROM ledger_head h WHERE h.livemode = p_livemode FOR UPDATE;
-    UPDATE ledger_account a SET overdraft = p_overdraft
+    UPDATE ledger_standing s SET overdraft = p_overdraft
+    FROM ledger_account a
     WHERE a.account = p_account AND a.livemode = p_livemode AND a.currency = p_currency AND a.kind IN ('pending', 'available')
-      AND a.closed_at IS NULL AND a.overdraft <> p_overdraft;
+      AND a.closed_at IS NULL AND s.number = a.number AND s.overdraft <> p_overdraft;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
 END $$;

@@ -1,0 +1,303 @@
+"""Consumers: each entry handled once and in the order of its key, whatever fails, dies, or happens twice."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from itertools import count
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from log_world import CONSUMER, READER, append, session
+from structlog.testing import capture_logs
+
+from guilder.core.clock import HOUR, MINUTE, SECOND, ManualClock
+from guilder.core.errors import Unavailable
+from guilder.core.ids import Ids
+from guilder.db import Connection, Database
+from guilder.log import TOPIC_EVENTS, Consumer, Entry, hold_partitions, partition_of, tidy_log
+from guilder.log.dead_letters import dead_letters, discard, replay
+
+SCHEDULE = (5 * SECOND, 1 * MINUTE, 10 * MINUTE, 1 * HOUR)
+
+
+class Poisoned(Exception):
+    """What the handler of these tests raises."""
+
+
+class LogWorld:
+    """A consumer whose effects are rows, and whose handler refuses what the test says."""
+
+    def __init__(self, db: Database, writer: asyncpg.Connection) -> None:
+        self.db = db
+        self.writer = writer
+        self.clock = ManualClock()
+        self.ids = Ids(self.clock)
+        self.poison: set[bytes] = set()
+        self.consumer = self.another(READER)
+
+    def another(self, sender: str) -> Consumer:
+        """One more process that consumes under the same name."""
+        return Consumer(
+            self.db, self.clock, self.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=self.handle, sender=lambda: sender
+        )
+
+    async def handle(self, connection: Connection, entries: Sequence[Entry]) -> None:
+        """The effect: a row for each entry, and then the error for a poisoned one, so that its row has to go again."""
+        for entry in entries:
+            await connection.execute("INSERT INTO handled (key, position, payload) VALUES ($1, $2, $3)", entry.key, entry.position, entry.payload)
+            if entry.payload in self.poison:
+                raise Poisoned(entry.payload.decode())
+
+    async def append(self, *entries: tuple[str, bytes]) -> None:
+        """Write to the log."""
+        await append(self.writer, *entries, now=self.clock.now())
+
+    async def drain(self) -> None:
+        """Consume until nothing is to be done now."""
+        while await self.consumer.run_once():
+            pass
+
+    async def handled(self, key: str | None = None) -> list[bytes]:
+        """The effects, in the order in which they came."""
+        rows = await self.db.fetch("SELECT payload FROM handled WHERE key = coalesce($1, key) ORDER BY number", key)
+        return [row["payload"] for row in rows]
+
+    async def closed(self) -> set[str]:
+        """The keys that are parked."""
+        return {row["key"] for row in await self.db.fetch("SELECT DISTINCT key FROM log_parked")}
+
+
+@pytest_asyncio.fixture
+async def log(database: str, db: Database):
+    """A consumer that holds all partitions, and a table for its effects."""
+    owner = await asyncpg.connect(database)
+    await owner.execute(
+        "CREATE TABLE handled (number bigserial, key text, position bigint, payload bytea, UNIQUE (key, position));"
+        "GRANT ALL ON handled, handled_number_seq TO guilder_app"
+    )
+    await owner.execute("UPDATE log_consumer SET sender = $1, epoch = 1 WHERE consumer = $2", READER, CONSUMER)
+    await owner.close()
+    writer = await session(database)
+    # Failures are logged with their traces, which nobody wants to see here.
+    with capture_logs():
+        yield LogWorld(db, writer)
+    writer.terminate()
+
+
+async def test_entries_are_handled_once_and_in_order(log: LogWorld):
+    """And the position moves with the effects."""
+    for number in range(5):
+        await log.append(("a", f"a{number}".encode()), ("b", f"b{number}".encode()))
+    await log.drain()
+    await log.drain()
+    assert await log.handled("a") == [b"a0", b"a1", b"a2", b"a3", b"a4"]
+    assert len(await log.handled()) == 10
+
+
+async def test_a_poisoned_entry_parks_its_key_and_lets_the_others_pass(log: LogWorld):
+    """Later entries of the key wait behind it, those in the same batch and those that come later; its own effect is gone."""
+    log.poison = {b"a1"}
+    await log.append(("a", b"a0"), ("b", b"b0"), ("a", b"a1"), ("a", b"a2"), ("b", b"b1"))
+    await log.drain()
+    await log.append(("a", b"a3"), ("b", b"b2"))
+    await log.drain()
+    assert (await log.handled("a"), await log.handled("b")) == ([b"a0"], [b"b0", b"b1", b"b2"])
+    assert await log.closed() == {"a"}
+
+
+async def test_a_parked_entry_is_tried_on_its_schedule_and_opens_its_key_when_it_passes(log: LogWorld):
+    """Not before its time; then what waited behind it follows in order, new entries of the key last."""
+    log.poison = {b"a0"}
+    await log.append(("a", b"a0"), ("a", b"a1"), ("a", b"a2"))
+    await log.drain()
+    log.poison = set()
+    log.clock.advance(SCHEDULE[0] - 1)
+    await log.drain()
+    assert await log.handled() == []
+    log.clock.advance(1)
+    await log.append(("a", b"a3"))
+    await log.drain()
+    assert await log.handled() == [b"a0", b"a1", b"a2", b"a3"]
+    assert await log.closed() == set()
+
+
+async def fails_for_good(log: LogWorld) -> str:
+    """Let the first entry of key a fail on its whole schedule; returns the dead letter's id."""
+    log.poison = {b"a0"}
+    await log.append(("a", b"a0"), ("a", b"a1"), ("b", b"b0"))
+    await log.drain()
+    for wait in SCHEDULE:
+        assert await dead_letters(log.db) == []
+        log.clock.advance(wait)
+        await log.drain()
+    [letter] = await dead_letters(log.db)
+    assert (letter.key, letter.tries, letter.state, letter.reason) == ("a", len(SCHEDULE) + 1, "open", "Poisoned: a0")
+    assert "Poisoned" in letter.trace
+    return letter.id
+
+
+async def test_what_fails_on_its_whole_schedule_is_a_dead_letter_and_its_key_stays_closed(log: LogWorld):
+    """Nothing of that key is handled any more, however long nobody looks; other keys go on."""
+    await fails_for_good(log)
+    log.poison = set()
+    log.clock.advance(100 * HOUR)
+    await log.append(("a", b"a2"), ("b", b"b1"))
+    await log.drain()
+    assert await log.handled() == [b"b0", b"b1"]
+    assert len(await dead_letters(log.db)) == 1
+
+
+async def test_a_replay_opens_the_key_and_doing_it_twice_has_one_effect(log: LogWorld):
+    """Also when both are ordered before the consumer comes by, and also once it is done."""
+    letter = await fails_for_good(log)
+    log.poison = set()
+    log.clock.advance(1)
+    first, second = await asyncio.gather(replay(log.db, log.clock, letter), replay(log.db, log.clock, letter))
+    assert {first, second} <= {True, False}
+    await log.drain()
+    assert await replay(log.db, log.clock, letter) is False
+    assert await discard(log.db, log.clock, letter) is False
+    await log.drain()
+    assert await log.handled("a") == [b"a0", b"a1"]
+    assert await log.closed() == set()
+    assert [one.state for one in await dead_letters(log.db, closed=True)] == ["replayed"]
+
+
+async def test_a_replay_that_fails_again_has_its_whole_schedule_again(log: LogWorld):
+    """And becomes another dead letter in the end; the first one stays replayed."""
+    letter = await fails_for_good(log)
+    assert await replay(log.db, log.clock, letter)
+    await log.drain()
+    for wait in SCHEDULE:
+        log.clock.advance(wait)
+        await log.drain()
+    states = {one.id == letter: one.state for one in await dead_letters(log.db, closed=True)}
+    assert states == {True: "replayed", False: "open"}
+    assert await log.handled("a") == []
+
+
+async def test_a_discarded_entry_is_never_handled_and_its_key_goes_on(log: LogWorld):
+    """What waited behind it is handled, in order."""
+    letter = await fails_for_good(log)
+    await log.append(("a", b"a2"))
+    await log.drain()
+    assert await discard(log.db, log.clock, letter)
+    assert await discard(log.db, log.clock, letter) is False
+    await log.drain()
+    assert await log.handled("a") == [b"a1", b"a2"]
+    assert await log.closed() == set()
+
+
+async def test_a_process_that_has_lost_its_partition_applies_nothing(log: LogWorld):
+    """It has read the entries; somebody else takes the partition and applies them first; its own effects are rolled back."""
+    await log.append(("a", b"a0"))
+    taken = asyncio.Event()
+
+    async def slow(connection: Connection, entries: Sequence[Entry]) -> None:
+        await LogWorld.handle(log, connection, entries)
+        await log.writer.execute("UPDATE log_consumer SET sender = 'snd_other' WHERE consumer = $1", CONSUMER)
+        taken.set()
+
+    late = Consumer(log.db, log.clock, log.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=slow, sender=lambda: READER)
+    assert await late.run_once() == 0
+    assert taken.is_set()
+    assert await log.handled() == []
+    assert await log.another("snd_other").run_once() == 1
+    assert await late.run_once() == 0
+    assert await log.handled() == [b"a0"]
+
+
+async def test_two_processes_that_both_believe_in_their_partition_have_one_effect(log: LogWorld):
+    """Safety rests on the position that each has read, not on the lease."""
+    for number in range(30):
+        await log.append((f"k{number % 7}", str(number).encode()))
+    twins = [log.another(READER) for _ in range(4)]
+    for _ in range(10):
+        # One row per (key, position) is all that the table takes: a second effect would raise, and park.
+        await asyncio.gather(*(twin.run_once() for twin in twins))
+    assert sorted(await log.handled(), key=int) == [str(number).encode() for number in range(30)]
+    assert await log.closed() == set()
+
+
+async def test_a_session_that_dies_in_the_middle_of_a_batch_leaves_nothing_of_it(log: LogWorld):
+    """The effects and the position go together; the next round does it all, once."""
+    await log.append(("a", b"a0"), ("b", b"b0"))
+    deaths = count()
+
+    async def dies_once(connection: Connection, entries: Sequence[Entry]) -> None:
+        await LogWorld.handle(log, connection, entries)
+        if next(deaths) < 2:
+            await log.writer.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
+
+    consumer = Consumer(log.db, log.clock, log.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=dies_once, sender=lambda: READER)
+    # Our processes may not end sessions; an operator may.
+    await log.writer.execute("SET ROLE NONE")
+    with pytest.raises(Unavailable):
+        await consumer.run_once()
+    assert await log.handled() == []
+    await consumer.run_once()
+    assert sorted(await log.handled()) == [b"a0", b"b0"]
+    assert await log.closed() == set()
+
+
+async def test_partitions_are_shared_out_and_taken_over(log: LogWorld):
+    """Each living sender of a role has its share; of one that is lost the others take it, and nothing is read twice."""
+    await log.db.execute("UPDATE log_consumer SET sender = NULL, epoch = NULL WHERE consumer = $1", CONSUMER)
+    for number in range(3):
+        await log.db.execute("INSERT INTO sender (id, role, epoch, beat) VALUES ($1, 'worker', 1, 0)", f"snd_{number}")
+    for _ in range(3):
+        held = [await hold_partitions(log.db, CONSUMER, f"snd_{number}", 1, role="worker") for number in range(3)]
+    assert sorted(held) == [4, 6, 6]
+    assert await log.db.fetchval("SELECT sender_take_over('snd_0', 1, 0, $1)", log.clock.now())
+    assert await hold_partitions(log.db, CONSUMER, "snd_0", 1, role="worker") == 0
+    for _ in range(2):
+        held = [await hold_partitions(log.db, CONSUMER, f"snd_{number}", 1, role="worker") for number in range(1, 3)]
+    assert held == [8, 8]
+
+
+async def test_what_everybody_has_applied_is_kept_for_a_week_and_what_is_parked_longer(log: LogWorld):
+    """A parked entry is read from the log when its time comes."""
+    parked, other = "a", next(f"b{number}" for number in range(99) if partition_of(f"b{number}") != partition_of("a"))
+    log.poison = {b"a0"}
+    await log.append((parked, b"a0"), (other, b"b0"))
+    await log.drain()
+    log.clock.advance(6 * 24 * HOUR)
+    assert await tidy_log(log.db, log.clock.now()) == 0
+    log.clock.advance(2 * 24 * HOUR)
+    assert await tidy_log(log.db, log.clock.now()) == 1
+    log.poison = set()
+    await log.drain()
+    assert await log.handled() == [b"b0", b"a0"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_fails_for_a_while_everything_is_handled_once_and_in_the_order_of_its_key(log: LogWorld, seed: int):
+    """Random entries, random failures that heal, random replays, two processes: one effect each, no key out of order."""
+    chance = random.Random(seed)
+    written: dict[str, list[bytes]] = {}
+    processes = [log.consumer, log.another(READER)]
+    for step in range(60):
+        batch = []
+        for n in range(chance.randrange(4)):
+            key, payload = f"k{chance.randrange(5)}", f"{step}.{n}".encode()
+            written.setdefault(key, []).append(payload)
+            batch.append((key, payload))
+            if chance.random() < 0.15:
+                log.poison.add(payload)
+        if batch:
+            await log.append(*batch)
+        if chance.random() < 0.4:
+            log.poison = set(chance.sample(sorted(log.poison), len(log.poison) // 2))
+        log.clock.advance(chance.choice((SECOND, 10 * SECOND, 2 * MINUTE, 2 * HOUR)))
+        await asyncio.gather(*(process.run_once(16) for process in processes))
+        for letter in await dead_letters(log.db):
+            await replay(log.db, log.clock, letter.id)
+    log.poison = set()
+    for _ in range(10):
+        log.clock.advance(2 * HOUR)
+        await log.drain()
+        for letter in await dead_letters(log.db):
+            await replay(log.db, log.clock, letter.id)
+    assert {key: await log.handled(key) for key in written} == written
+    assert await log.closed() == set()
