@@ -19,7 +19,7 @@ HOT = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": 
 
 # The statements inside the functions, by the function and the word that each begins with.
 INSIDE = {
-    "the store": ("ledger_store", "WITH side"),
+    "the store": ("ledger_store", "WITH item"),
     "resolutions on the fast path": ("ledger_fast", "SELECT array_agg(CASE WHEN x.kind < 2"),
     "what the careful path reads": ("ledger_careful", "SELECT array_agg(CASE\n"),
     "the wallet's rules": ("wallet_book", "WITH item AS"),

@@ -341,3 +341,23 @@ async def test_a_capture_that_the_psp_never_knew_is_undone_when_its_finality_hor
     del said[Operation.CAPTURE]
     assert (await capture(world.services, world.claim(), CapturePayment(payment=payment))).answer.root.status == "succeeded"
     await world.books_agree()
+
+
+async def test_a_psp_that_has_shown_a_trace_and_then_knows_nothing_has_forgotten_so_nothing_is_undone(world):
+    """A refund that was in progress once is asked about for ever; a second attempt could pay it twice."""
+    payment = (await pay(world)).answer.root.id
+    said = says(world, refund=Unknown("in_progress"), query=NotFound())
+    await refund(world.services, world.claim(), CreateRefund(payment=payment))
+    for days in (1, 2, 3):
+        asked = len(world.psp.sent(Operation.QUERY))
+        world.clock.advance(days * DAY)
+        await world.until(lambda asked=asked: len(world.psp.sent(Operation.QUERY)) > asked)
+    assert await world.db.fetchval("SELECT count(*) FROM attempt WHERE refund IS NOT NULL") == 1
+    said[Operation.QUERY] = Approved("R")
+    world.clock.advance(DAY)
+
+    async def paid_back():
+        return await world.db.fetchval("SELECT state FROM refund") == "succeeded"
+
+    await world.until(paid_back)
+    await world.books_agree()

@@ -4,9 +4,8 @@ Everything here follows from the entries of the truth file: `apply` is what runs
 the file is read again, so the memory after a restart is the memory before it.
 
 What is kept: everything for a day (of business time), which is how long a repeated message gets its stored answer,
-an inquiry finds a decline, and a reversal waits for its original. After that only what can still move money, which is
-purchases, captures and open authorizations that are not wholly refunded or undone; those are dropped after 18 months.
-An operation costs about 0.35 kB.
+an inquiry finds a decline, and a reversal waits for its original. After that whatever had an effect, for 18 months: an
+inquiry must never say "not found" of what has moved money. An operation costs about 0.35 kB.
 """
 
 from collections.abc import Mapping
@@ -138,7 +137,7 @@ class Books:
             # The order of a dict is the order of arrival, so the old ones stand in front.
             for reference in _older(shelf.recent, now - REMEMBERED):
                 operation = shelf.recent.pop(reference)
-                if _can_move_money(operation):
+                if operation.state != State.DECLINED:
                     shelf.kept[reference] = operation
             for reference in _older(shelf.kept, now - REFUNDABLE):
                 del shelf.kept[reference]
@@ -242,13 +241,3 @@ def _older(operations: Mapping[str, Operation], limit: int) -> list[str]:
             break
         found.append(reference)
     return found
-
-
-def _can_move_money(operation: Operation) -> bool:
-    """Whether a capture, void, refund or reversal of this operation could still have an effect."""
-    if operation.state == State.IN_PROGRESS:
-        return True
-    if operation.state != State.APPROVED or operation.kind not in (Kind.AUTHORIZATION, Kind.PURCHASE, Kind.CAPTURE):
-        return False
-    payment = operation.payment or operation
-    return payment.captured == 0 or payment.captured > payment.refunded

@@ -91,7 +91,9 @@ def _in_doubt(s: Settling, outcome: NotSent | Unknown) -> Change:
     event_ = AttemptEvent.PROVED_UNSENT if isinstance(outcome, NotSent) else AttemptEvent.NO_DEFINITE_ANSWER
     state = after(ATTEMPT, AttemptState(s.open.state), event_)
     tries = s.open.tries + 1 if s.open.state == state else 1
-    change = _changed(s, s.payment.facts, _move(s, state, retry_at=retry_at(state, tries, s.now), tries=tries, reporter=s.reporter))
+    move = _move(s, state, retry_at=retry_at(state, tries, s.now), tries=tries, reporter=s.reporter)
+    trace = outcome if isinstance(outcome, Unknown) and outcome.reason == Reason.IN_PROGRESS else None
+    change = _changed(s, s.payment.facts, replace(move, noted=trace))
     if s.attempt.refund is not None:
         return replace(change, answer=success(refunds.of(s.payment, s.attempt).facts, expand_of(s.attempt.facts.key)))
     facts = s.payment.facts
@@ -119,7 +121,9 @@ def _not_found(s: Settling) -> Change:
     if s.attempt.operation in NEW_PAYMENTS:
         state = after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.REVERSAL_DECIDED)
         return _changed(s, s.payment.facts, _move(s, state, retry_at=s.now, reporter=s.reporter))
-    if s.horizon is not None and s.now >= s.horizon:
+    # A PSP that has shown a trace of the request once, and now says that it does not know it, has forgotten.
+    traceless = not isinstance(s.attempt.noted, Unknown)
+    if traceless and s.horizon is not None and s.now >= s.horizon:
         after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.FINALITY_PASSED)
         return _UNSENT[s.attempt.operation](s, AttemptState.UNDONE)
     return _in_doubt(s, Unknown("not_found"))
