@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from conftest import PaymentsWorld, running_world
 from wire_cutter import ANSWER, REQUEST, ROWS, WireCutter
 
 from guilder.core.clock import SECOND
@@ -25,21 +24,19 @@ GOOD = {"purchase": "succeeded", "authorize": "requires_capture", "capture": "su
 
 
 @pytest.fixture
-async def cutter(database: str) -> AsyncIterator[WireCutter]:
+def cutter() -> WireCutter:
     """The only way to the database."""
-    way = WireCutter(database)
-    yield way
-    way.close()
+    return WireCutter()
 
 
 @pytest.fixture
-async def world(cutter: WireCutter) -> AsyncIterator[PaymentsWorld]:
-    """A running payments room behind it."""
-    async with running_world(await cutter.start()) as running:
-        yield running
+async def database(database: str, cutter: WireCutter) -> AsyncIterator[str]:
+    """The database as the payments room finds it: behind the cutter."""
+    yield await cutter.start(database)
+    cutter.close()
 
 
-async def prepared(world: PaymentsWorld, operation: str) -> str | None:
+async def prepared(world, operation: str) -> str | None:
     """A payment on which the operation can be done."""
     if operation in ("purchase", "authorize"):
         return None
@@ -48,7 +45,7 @@ async def prepared(world: PaymentsWorld, operation: str) -> str | None:
     return (await create(world.services, world.claim(), command)).answer.root.id
 
 
-async def do(world: PaymentsWorld, operation: str, payment: str | None, key: str):
+async def do(world, operation: str, payment: str | None, key: str):
     """The operation under this key; returns its answer."""
     services, claim = world.services, world.claim(key)
     match operation:
@@ -63,7 +60,7 @@ async def do(world: PaymentsWorld, operation: str, payment: str | None, key: str
     return (await create(services, claim, command)).answer
 
 
-async def once_and_for_all(world: PaymentsWorld, operation: str, key: str, answer: Answer, payment: str | None) -> None:
+async def once_and_for_all(world, operation: str, key: str, answer: Answer, payment: str | None) -> None:
     """One attempt, one request to the PSP, one answer under the key, and the books agree."""
     assert (answer.status, answer.root.status) == (200, GOOD[operation])
     assert await do(world, operation, payment, key) == answer
@@ -76,7 +73,7 @@ async def once_and_for_all(world: PaymentsWorld, operation: str, key: str, answe
 
 @pytest.mark.parametrize("what", [REQUEST, ANSWER])
 @pytest.mark.parametrize("operation", CASES)
-async def test_an_accept_whose_commit_is_not_known_is_found_out(world: PaymentsWorld, cutter: WireCutter, operation: str, what: str):
+async def test_an_accept_whose_commit_is_not_known_is_found_out(world, cutter: WireCutter, operation: str, what: str):
     """It was stored, or it was not and is sent again; the caller notices nothing but the time."""
     payment = await prepared(world, operation)
     # The idempotency key goes to the database with the accept, and before it only where there is something to look up.
@@ -88,7 +85,7 @@ async def test_an_accept_whose_commit_is_not_known_is_found_out(world: PaymentsW
 
 @pytest.mark.parametrize("what", [REQUEST, ANSWER])
 @pytest.mark.parametrize("operation", CASES)
-async def test_an_outcome_whose_commit_is_not_known_is_booked_once(world: PaymentsWorld, cutter: WireCutter, operation: str, what: str):
+async def test_an_outcome_whose_commit_is_not_known_is_booked_once(world, cutter: WireCutter, operation: str, what: str):
     """It is decided again on what stands there: nothing is booked twice, nothing is reversed."""
     payment = await prepared(world, operation)
     seen: list[str] = []
@@ -105,7 +102,7 @@ async def test_an_outcome_whose_commit_is_not_known_is_booked_once(world: Paymen
     await once_and_for_all(world, operation, "key", done, payment)
 
 
-async def test_a_decline_whose_commit_is_not_known_leaves_one_failed_charge(world: PaymentsWorld, cutter: WireCutter):
+async def test_a_decline_whose_commit_is_not_known_leaves_one_failed_charge(world, cutter: WireCutter):
     """The buyer is told once, and may try again."""
 
     def answer(order):
@@ -119,7 +116,7 @@ async def test_a_decline_whose_commit_is_not_known_leaves_one_failed_charge(worl
     assert (await world.event_types()).count("payment_intent.payment_failed") == 1
 
 
-async def test_a_claim_whose_answer_is_lost_is_set_free_and_asked_about(world: PaymentsWorld, cutter: WireCutter):
+async def test_a_claim_whose_answer_is_lost_is_set_free_and_asked_about(world, cutter: WireCutter):
     """Rows that nobody has in hand are in doubt: nothing was sent, and that is what the PSP says."""
     world.psp.answer = lambda order: NotFound() if order.operation is Operation.QUERY else Approved(order.reference)
     # The rows of the claim hold the attempt's facts, and those the key.
@@ -139,7 +136,7 @@ async def test_a_claim_whose_answer_is_lost_is_set_free_and_asked_about(world: P
     await world.books_agree()
 
 
-async def test_a_result_that_nobody_can_find_out_is_said_to_be_unknown(world: PaymentsWorld, cutter: WireCutter):
+async def test_a_result_that_nobody_can_find_out_is_said_to_be_unknown(world, cutter: WireCutter):
     """The database is gone with the answer. The same key finds out later; the payment was taken once."""
     cutter.order(ANSWER, "lost-for-long")
 
@@ -161,7 +158,7 @@ async def test_a_result_that_nobody_can_find_out_is_said_to_be_unknown(world: Pa
     await once_and_for_all(world, "purchase", "lost-for-long", answer, None)
 
 
-async def test_many_that_share_a_lost_flush_each_get_their_own_answer(world: PaymentsWorld, cutter: WireCutter):
+async def test_many_that_share_a_lost_flush_each_get_their_own_answer(world, cutter: WireCutter):
     """Eighty payments, one wire; none is lost, none is taken twice, nobody gets another's answer."""
 
     async def pay(number: int):
@@ -177,7 +174,7 @@ async def test_many_that_share_a_lost_flush_each_get_their_own_answer(world: Pay
 
 
 @pytest.mark.parametrize("what", [REQUEST, ANSWER])
-async def test_a_doubt_whose_commit_is_not_known_stays_a_doubt_and_is_resolved(world: PaymentsWorld, cutter: WireCutter, what: str):
+async def test_a_doubt_whose_commit_is_not_known_stays_a_doubt_and_is_resolved(world, cutter: WireCutter, what: str):
     """The row is the reporter's no more, or still: either way somebody asks, and the approval is booked once."""
 
     def answer(order):
@@ -200,7 +197,7 @@ async def test_a_doubt_whose_commit_is_not_known_stays_a_doubt_and_is_resolved(w
     await world.books_agree()
 
 
-async def test_a_plain_command_whose_commit_is_not_known_says_so_and_its_key_tells_later(world: PaymentsWorld, cutter: WireCutter):
+async def test_a_plain_command_whose_commit_is_not_known_says_so_and_its_key_tells_later(world, cutter: WireCutter):
     """Off the hot path nobody waits to find out: the client repeats the request with its key."""
     claim = world.claim("plain")
     effects = []

@@ -92,9 +92,7 @@ async def test_a_large_batch_looks_each_thing_up_once(database: str) -> None:
     ids = Ids(ManualClock())
     numbers = await open_as(db, ids, False, [PureAccount(merchant="acct_a") for _ in range(200)])
     sides = [(numbers[one % 200], numbers[(one * 7 + 1) % 200]) for one in range(2000)]
-    transfers = [
-        Transfer(id=ids.new("ltr"), debit=debit, credit=credit, amount=1, code=1) for debit, credit in sides if debit != credit
-    ]
+    transfers = [Transfer(id=ids.new("ltr"), debit=debit, credit=credit, amount=1, code=1) for debit, credit in sides if debit != credit]
     owner = await owner_connection(database)
 
     async def scans() -> dict[str, int]:

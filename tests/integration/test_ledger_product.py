@@ -94,9 +94,7 @@ async def test_pending_is_posted_in_part_and_voided(product: Product) -> None:
     await product.code(product.fill())
     assert await product.code(product.spend(60, id="hold", kind=Kind.PENDING)) == [None]
     assert await product.code(product.spend(50)) == [Code.EXCEEDS_CREDITS]
-    (posted,) = await product.books.create_transfers(
-        ALICE, [CreateTransfer(id="part", kind=Kind.POST, pending="hold", amount=20)]
-    )
+    (posted,) = await product.books.create_transfers(ALICE, [CreateTransfer(id="part", kind=Kind.POST, pending="hold", amount=20)])
     assert posted.transfer is not None
     assert (posted.transfer.amount, posted.transfer.debit, posted.transfer.pending_id) == (20, product.purse, "hold")
     assert (await product.books.retrieve_transfer(ALICE, "hold")).resolved_by == "part"
@@ -114,9 +112,7 @@ async def test_a_chain_is_booked_whole_or_not_at_all(product: Product) -> None:
 async def test_a_time_limit_passes_and_the_reservation_goes(product: Product) -> None:
     """From the moment on it can only expire; the worker books that."""
     await product.code(product.fill())
-    await product.code(
-        product.spend(100, id="hold", kind=Kind.PENDING, timeout_seconds=60), product.spend(1, id="x", kind=Kind.PENDING)
-    )
+    await product.code(product.spend(100, id="hold", kind=Kind.PENDING, timeout_seconds=60), product.spend(1, id="x", kind=Kind.PENDING))
     assert await expire.run_once(product.db, product.clock, product.ids) == 0
     product.clock.advance(61_000_000)
     assert await product.code(CreateTransfer(kind=Kind.POST, pending="hold")) == [Code.PENDING_TRANSFER_EXPIRED]

@@ -14,9 +14,7 @@ TABLES = ["ledger_head", "ledger_account", "ledger_standing", "ledger_transfer",
 
 
 @pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize(
-    "statement", ["UPDATE {} SET livemode = true", "DELETE FROM {}", "TRUNCATE {}", "INSERT INTO {} DEFAULT VALUES"]
-)
+@pytest.mark.parametrize("statement", ["UPDATE {} SET livemode = true", "DELETE FROM {}", "TRUNCATE {}", "INSERT INTO {} DEFAULT VALUES"])
 @pytest.mark.parametrize("role", ["guilder_app", "guilder_reader", "guilder_vault"])
 async def test_nobody_may_write_the_books_directly(database: str, role: str, table: str, statement: str) -> None:
     """Transfers, balances, accounts, heads and releases are written by functions only."""
@@ -52,9 +50,7 @@ async def test_a_readers_search_path_does_not_reach_into_the_functions(database:
     db = await Database.connect(database, role="guilder_app", max_size=1, name="test")
     numbers = await open_as(db, Ids(ManualClock()), False, [PureAccount(merchant="acct_a"), PureAccount(merchant="acct_a")])
     try:
-        await db.execute(
-            "CREATE TEMPORARY TABLE ledger_transfer (LIKE public.ledger_transfer); SET search_path = pg_temp, public"
-        )
+        await db.execute("CREATE TEMPORARY TABLE ledger_transfer (LIKE public.ledger_transfer); SET search_path = pg_temp, public")
     except asyncpg.InsufficientPrivilegeError:
         pytest.skip("the application may not make temporary tables at all")
     assert await book(db, [Transfer(id="t1", debit=numbers[0], credit=numbers[1], amount=5, code=1)], now=1) == []

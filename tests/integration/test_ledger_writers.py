@@ -31,9 +31,7 @@ async def test_four_writers_leave_an_index_without_gaps(database: str) -> None:
             transfers = []
             for _ in range(random.randint(1, 9)):
                 debit, credit = random.sample(numbers, 2)
-                transfers.append(
-                    Transfer(id=ids.new("ltr"), debit=debit, credit=credit, amount=random.randint(1, 90), code=writer)
-                )
+                transfers.append(Transfer(id=ids.new("ltr"), debit=debit, credit=credit, amount=random.randint(1, 90), code=writer))
             stored += len(transfers) - len(await book(db, transfers, now=turn))
         return stored
 
@@ -55,9 +53,7 @@ async def test_the_limit_holds_against_concurrent_debits(database: str) -> None:
     """Forty at once want ten each from an account that has a hundred: ten get it."""
     db = await Database.connect(database, role="guilder_app", max_size=WRITERS, hot=True, name="test")
     ids = Ids(ManualClock())
-    purse, world = await open_as(
-        db, ids, False, [PureAccount(merchant="acct_a", debits_limited=True), PureAccount(merchant="acct_a")]
-    )
+    purse, world = await open_as(db, ids, False, [PureAccount(merchant="acct_a", debits_limited=True), PureAccount(merchant="acct_a")])
     await book(db, [Transfer(id="fill", debit=world, credit=purse, amount=100, code=1)], now=1)
     answers = await asyncio.gather(
         *(book(db, [Transfer(id=f"t{one}", debit=purse, credit=world, amount=10, code=1)], now=2) for one in range(40))
@@ -115,9 +111,7 @@ async def test_a_poisoned_batch_never_fails_its_neighbours(database: str) -> Non
     """A text that PostgreSQL cannot hold spoils only its own caller's batch."""
     db = await Database.connect(database, role="guilder_app", max_size=2, hot=True, name="test")
     ledger, world, limited = await _ledger(db)
-    batches = [
-        [Transfer(id=f"t{one}" if one != 60 else "nul\0", debit=world, credit=limited, amount=1, code=1)] for one in range(200)
-    ]
+    batches = [[Transfer(id=f"t{one}" if one != 60 else "nul\0", debit=world, credit=limited, amount=1, code=1)] for one in range(200)]
     answers = await asyncio.gather(*(ledger.book(False, batch) for batch in batches), return_exceptions=True)
     assert [one for one, answer in enumerate(answers) if isinstance(answer, Exception)] == [60]
     assert await db.fetchval("SELECT count(*) FROM ledger_transfer") == 199
@@ -147,9 +141,7 @@ async def test_a_chain_that_spans_currencies_is_one_whole(db: Database) -> None:
 
 async def test_a_capture_in_part_that_leaves_more_to_capture_is_one_chain(db: Database) -> None:
     """Post the part, and hold the rest anew."""
-    clearing, held = await open_as(
-        db, Ids(ManualClock()), False, [PureAccount(merchant="acct_a"), PureAccount(merchant="acct_a")]
-    )
+    clearing, held = await open_as(db, Ids(ManualClock()), False, [PureAccount(merchant="acct_a"), PureAccount(merchant="acct_a")])
     await book(db, [Transfer(id="hold", debit=clearing, credit=held, amount=100, kind=Kind.PENDING, code=1)], now=1)
     part = [
         Transfer(id="part", amount=30, kind=Kind.POST, pending_id="hold", code=1, linked=True),

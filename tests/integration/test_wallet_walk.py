@@ -71,10 +71,7 @@ class Life:
     async def found(self) -> None:
         """A refund that nobody had reserved turns up in the PSP's file."""
         day, gross = self.random.choice(self.charges)
-        assert (
-            await self.wallet.book(events.refund_found(self.wallet.books, self.wallet.ids, amount=gross, day=day, refund="re_2"))
-            == []
-        )
+        assert await self.wallet.book(events.refund_found(self.wallet.books, self.wallet.ids, amount=gross, day=day, refund="re_2")) == []
         await self.wallet.entry("refund", -gross, day, source="re_2")
 
 

@@ -60,9 +60,7 @@ class Wallet:
 
     async def reserve(self, reservation: str, amount: int, day: int) -> list[Refused]:
         """Ask for a refund; its balance transaction only where the money could be set aside."""
-        refused = await self.book(
-            events.refund_reserved(self.books, reservation=reservation, amount=amount, day=day, refund="re_1")
-        )
+        refused = await self.book(events.refund_reserved(self.books, reservation=reservation, amount=amount, day=day, refund="re_1"))
         if not refused:
             await self.entry("refund", -amount, day, source="re_1")
         return refused
@@ -98,7 +96,5 @@ class Wallet:
     async def agrees(self) -> bool:
         """Wallet = ledger = balance transactions, and the trial balance is zero."""
         trial = await self.db.fetch("SELECT * FROM ledger_trial_balance")
-        zero = all(
-            row["debits_posted"] == row["credits_posted"] and row["debits_pending"] == row["credits_pending"] for row in trial
-        )
+        zero = all(row["debits_posted"] == row["credits_posted"] and row["debits_pending"] == row["credits_pending"] for row in trial)
         return zero and await store.differences(self.db) == []

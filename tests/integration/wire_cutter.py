@@ -17,21 +17,22 @@ class WireCutter:
     ROWS: the same for the first bytes from the server that hold the marker.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self._parts = urlsplit(dsn)
-        self._query = {name: values[0] for name, values in parse_qs(self._parts.query).items()}
+    def __init__(self) -> None:
+        self._to = ""
         self._server: asyncio.Server | None = None
         self._wires: set[_Wire] = set()
         self._barred = False
         self._order: tuple[str, bytes] | None = None
         self.cuts = 0
 
-    async def start(self) -> str:
-        """Listen; returns the database's address by this way."""
+    async def start(self, dsn: str) -> str:
+        """Listen; returns the address of the same database by this way."""
+        parts = urlsplit(dsn)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self._to = f"{query['host']}/.s.PGSQL.{query['port']}"
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, family=socket.AF_INET)
         port = self._server.sockets[0].getsockname()[1]
-        query = urlencode(self._query | {"host": "127.0.0.1", "port": str(port)})
-        return urlunsplit(self._parts._replace(query=query))
+        return urlunsplit(parts._replace(query=urlencode(query | {"host": "127.0.0.1", "port": str(port)})))
 
     def close(self) -> None:
         """Hang up on everybody, for good."""
@@ -65,7 +66,7 @@ class WireCutter:
         if self._barred:
             writer.transport.abort()
             return
-        far = await asyncio.open_unix_connection(f"{self._query['host']}/.s.PGSQL.{self._query['port']}")
+        far = await asyncio.open_unix_connection(self._to)
         wire = _Wire(self, (reader, writer), far)
         self._wires.add(wire)
         try:

@@ -104,9 +104,7 @@ def test_a_fact_is_never_refused_for_lack_of_funds() -> None:
     """It has already happened; the account goes below its limit, and then refuses intents."""
     book = _book()
     assert book.book([replace(SOUND, debit=PURSE, credit=WORLD, amount=5_000, fact=True)], now=50) == []
-    assert book.book([replace(SOUND, id="intent", debit=PURSE, credit=WORLD, amount=1)], now=50) == [
-        Refused(0, Code.EXCEEDS_CREDITS)
-    ]
+    assert book.book([replace(SOUND, id="intent", debit=PURSE, credit=WORLD, amount=1)], now=50) == [Refused(0, Code.EXCEEDS_CREDITS)]
 
 
 def test_pending_amounts_count_against_the_limit_until_they_are_voided() -> None:

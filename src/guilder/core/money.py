@@ -1,8 +1,12 @@
 """Money: an integer of minor units and a currency; never a float, never negative (direction is which account is debited)."""
 
+from typing import Final
+
 from msgspec import Struct
 
 from guilder.core.currencies import CURRENCIES
+
+SYMBOLS: Final = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥"}
 
 
 class Money(Struct, frozen=True, order=True):
@@ -10,6 +14,12 @@ class Money(Struct, frozen=True, order=True):
 
     amount_minor: int
     currency: str
+
+    @property
+    def with_symbol(self) -> str:
+        """As messages for merchants write it: $10.50, and 10.50 KWD where we have no symbol."""
+        symbol = SYMBOLS.get(self.currency)
+        return f"{symbol}{format_minor(self.amount_minor, self.currency)}" if symbol else str(self)
 
     def __str__(self) -> str:
         return f"{format_minor(self.amount_minor, self.currency)} {self.currency.upper()}"

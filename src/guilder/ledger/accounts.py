@@ -48,6 +48,11 @@ class Accounts:
         self._opening = opening
         self._numbers: dict[AccountKey, int] = {}
 
+    @property
+    def known(self) -> Mapping[AccountKey, int]:
+        """The numbers that are remembered now."""
+        return self._numbers
+
     async def number(self, key: AccountKey) -> int:
         """The number of an account, which is opened if need be. Commits by itself; safe to repeat."""
         return (await self.numbers([key]))[key]

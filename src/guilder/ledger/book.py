@@ -56,8 +56,11 @@ class Ledger:
 
     async def _flush(self, livemode: bool, batches: Sequence[Batch]) -> Sequence[Booked]:
         transfers = batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))
-        numbers = await self._accounts.numbers_of(transfers)
-        booked = await store.book(self._db, livemode, encode(transfers, numbers), now=self._clock.now())
+        try:
+            columns = encode(transfers, self._accounts.known)
+        except KeyError:
+            columns = encode(transfers, await self._accounts.numbers_of(transfers))
+        booked = await store.book(self._db, livemode, columns, now=self._clock.now())
         return [booked] if len(batches) == 1 else _by_batch(batches, booked)
 
 

@@ -79,9 +79,7 @@ class Books:
         currency: str | None = None,
     ) -> tuple[list[LedgerAccount], bool]:
         """A page of accounts, own and the system's, newest first, and whether there are more."""
-        return await store.accounts_page(
-            self._db, page, merchant=caller.account, livemode=caller.livemode, kind=kind, currency=currency
-        )
+        return await store.accounts_page(self._db, page, merchant=caller.account, livemode=caller.livemode, kind=kind, currency=currency)
 
     async def balance(self, caller: Caller, account_id: str, *, at: int | None = None) -> Balance:
         """What stood on an account at an instant (microseconds; None: now). Raises Refusal (404)."""
@@ -129,9 +127,7 @@ class Books:
             raise missing("ledger transfer", id_)
         return _unscoped(found.get(own) or found[id_], caller)
 
-    async def list_transfers(
-        self, caller: Caller, page: Page, *, account_id: str | None = None
-    ) -> tuple[list[StoredTransfer], bool]:
+    async def list_transfers(self, caller: Caller, page: Page, *, account_id: str | None = None) -> tuple[list[StoredTransfer], bool]:
         """A page of transfers, newest first, and whether there are more: of one account (its statement), or of all.
 
         Raises:
@@ -219,9 +215,7 @@ def _other_content(key: str | None) -> Refusal:
     )  # fmt: skip
 
 
-def _transfer(
-    id_: str, command: CreateTransfer, caller: Caller, named: Mapping[str, store.Named], param: Callable[[str], str]
-) -> Transfer:
+def _transfer(id_: str, command: CreateTransfer, caller: Caller, named: Mapping[str, store.Named], param: Callable[[str], str]) -> Transfer:
     """What is asked for, as the ledger takes it."""
     return Transfer(
         id=id_, debit=_side(command.debit, command.currency, named, param("debit")),
@@ -239,9 +233,7 @@ def _side(id_: str | None, currency: str | None, named: Mapping[str, store.Named
     if found is None:
         raise missing("ledger account", id_, param=param)
     if found.kind != OWN:
-        raise Refusal(
-            f"The ledger account '{id_}' is the system's and read-only; book between accounts of your own.", param=param
-        )
+        raise Refusal(f"The ledger account '{id_}' is the system's and read-only; book between accounts of your own.", param=param)
     if currency not in (None, found.currency):
         raise Refusal(f"The ledger account '{id_}' is kept in {found.currency}, not in {currency}.", param=param)
     return found.number

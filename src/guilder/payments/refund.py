@@ -147,7 +147,7 @@ def _amount(command: CreateRefund, charge: Charge, left: int) -> int:
     amount = left if command.amount is None else command.amount
     if amount > left:
         raise Refusal(
-            f"Refund amount ({Money(amount, charge.facts.currency)}) is greater than unrefunded amount on charge "
-            f"({Money(left, charge.facts.currency)})", param="amount",
+            f"Refund amount ({Money(amount, charge.facts.currency).with_symbol}) is greater than unrefunded amount on charge "
+            f"({Money(left, charge.facts.currency).with_symbol})", param="amount",
         )
     return amount

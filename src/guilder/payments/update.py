@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from guilder.core.errors import Refusal
+from guilder.core.ids import Ids
 from guilder.idempotency.model import Claim, Result
+from guilder.log.model import NewEvent
 from guilder.payments.accept import accept
 from guilder.payments.answers import success
 from guilder.payments.confirm import check_method
@@ -16,7 +17,8 @@ from guilder.payments.events import event
 from guilder.payments.model import Change, Key, Payment, Refund, UpdateCharge, UpdatePayment, UpdateRefund
 from guilder.payments.services import Services, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
-from guilder.shapes.facts import Metadata
+from guilder.shapes.facts import ChargeFacts, Metadata, RefundFacts
+from guilder.shapes.previous import previous_attributes
 
 _CHANGEABLE: Final = (
     PaymentState.REQUIRES_PAYMENT_METHOD, PaymentState.REQUIRES_CONFIRMATION, PaymentState.REQUIRES_ACTION,
@@ -67,10 +69,8 @@ async def update_charge(services: Services, claim: Claim, command: UpdateCharge)
             name: value for name in ("description", "customer", "personal") if (value := getattr(command, name)) is not UNSET
         }
         facts = replace(charge.facts, metadata=merge_metadata(charge.facts.metadata, command.metadata), **changes)
-        key = Key(claim.key, claim.request_id, claim.expand)
-        previous = _previous(charge.facts.metadata, facts.metadata)
         change = replace(_immediate(payment, claim), charges=(replace(charge, facts=facts),), answer=success(facts, claim.expand))
-        return replace(change, events=(event(services.ids, payment.account, "charge.updated", facts, key, previous),))
+        return replace(change, events=_updated(services.ids, claim, charge.facts, facts, "charge.updated"))
 
     return await accept(services, claim, command.charge, plan)
 
@@ -81,15 +81,10 @@ async def update_refund(services: Services, claim: Claim, command: UpdateRefund)
     async def plan(payment: Payment) -> Change:
         refund = next(refund for refund in payment.refunds if refund.facts.id == command.refund)
         facts = replace(refund.facts, metadata=merge_metadata(refund.facts.metadata, command.metadata))
-        key = Key(claim.key, claim.request_id, claim.expand)
-        previous = _previous(refund.facts.metadata, facts.metadata)
-        events = tuple(
-            event(services.ids, payment.account, name, facts, key, previous) for name in ("refund.updated", "charge.refund.updated")
-        )
         change = replace(
             _immediate(payment, claim), refunds=(Refund(facts=facts, waiting=refund.waiting),), answer=success(facts, claim.expand),
         )  # fmt: skip
-        return replace(change, events=events)
+        return replace(change, events=_updated(services.ids, claim, refund.facts, facts, "refund.updated", "charge.refund.updated"))
 
     return await accept(services, claim, command.refund, plan)
 
@@ -107,11 +102,15 @@ def merge_metadata(before: Metadata, given: dict[str, str | None] | None | Unset
     return kept
 
 
-def _previous(before: Metadata, after_: Metadata) -> bytes:
-    """previous_attributes of an update: the metadata as it was, null for keys that are new."""
-    old, new = dict(before), dict(after_)
-    changed = {key: old.get(key) for key in {*old, *new} if old.get(key) != new.get(key)}
-    return msgspec.json.encode({"metadata": dict(sorted(changed.items()))}) if changed else b"{}"
+def _updated(
+    ids: Ids, claim: Claim, before: ChargeFacts | RefundFacts, facts: ChargeFacts | RefundFacts, *names: str,
+) -> tuple[NewEvent, ...]:  # fmt: skip
+    """The events of an update, with the values before; none when nothing has changed."""
+    if facts == before:
+        return ()
+    key = Key(claim.key, claim.request_id, claim.expand)
+    previous = previous_attributes(before, facts)
+    return tuple(event(ids, claim.account, name, facts, key, previous) for name in names)
 
 
 def _immediate(payment: Payment, claim: Claim) -> Change:

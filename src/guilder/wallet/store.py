@@ -87,9 +87,7 @@ async def differences(db: Source) -> list[Difference]:
     return [Difference(**dict(row.items())) for row in await db.fetch(DIFFERENCES)]
 
 
-async def balance_transactions(
-    db: Source, ids: Sequence[str], *, merchant: str, livemode: bool
-) -> dict[str, BalanceTransactionFacts]:
+async def balance_transactions(db: Source, ids: Sequence[str], *, merchant: str, livemode: bool) -> dict[str, BalanceTransactionFacts]:
     """A merchant's balance transactions with these ids."""
     return {row["id"]: _entry(row) for row in await db.fetch(ENTRIES, ids, merchant, livemode)}
 
