@@ -5,12 +5,14 @@ The wire to the database is cut for real: before the flush arrives, or between i
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
+import asyncpg
 import pytest
-from wire_cutter import ANSWER, REQUEST, ROWS, WireCutter
+from wire_cutter import ANSWER, REQUEST, ROWS, SENT, WireCutter
 
 from guilder.core.clock import SECOND
-from guilder.core.errors import ErrorFacts, ResultUnknown
+from guilder.core.errors import ErrorFacts, Refusal, ResultUnknown
 from guilder.core.outcome import Approved, Declined, NotFound, Unknown
 from guilder.db import Connection
 from guilder.idempotency import once
@@ -100,6 +102,34 @@ async def test_an_outcome_whose_commit_is_not_known_is_booked_once(world, cutter
     done = await do(world, operation, payment, "key")
     assert (cutter.cuts, len(seen)) == (1, 1)
     await once_and_for_all(world, operation, "key", done, payment)
+
+
+@pytest.mark.parametrize("operation", CASES)
+async def test_an_accept_that_is_still_under_way_when_its_wire_is_cut_is_not_done_twice(world, cutter: WireCutter, database: str, operation: str):
+    """Looked for too early it is not there yet, and is sent again: the second one must neither be stored nor free the key."""
+    payment, key = await prepared(world, operation), f"still-{operation}"
+    blocker = await asyncpg.connect(database)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("SELECT 1 FROM log_head FOR UPDATE")
+    cutter.order(SENT, key)
+    asked = asyncio.create_task(do(world, operation, payment, key))
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def both_wait():
+        return await blocker.fetchval(blocked) == 2
+
+    await world.until(both_wait)
+    await transaction.commit()
+    await blocker.close()
+    with suppress(Refusal):
+        await asked
+
+    async def answered():
+        with suppress(Refusal):
+            return await do(world, operation, payment, key)
+
+    await once_and_for_all(world, operation, key, await world.until(answered), payment)
 
 
 async def test_a_decline_whose_commit_is_not_known_leaves_one_failed_charge(world, cutter: WireCutter):

@@ -67,6 +67,7 @@ READS = {
     "transfers by reference": (store.BY_REFERENCE, "ARRAY['ch_1'], 'acct_a', false"),
     "a statement": (store.LISTS[store.STATEMENT, True], "1, false, 9, 9, 0, 10"),
     "a merchant's transfers": (store.LISTS[store.TRANSFERS_OF, True], "'acct_a', false, 9, 9, 0, 10"),
+    "a merchant's newest transfers": (store.LISTS[store.NEAR, True], "'acct_a', false, 9, 9, 0, 10"),
     "a balance as of a time": (store.BALANCE_AT, "1, 9"),
     "a merchant's balance": (wallet.BALANCE, "'acct_a', false"),
     "balance transactions by id": (wallet.ENTRIES, "ARRAY['txn_1'], 'acct_a', false"),
@@ -108,3 +109,32 @@ async def test_a_large_batch_looks_each_thing_up_once(database: str) -> None:
     assert after["ledger_transfer_pkey"] - before["ledger_transfer_pkey"] <= 5
     await owner.close()
     await db.close()
+
+
+async def test_what_stands_now_is_one_look_up_however_old_the_account_is(database: str) -> None:
+    """Chunks are walked from the newest on, and no further than needed."""
+    db = await Database.connect(database, role="guilder_app", max_size=1, hot=True, name="test")
+    owner = await owner_connection(database)
+    ids = Ids(ManualClock())
+    debit, credit = await open_as(db, ids, False, [PureAccount(merchant="acct_a"), PureAccount(merchant="acct_a")])
+    for chunk in range(20):
+        await owner.execute("UPDATE ledger_head SET last_index = greatest(last_index, $1::bigint << 18) WHERE NOT livemode", chunk)
+        await store.book(db, False, encode([Transfer(id=f"t{chunk}", debit=debit, credit=credit, amount=1, code=1)], {}), now=chunk + 1)
+
+    async def look_ups(at: int) -> int:
+        before = await _index_scans(db, owner)
+        found = await store.balance_at(db, debit, at)
+        assert found is not None
+        assert found.debits_posted == min(at, 20)
+        return await _index_scans(db, owner) - before
+
+    assert await look_ups(100) == 1
+    assert await look_ups(5) <= 16
+    await owner.close()
+    await db.close()
+
+
+async def _index_scans(db: Database, owner: asyncpg.Connection) -> int:
+    await db.execute("SELECT pg_stat_force_next_flush()")
+    await owner.execute("SELECT pg_stat_clear_snapshot()")
+    return await owner.fetchval("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'ledger_balance_pkey'")

@@ -87,9 +87,14 @@ async def test_the_pages_of_a_statement_are_the_accounts_transfers(history: Hist
         assert await _pages(history.db, number, limit=limit, newest_first=newest_first) == (expected[::-1] if newest_first else expected)
 
 
+@pytest.mark.parametrize("near", [0, 40, store.NEAR_MAX])
 @pytest.mark.parametrize("newest_first", [True, False])
-async def test_the_pages_of_a_merchant_are_all_its_transfers_and_nobody_elses(history: History, newest_first: bool) -> None:
-    """Another merchant's transfers stand between them."""
+async def test_the_pages_of_a_merchant_are_all_its_transfers_and_nobody_elses(
+    history: History, monkeypatch: pytest.MonkeyPatch, newest_first: bool, near: int
+) -> None:
+    """However few transfers of the book are looked at first; another merchant's stand between them."""
+    sql = store.LISTS[store.NEAR, newest_first].replace(str(store.NEAR_MAX), str(near))
+    monkeypatch.setitem(store.LISTS, (store.NEAR, newest_first), sql)
     other = await open_as(history.db, history.ids, False, [PureAccount(merchant="acct_b"), PureAccount(merchant="acct_b")])
     await book(history.db, [Transfer(id="other", debit=other[0], credit=other[1], amount=1, code=1)], now=20_000)
     expected = [row["id"] for row in history.rows]

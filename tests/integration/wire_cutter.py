@@ -6,13 +6,14 @@ import socket
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 CHUNK = 65_536
-REQUEST, ANSWER, ROWS = "request", "answer", "rows"
+REQUEST, SENT, ANSWER, ROWS = "request", "sent", "answer", "rows"
 
 
 class WireCutter:
     """Listens on a port and passes everything on to PostgreSQL's socket; one cut at a time can be ordered.
 
     REQUEST: the first bytes to the server that hold the marker are not passed on, and the connection is cut.
+    SENT: they are passed on, and the connection is cut at once, while the server is at work on them.
     ANSWER: they are passed on, and the connection is cut when the server's answer is there, which nobody gets.
     ROWS: the same for the first bytes from the server that hold the marker.
     """
@@ -88,12 +89,14 @@ class _Wire:
         """What the client says."""
         with contextlib.suppress(OSError):
             while data := await self._near_reader.read(CHUNK):
-                kind = self._cutter.taken(data, REQUEST, ANSWER)
+                kind = self._cutter.taken(data, REQUEST, SENT, ANSWER)
                 if kind == REQUEST:
                     break
                 self._lost = self._lost or kind == ANSWER
                 self._far_writer.write(data)
                 await self._far_writer.drain()
+                if kind == SENT:
+                    break
         if not self._lost:
             self.cut()
 

@@ -76,13 +76,14 @@ WHERE t.reference = ANY ($1) AND t.account = $2 AND t.livemode = $3 ORDER BY t.i
 # transfers are wanted, plus the one that the place is in.
 STATEMENT: Final = """
 WITH flush AS MATERIALIZED (
-    SELECT b.* FROM ledger_standing a
-    CROSS JOIN LATERAL generate_series({from_chunk}, {to_chunk}, {step}) AS c(chunk)
+    SELECT b.*
+    FROM (SELECT g AS chunk FROM generate_series((SELECT s.first_chunk FROM ledger_standing s WHERE s.number = $1),
+                                                 (SELECT s.last_chunk FROM ledger_standing s WHERE s.number = $1)) g
+          ORDER BY g {order}) c
     CROSS JOIN LATERAL (
         SELECT z.chunk, z.created_at, z.base, z.index, z.places FROM ledger_balance z
         WHERE z.chunk = c.chunk AND z.number = $1 AND z.created_at {up_to} $4 AND z.created_at {down_to} $5
         ORDER BY z.created_at {order} LIMIT $6 + 1) b
-    WHERE a.number = $1
     ORDER BY c.chunk {order}, b.created_at {order} LIMIT $6 + 1
 ), found AS (
     SELECT t.* FROM flush f CROSS JOIN LATERAL (
@@ -97,20 +98,22 @@ WITH flush AS MATERIALIZED (
 SELECT {columns} FROM found t {joins} ORDER BY t.index {order}
 """
 
-# The same for all accounts of a merchant: the flushes that touched any of them, and of those its own transfers. Chunk by chunk, so
-# that a merchant with many accounts is not looked through from end to end.
+# The same for all accounts of a merchant: the flushes that touched any of them, and of those its own transfers. Chunk by chunk,
+# so that a merchant with many accounts is not looked through from end to end.
 TRANSFERS_OF: Final = """
 WITH flush AS MATERIALIZED (
-    SELECT b.* FROM (SELECT min(z.first_chunk) AS first_chunk, max(z.last_chunk) AS last_chunk FROM ledger_account_balance z
-                     WHERE z.account = $1 AND z.livemode = $2) a
-    CROSS JOIN LATERAL generate_series({from_chunk}, {to_chunk}, {step}) AS c(chunk)
+    SELECT b.*
+    FROM (SELECT g AS chunk
+          FROM generate_series((SELECT min(a.first_chunk) FROM ledger_account_balance a WHERE a.account = $1 AND a.livemode = $2),
+                               (SELECT max(a.last_chunk) FROM ledger_account_balance a WHERE a.account = $1 AND a.livemode = $2)) g
+          ORDER BY g {order}) c
     CROSS JOIN LATERAL (
-        SELECT DISTINCT f.base, f.index FROM ledger_account_balance o
+        SELECT DISTINCT f.base, f.index FROM ledger_account_balance a
         CROSS JOIN LATERAL (
             SELECT z.base, z.index FROM ledger_balance z
-            WHERE z.chunk = c.chunk AND z.number = o.number AND z.created_at {up_to} $4 AND z.created_at {down_to} $5
+            WHERE z.chunk = c.chunk AND z.number = a.number AND z.created_at {up_to} $4 AND z.created_at {down_to} $5
             ORDER BY z.created_at {order} LIMIT $6 + 1) f
-        WHERE o.account = $1 AND o.livemode = $2 AND c.chunk BETWEEN o.first_chunk AND o.last_chunk
+        WHERE a.account = $1 AND a.livemode = $2 AND c.chunk BETWEEN a.first_chunk AND a.last_chunk
         ORDER BY f.index {order} LIMIT $6 + 1) b
     ORDER BY c.chunk {order}, b.index {order} LIMIT $6 + 1
 ), found AS (
@@ -124,18 +127,27 @@ WITH flush AS MATERIALIZED (
 SELECT {columns} FROM found t {joins} ORDER BY t.index {order}
 """
 
+# A merchant's transfers among the next ones of the book: all that is needed where the book is mostly this merchant's.
+NEAR: Final = """
+SELECT {columns} FROM (
+    SELECT z.* FROM ledger_transfer z
+    WHERE z.livemode = $2 AND z.account = $1 AND z.index {beyond} $3 AND z.index {near} AND z.created_at {up_to} $4
+      AND z.created_at {down_to} $5
+    ORDER BY z.index {order} LIMIT $6
+) t {joins} ORDER BY t.index {order}
+"""
+# Transfers of the book that NEAR looks at, 5 ms of work.
+NEAR_MAX: Final = 20_000
+
 _NEWEST_FIRST: Final = {
-    "up_to": "<=", "down_to": ">=", "beyond": "<", "order": "DESC", "from_chunk": "a.last_chunk", "to_chunk": "a.first_chunk",
-    "step": "-1",
+    "up_to": "<=", "down_to": ">=", "beyond": "<", "order": "DESC",
+    "near": f">= least($3, (SELECT h.last_index FROM ledger_head h WHERE h.livemode = $2) + 1) - {NEAR_MAX}",
 }  # fmt: skip
-_OLDEST_FIRST: Final = {
-    "up_to": ">=", "down_to": "<=", "beyond": ">", "order": "ASC", "from_chunk": "a.first_chunk", "to_chunk": "a.last_chunk",
-    "step": "1",
-}  # fmt: skip
+_OLDEST_FIRST: Final = {"up_to": ">=", "down_to": "<=", "beyond": ">", "order": "ASC", "near": f"<= $3 + {NEAR_MAX}"}
 _SHOWN: Final = {"columns": TRANSFER_COLUMNS, "joins": TRANSFER_JOINS}
 LISTS: Final = {
     (sql, newest_first): sql.format(**(_NEWEST_FIRST if newest_first else _OLDEST_FIRST), **_SHOWN)
-    for sql in (STATEMENT, TRANSFERS_OF)
+    for sql in (STATEMENT, TRANSFERS_OF, NEAR)
     for newest_first in (True, False)
 }
 
@@ -285,7 +297,8 @@ async def statement(db: Source, number: int, span: Span, *, livemode: bool) -> l
 
 async def transfers_of(db: Source, merchant: str, span: Span, *, livemode: bool) -> list[StoredTransfer]:
     """The transfers of a merchant."""
-    return await _listed(db, TRANSFERS_OF, merchant, span, livemode)
+    near = await _listed(db, NEAR, merchant, span, livemode)
+    return near if len(near) == span.limit else await _listed(db, TRANSFERS_OF, merchant, span, livemode)
 
 
 async def _listed(db: Source, sql: str, whose: int | str, span: Span, livemode: bool) -> list[StoredTransfer]:

@@ -109,7 +109,9 @@ class Executor:
                 break
             self._begin(claimed)
         try:
-            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+            # Not wait_for: it loses a cancellation that comes together with the wake-up.
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._wake.wait()
         except TimeoutError:
             return
         self._wake.clear()

@@ -15,20 +15,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from guilder.core.clock import SECOND, Micros
-from guilder.core.ids import Ids
+from guilder.core.ids import Ids, lettering
 from guilder.core.outcome import NotFound, Outcome
 
 REFERENCE_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 REFERENCE_CHARACTERS: Final = 12
-# 36**12 is a little more than 2**62, so that many random bits always fit into a reference.
-REFERENCE_BITS: Final = 62
+REFERENCE_LETTERS: Final = lettering(REFERENCE_ALPHABET)
 # As 32 hexadecimal characters, the cheapest text to make of a number; no two of any number of attempts are equal.
 PSP_KEY_BITS: Final = 128
 # Six digits; 000000 is left out because acquirers read it as "none".
 STAN_MAX: Final = 999_999
 STAN_BITS: Final = 40
-# References are made of pairs: a table of 36**2 entries halves the number of divisions.
-_PAIRS: Final = tuple(a + b for a in REFERENCE_ALPHABET for b in REFERENCE_ALPHABET)
 # The first character of a reversal's reference is its original's, half the alphabet further on.
 _OPPOSITE: Final = {
     character: REFERENCE_ALPHABET[(place + len(REFERENCE_ALPHABET) // 2) % len(REFERENCE_ALPHABET)]
@@ -136,27 +133,17 @@ class Wire(Struct, frozen=True, array_like=True):
 def draw_wire(ids: Ids, now: Micros) -> Wire:
     """Draw the wire fields of a new attempt.
 
-    A reference is unique among those of its second: with 62 random bits, two of 10,000 in one second are equal once in
-    3,000 years of such seconds. The PSP key is unique for ever.
+    A reference is unique among those of its second: with 61 random bits, two of 10,000 in one second are equal once in
+    1,000 years of such seconds. The PSP key is unique for ever.
     """
-    bits = ids.bits(REFERENCE_BITS + PSP_KEY_BITS + STAN_BITS)
-    reference, bits = bits & (1 << REFERENCE_BITS) - 1, bits >> REFERENCE_BITS
+    bits = ids.bits(PSP_KEY_BITS + STAN_BITS)
     key, stan = bits & (1 << PSP_KEY_BITS) - 1, bits >> PSP_KEY_BITS
     return Wire(
-        reference=_reference(reference),
+        reference=ids.text(REFERENCE_CHARACTERS, REFERENCE_LETTERS),
         psp_key=f"{key:032x}",
         stan=f"{stan % STAN_MAX + 1:06d}",
         transmitted_at=transmission_time(now // SECOND),
     )
-
-
-def _reference(number: int) -> str:
-    """A number below 36**12 as 12 characters."""
-    pairs = []
-    for _ in range(REFERENCE_CHARACTERS // 2):
-        number, rest = divmod(number, len(_PAIRS))
-        pairs.append(_PAIRS[rest])
-    return "".join(pairs)
 
 
 @lru_cache(maxsize=4)

@@ -164,6 +164,7 @@ DECLARE
     v_items int := cardinality(p_payments);
     v_ok boolean[] := array_fill(true, ARRAY[v_items]);
     v_failed int[];
+    v_taken int[] := '{}';
     v_results text[];
     v_count int;
 BEGIN
@@ -179,6 +180,7 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM claimed c WHERE c.key = i.key AND c.account = i.account);
         IF v_failed IS NOT NULL THEN
             v_ok := flush_fail(v_ok, v_failed);
+            v_taken := v_failed;
             RETURN QUERY SELECT f, 'key_taken'::text FROM unnest(v_failed) f;
         END IF;
     END IF;
@@ -250,10 +252,11 @@ BEGIN
         END IF;
     END IF;
 
-    -- A refused item's claim goes again: its key is free.
+    -- A refused item's claim goes again: its key is free. Never one that stood before: it may be this very request's, from a
+    -- flush whose answer was lost while it was still under way.
     IF cardinality(p_keys) > 0 AND false = ANY (v_ok) THEN
         DELETE FROM idempotency_key k USING unnest(p_keys) i
-        WHERE k.key = i.key AND k.account = i.account AND k.livemode = p_livemode AND k.request_id = i.request_id AND NOT v_ok[i.item];
+        WHERE k.key = i.key AND k.account = i.account AND k.livemode = p_livemode AND NOT v_ok[i.item] AND i.item <> ALL (v_taken);
     END IF;
 
     INSERT INTO payment (id, account, livemode, version, state, confirmations, customer, created_at, facts)
