@@ -1,7 +1,6 @@
 """The scenario: everything that a card payment can become, each act with what is to happen."""
 
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Final
@@ -149,7 +148,7 @@ def _refunds() -> Iterator[Act]:
 
 
 def _retries() -> Iterator[Act]:
-    key = str(uuid.uuid4())
+    key = Ids(SystemClock()).new("demo")
 
     def retry(stage: Stage) -> Told:
         first = stage.shop.pay(RETRIED_AMOUNT, "eur", "pm_card_visa", key=key)
