@@ -40,7 +40,7 @@ def main() -> int:
         sys.stderr.write(f"WRONG: {wrong}\n")
         return 1
     if "ledger" in parts:
-        words = [sys.executable, "-m", "benchmarks.ledger"]
+        words = [sys.executable, "-m", "benchmarks.ledger", *(["--quick"] if given.quick else [])]
         return subprocess.run(words, cwd=Path(__file__).parent.parent, check=False).returncode
     return 0
 

@@ -117,8 +117,7 @@ async def test_an_accept_that_is_still_under_way_when_its_wire_is_cut_is_not_don
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
     async def both_wait():
-        for r in await blocker.fetch("select pid, state, wait_event_type, wait_event, left(query,60) q, application_name from pg_stat_activity where datname=current_database() and state<>'idle'"): print(dict(r), cutter.cuts)
-        return await blocker.fetchval(blocked) == 2
+        return await world.db.fetchval(blocked) == 2
 
     await world.until(both_wait)
     await transaction.commit()

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Final
 
+from guilder.core.clock import SystemClock
+from guilder.core.ids import Ids
 from guilder.demo.model import Act, Done, Stage, Told
 from guilder.demo.shop import net_of, paid, written
 
