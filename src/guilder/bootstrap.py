@@ -34,7 +34,7 @@ from guilder.ledger.product import Books
 from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, hold_partitions, tidy_log
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.network import NetworkSettings, serve
-from guilder.payments import expire_authorizations, note_money, offer_refunds
+from guilder.payments import expire_authorizations, note_money, note_waiting, offer_refunds
 from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
 from guilder.payments.load import Loader
@@ -330,12 +330,17 @@ def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
         await hold_partitions(db, REFUNDS, sender.id, sender.epoch, role="worker")
         return 0
 
+    async def note() -> int:
+        await note_waiting(db)
+        return 0
+
     async def release() -> int:
         return len(await release_funds(db, clock, ids))
 
     return (
         Job("hold_partitions", 1.0, hold),
         Job("consume_events", 0.25, consumer.run_once, full=BATCH_MAX // 2),
+        Job("note_waiting_refunds", 60.0, note),
         Job("offer_refunds", 0.5, lambda: offer_refunds(rooms.payments)),
         Job("release_funds", 0.5, release),
         Job("announce_available", 0.5, lambda: announce_available(db, clock, ids)),

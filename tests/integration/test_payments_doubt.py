@@ -335,7 +335,7 @@ async def test_a_capture_that_the_psp_never_knew_is_undone_when_its_finality_hor
     await world.until(lambda: world.psp.sent(Operation.QUERY))
     sent = len(world.psp.sent(Operation.CAPTURE))
     assert (await world.payment(payment)).status == "processing"
-    world.clock.advance(DAY + HOUR)
+    world.clock.advance(2 * DAY + HOUR)
     await status_is(world, payment, "requires_capture")
     assert len(world.psp.sent(Operation.CAPTURE)) == sent
     del said[Operation.CAPTURE]

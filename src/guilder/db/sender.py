@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import structlog
 from msgspec import Struct
 
 from guilder.core.clock import Clock, sleep
@@ -16,6 +17,8 @@ from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
 from guilder.db.errors import Again
 from guilder.db.pool import Database
+
+log = structlog.get_logger(__name__)
 
 BEAT_SECONDS: Final = 1.0
 SEND_SECONDS: Final = 3.0
@@ -72,6 +75,8 @@ class Sender:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        # First of all: what is given back belongs to others, and frames may still wait in this process.
+        self._renewed = float("-inf")
         row = await self._db.fetchrow(_FIND, self.id)
         if row is not None:
             await self._take_over(self.id, row["epoch"], row["beat"])
@@ -100,6 +105,10 @@ class Sender:
                 await self._watch()
             except (Unavailable, ResultUnknown, Again):
                 # Not renewed: sending stops by itself when the time is over.
+                self._seen.clear()
+            except Exception:
+                # Without a beat this process may never send again, and another takes over: that must not be for ever.
+                log.exception("beat_failed", sender=self.id)
                 self._seen.clear()
             await sleep(max(0.0, BEAT_SECONDS - (self._clock.boot() - began)))
 

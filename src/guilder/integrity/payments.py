@@ -46,7 +46,9 @@ FROM refund r LEFT JOIN (
     SELECT refund, count(*) AS count, sum(amount) AS amount FROM attempt WHERE refund IS NOT NULL AND state = 'approved'
     GROUP BY refund
 ) a ON a.refund = r.id
-WHERE CASE r.state WHEN 'succeeded' THEN a.count IS DISTINCT FROM 1 OR a.amount <> r.amount ELSE a.count > 0 AND r.state <> 'failed' END
+WHERE CASE r.state WHEN 'succeeded' THEN a.count IS DISTINCT FROM 1 OR a.amount <> r.amount ELSE a.count > 0 AND NOT (
+    -- Paid, and booked as returned by the buyer's bank (docs/ledger.md, code 13).
+    r.state = 'failed' AND EXISTS (SELECT FROM ledger_transfer t WHERE t.reference = r.id AND t.code = 13)) END
 """
 # A refund that is under way has its attempt, and one that is not has none.
 _REFUNDS_UNDER_WAY: Final = """

@@ -12,7 +12,7 @@ from guilder.payments.confirm import confirm
 from guilder.payments.create import create
 from guilder.payments.execute import Executor
 from guilder.payments.expire import expire_authorizations
-from guilder.payments.offer import note_money, offer_refunds
+from guilder.payments.offer import note_money, note_waiting, offer_refunds
 from guilder.payments.refund import cancel_refund, refund
 from guilder.payments.services import Services
 from guilder.payments.store import Store
@@ -31,6 +31,7 @@ __all__ = [
     "create",
     "expire_authorizations",
     "note_money",
+    "note_waiting",
     "offer_refunds",
     "refund",
     "update",

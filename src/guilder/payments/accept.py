@@ -99,11 +99,11 @@ async def _answered(services: Services, claim: Claim, change: Change, stored: st
 
 async def _refuse(services: Services, claim: Claim, refusal: Refusal) -> Result:
     """The key first: a request that was seen before gets its answer whatever has become of the payment since."""
-    if refusal.status in _NEVER_STORED:
-        found = await _look(services, claim)
-        if found is None:
-            raise refusal
+    found = await _look(services, claim)
+    if found is not None:
         return found
+    if refusal.status in _NEVER_STORED:
+        raise refusal
     return await store_answer(services.db, claim, services.clock.now(), refused(refusal))
 
 

@@ -32,6 +32,8 @@ class Claimed(Struct, frozen=True):
     sender: str
     # Straight from the log, never looked at before.
     fresh: bool
+    # Its first claim: no byte of it left before.
+    since: int = 0
 
 
 async def claim(hot: Database, sender: str, epoch: int, *, now: int, due: bool) -> list[Claimed]:
@@ -70,4 +72,4 @@ def _claimed(row: Any, sender: str) -> Claimed:  # noqa: ANN401 - a row of payme
     payment = Payment(
         facts=payment_facts_from(row["payment_facts"]), account=row["account"], version=row["version"], confirmations=row["confirmations"],
     )  # fmt: skip
-    return Claimed(attempt, open_, payment, sender, row["fresh"])
+    return Claimed(attempt, open_, payment, sender, row["fresh"], row["since_at"])

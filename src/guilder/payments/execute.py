@@ -43,6 +43,8 @@ TIDY_SECONDS: Final = 5.0
 PARTITIONS_SECONDS: Final = 1.0
 # Attempts in hand at once: the connectors' bulkheads are smaller; this only bounds memory.
 IN_HAND_MAX: Final = 4_000
+# In these a definite answer, a query's too, is about the authorization itself; later ones are about its undoing.
+_MAY_CARRY_CVC: Final = frozenset({AttemptState.CREATED, AttemptState.IN_DOUBT})
 # While the database is away an answer is kept in memory and booked when it is back.
 BOOK_AGAIN_SECONDS: Final = 0.5
 
@@ -100,14 +102,17 @@ class Executor:
             await listener.close()
 
     async def _round(self) -> None:
-        """Claim and hand over until nothing is left, then wait for the next wake-up or poll."""
+        """Claim and hand over until nothing is left, then wait for the next wake-up or poll; what else is due is never kept waiting."""
         due = True
+        until = self._clock.boot() + POLL_SECONDS
         while len(self._in_hand) < IN_HAND_MAX:
             claimed = await claim(self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), due=due)
             due = False
             if not claimed:
                 break
             self._begin(claimed)
+            if self._clock.boot() >= until:
+                return
         try:
             # Not wait_for: it loses a cancellation that comes together with the wake-up.
             async with asyncio.timeout(POLL_SECONDS):
@@ -166,8 +171,9 @@ class Executor:
                 self._connectors[one.attempt.facts.connector].submit([again], self._permit, self._deliver)
                 return
         soft = isinstance(outcome, Declined) and outcome.wants_authentication
-        if order.send_cvc and not soft and isinstance(outcome, Approved | Declined) and order.payment_method_id is not None:
-            self._spawn(self._forget(order.payment_method_id))
+        facts = one.attempt.facts
+        if facts.send_cvc and one.open.state in _MAY_CARRY_CVC and not soft and isinstance(outcome, Approved | Declined):
+            self._spawn(self._forget(facts.payment_method.id))
         self._settle(one, order.operation, outcome)
 
     async def _forget(self, payment_method: str) -> None:
@@ -186,14 +192,22 @@ class Executor:
             return
         if isinstance(outcome, Approved | Declined):
             self._messages.pop(one.attempt.id, None)
-        change = settle(self._settling_of(one, one.payment, one.open, asked), outcome)
-        self._store.commit_soon(change).add_done_callback(lambda future: self._settled(one, asked, outcome, future))
+        try:
+            change = settle(self._settling_of(one, one.payment, one.open, asked), outcome)
+            stored = self._store.commit_soon(change)
+        except Exception:
+            log.exception("outcome_decided_again", attempt=one.attempt.id)
+            self._spawn(self._settle_fresh(one, asked, outcome))
+            return
+        stored.add_done_callback(lambda future: self._settled(one, asked, outcome, future))
 
     def _settled(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound, future: "asyncio.Future[str | None]") -> None:
         if future.cancelled():
             return
         if future.exception() is None and future.result() is None:
             self._done(one)
+            if one.attempt.id in self._messages:
+                self._spawn(self._keep_messages(one))
         else:
             self._spawn(self._settle_fresh(one, asked, outcome))
 
@@ -210,8 +224,8 @@ class Executor:
             log.exception("outcome_not_booked", attempt=one.attempt.id)
             await self._note(one, outcome)
         finally:
-            await self._keep_messages(one)
             self._done(one)
+            await self._keep_messages(one)
 
     async def _settle_once(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> bool:
         """One try; True when there is nothing left to do."""
@@ -267,12 +281,21 @@ class Executor:
         self._in_hand.clear()
 
     def _settling_of(self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation) -> Settling:
-        connector = self._connectors.get(one.attempt.facts.connector)
-        final = connector.declares.finality_horizon_seconds if connector is not None else None
         return Settling(
             payment=payment, attempt=one.attempt, open=open_, asked=asked, now=self._clock.now(), ids=self._ids, reporter=one.sender,
-            horizon=None if final is None else one.attempt.created_at + final * SECOND,
+            horizon=self._horizon(one),
         )  # fmt: skip
+
+    def _horizon(self, one: Claimed) -> int | None:
+        """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.
+
+        That is its first claim, which may be long after the accept, or the end of the time in which it is sent again.
+        """
+        connector = self._connectors.get(one.attempt.facts.connector)
+        if connector is None or connector.declares.finality_horizon_seconds is None or not one.since:
+            return None
+        window = connector.declares.idempotency_window_seconds or 0
+        return max(one.since, one.attempt.created_at + window * SECOND) + connector.declares.finality_horizon_seconds * SECOND
 
     async def _read(self, attempt: Attempt) -> Payment:
         payment = await self._store.read(attempt.payment, attempt.account, attempt.livemode)
@@ -285,11 +308,19 @@ class Executor:
 
     async def _keep_messages(self, one: Claimed) -> None:
         messages = self._messages.pop(one.attempt.id, [])
-        if messages:
+        if not messages:
+            return
+        try:
             await self._store.keep_messages([(each.attempt_id, each.at, f"{each.direction}: {each.text}") for each in messages])
+        except (Unavailable, ResultUnknown, Again) as error:
+            # They are for the story only; the outcome stands without them.
+            log.warning("messages_not_kept", attempt=one.attempt.id, reason=str(error))
 
     def _done(self, one: Claimed) -> None:
-        self._in_hand.pop((one.attempt.id, one.open.slot), None)
+        """Its call has ended. The row may have been claimed anew meanwhile: then that claim's call goes on."""
+        key = (one.attempt.id, one.open.slot)
+        if self._in_hand.get(key) is one:
+            del self._in_hand[key]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

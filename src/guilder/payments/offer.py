@@ -1,13 +1,14 @@
 """Offer: refunds that wait for money get it when some has arrived.
 
 The consumer `refunds` notes, in the commit that moves its position, whose account has got money; `offer_refunds` works
-that list off. A release of pending funds notes the same.
+that list off. A release of pending funds notes the same. Now and then every account with a waiting refund is noted, because
+an offer can be lost: the money came before the refund began to wait, or whoever had taken the note died.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-from guilder.db import Connection
+from guilder.db import Connection, Database
 from guilder.log.model import Entry, announced_from
 from guilder.payments.refund import offer_again
 from guilder.payments.services import Services
@@ -28,6 +29,9 @@ INSERT INTO refund_offer (account, livemode)
 SELECT DISTINCT x.account, x.livemode FROM unnest($1::text[], $2::boolean[]) AS x(account, livemode)
 WHERE EXISTS (SELECT FROM refund r WHERE r.waiting AND r.account = x.account AND r.livemode = x.livemode)
 ON CONFLICT DO NOTHING
+"""
+_NOTE_WAITING: Final = """
+INSERT INTO refund_offer (account, livemode) SELECT DISTINCT r.account, r.livemode FROM refund r WHERE r.waiting ON CONFLICT DO NOTHING
 """
 _TAKE: Final = """
 DELETE FROM refund_offer WHERE (account, livemode) IN (SELECT account, livemode FROM refund_offer LIMIT $1) RETURNING account, livemode
@@ -50,20 +54,26 @@ async def note_accounts(connection: Connection, accounts: Sequence[tuple[str, bo
         await connection.execute(_NOTE, [account for account, _ in accounts], [livemode for _, livemode in accounts])
 
 
-async def offer_refunds(services: Services, limit: int = ACCOUNTS_MAX) -> int:
-    """Give waiting refunds of the noted accounts their money, oldest first, until it does not reach; returns how many began.
+async def note_waiting(db: Database) -> int:
+    """Note every account that has a refund waiting; returns how many were not noted. Commits by itself; safe to repeat."""
+    return int((await db.execute(_NOTE_WAITING)).split()[-1])
 
-    Taking a note and dying loses only this offer: the refund waits until money arrives again.
+
+async def offer_refunds(services: Services, limit: int = ACCOUNTS_MAX) -> int:
+    """Give waiting refunds of the noted accounts their money; returns how many began.
+
+    Oldest first, in each currency until it does not reach. Taking a note and dying loses only this offer: see `note_waiting`.
     """
     begun = 0
     for row in await services.db.fetch(_TAKE, limit):
+        used_up: set[str] = set()
         for refund_id, _payment, account, livemode in await services.store.waiting_refunds(row["account"], row["livemode"], OFFERS_MAX):
             payment = await services.store.read(refund_id, account, livemode)
-            if payment is None:
+            if payment is None or payment.facts.currency in used_up:
                 continue
             change = offer_again(payment, refund_id, now=services.clock.now(), ids=services.ids)
             stored = await services.store.commit(change) if change is not None else None
             begun += change is not None and stored is None
             if stored is not None and stored.startswith(FUNDS):
-                break
+                used_up.add(payment.facts.currency)
     return begun

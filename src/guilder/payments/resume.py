@@ -5,7 +5,7 @@
     reversing    the reversal, until it is acknowledged
     recheck      an undone attempt is asked about again
 
-After "not found" a capture, void or refund is sent again with its stored key, inside the key's window.
+After "not found" a capture or refund is sent again with its stored key, inside the key's window, and a void at any time.
 """
 
 from typing import Final
@@ -18,8 +18,8 @@ from guilder.payments.model import NEW_PAYMENTS, Attempt
 from guilder.payments.states import AttemptState
 from guilder.psp.model import Declares, Operation, Order, query_about, reversal_of
 
-RESENT: Final = frozenset({Operation.CAPTURE, Operation.VOID, Operation.REFUND})
-"""Operations that are sent again when the PSP does not know them; a new payment is reversed instead."""
+RESENT: Final = frozenset({Operation.CAPTURE, Operation.REFUND})
+"""Operations that are sent again, inside the key's window, when the PSP does not know them; a new payment is reversed instead."""
 
 # Kept free at the end of the PSP's idempotency window: a resend under way when it closes would count as new.
 WINDOW_MARGIN_SECONDS: Final = 600
@@ -55,7 +55,12 @@ def next_step(attempt: Attempt, state: str, tries: int, now: int) -> Order | Out
 
 
 def resend(attempt: Attempt, declares: Declares, now: int) -> Order | None:
-    """The same request once more, after the PSP said that it does not know it; None where that is not safe (any more)."""
+    """The same request once more, after the PSP said that it does not know it; None where that is not safe (any more).
+
+    A void is always safe: what it voids is voided once, however often it comes.
+    """
+    if attempt.operation is Operation.VOID:
+        return replace(first_order(attempt), first=False)
     window = declares.idempotency_window_seconds
     if attempt.operation not in RESENT or window is None:
         return None

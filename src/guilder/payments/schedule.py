@@ -20,7 +20,7 @@ RECHECKS: Final = (1 * MINUTE, 15 * MINUTE, 1 * DAY)
 # Tries after which somebody is told; the work goes on all the same.
 ALERT_AFTER_TRIES: Final = 3
 
-_BY_STATE: Final[Mapping[str, Retry]] = {AttemptState.IN_DOUBT: ASK, AttemptState.REVERSING: REVERSE, "recheck": ASK}
+_BY_STATE: Final[Mapping[str, Retry]] = {AttemptState.IN_DOUBT: ASK, AttemptState.REVERSING: REVERSE}
 
 
 def retry_at(state: str, tries: int, now: int) -> int:

@@ -165,7 +165,8 @@ def _rechecked(s: Settling, outcome: Outcome | NotFound) -> Change:
             later = s.now + RECHECKS[done] if done < len(RECHECKS) else None
             move = _move(s, RECHECK if later else AttemptState.UNDONE, retry_at=later, tries=done)
         case _:
-            move = _move(s, RECHECK, retry_at=retry_at(RECHECK, 1, s.now), tries=s.open.tries)
+            # Nobody waits for it, and `tries` counts the answers: a minute, however long the PSP is away.
+            move = _move(s, RECHECK, retry_at=s.now + RECHECKS[0], tries=s.open.tries)
     return _changed(s, s.payment.facts, move)
 
 

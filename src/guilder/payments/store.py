@@ -55,7 +55,10 @@ FROM noted WHERE o.payment = noted.payment AND o.slot = $2 AND o.attempt = $1
 _MESSAGE: Final = "INSERT INTO attempt_message (attempt, at, text) VALUES ($1, $2, $3)"
 _EXPIRED: Final = """
 SELECT c.payment, c.account, c.livemode FROM charge c
-WHERE c.capture_before <= $1 AND c.captured = 0 ORDER BY c.capture_before LIMIT $2
+WHERE c.capture_before <= $1 AND c.captured = 0
+  AND NOT EXISTS (SELECT FROM attempt a WHERE a.payment = c.payment AND a.operation = 'void' AND a.created_at > $2)
+  AND NOT EXISTS (SELECT FROM attempt_open o WHERE o.payment = c.payment AND o.slot = 'payment')
+ORDER BY c.capture_before LIMIT $3
 """
 _WAITING: Final = """
 SELECT r.id, r.payment, r.account, r.livemode FROM refund r WHERE r.waiting AND r.account = $1 AND r.livemode = $2 ORDER BY r.id LIMIT $3
@@ -109,9 +112,9 @@ class Store:
         row = await self._db.fetchrow(_ATTEMPT, id_)
         return None if row is None else attempt_from(row)
 
-    async def expired(self, now: int, limit: int) -> list[tuple[str, str, bool]]:
-        """Payments (id, account, livemode) whose authorization nobody has captured in time."""
-        return [tuple(row) for row in await self._db.fetch(_EXPIRED, now, limit)]
+    async def expired(self, now: int, tried_since: int, limit: int) -> list[tuple[str, str, bool]]:
+        """Payments (id, account, livemode) whose authorization nobody has captured in time, and whose void was not tried since."""
+        return [tuple(row) for row in await self._db.fetch(_EXPIRED, now, tried_since, limit)]
 
     async def waiting_refunds(self, account: str, livemode: bool, limit: int) -> list[tuple[str, str, str, bool]]:  # noqa: FBT001
         """Refunds (id, payment, account, livemode) that wait for money, oldest first."""

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Final
 
+import structlog
+
 from guilder.core.clock import sleep
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.db.errors import Again
@@ -11,6 +13,8 @@ from guilder.db.pool import Database
 from guilder.idempotency.model import Claim
 from guilder.idempotency.once import answer_all
 from guilder.shapes.facts import Answer
+
+log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "guilder_answered"
 EVERYBODY: Final = "*"
@@ -82,6 +86,10 @@ class Waiting:
                 answers = await answer_all(self._db, list(named))
             except (Unavailable, ResultUnknown, Again):
                 # The poll asks again; the callers have their own limit.
+                continue
+            except Exception:
+                # One answer that cannot be read must not leave everybody who will ever wait without theirs.
+                log.exception("answers_unreadable", count=len(named))
                 continue
             for key, answer in answers.items():
                 future = self._waiting.get(key[0], {}).get(key)

@@ -50,6 +50,7 @@ CREATE TABLE attempt_open (
     sender   text COLLATE "C",
     epoch    bigint,
     tries    integer NOT NULL DEFAULT 0,
+    -- Its first claim, before which no byte of it left; until then its accept.
     since_at bigint NOT NULL,
     retry_at bigint NOT NULL,
     PRIMARY KEY (payment, slot)
@@ -404,7 +405,9 @@ BEGIN
     END IF;
     RETURN QUERY
         WITH claimed AS (
-            UPDATE attempt_open o SET sender = p_sender, epoch = p_epoch WHERE o.ctid = ANY (v_rows)
+            UPDATE attempt_open o
+            SET sender = p_sender, epoch = p_epoch, since_at = CASE o.state WHEN 'created' THEN p_now ELSE o.since_at END
+            WHERE o.ctid = ANY (v_rows)
             RETURNING o.payment, o.attempt, o.state, o.slot, o.tries, o.since_at
         )
         SELECT a.id, a.payment, a.account, a.livemode, a.operation, c.slot, a.refund, a.amount, a.currency, a.execute_by, a.created_at,
