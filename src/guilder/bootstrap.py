@@ -197,7 +197,7 @@ class Rooms:
         self.accounts = Accounts(db, clock, ids, Chart(self._overdraft_units).opening)
         self.store = Store(db, hot, self.accounts, clock)
         self.load = Loader(db, self.customers, self.methods, self._entries)
-        self.waiting = Waiting(db)
+        self.waiting = Waiting(hot)
         self.payments = Payments(
             db=db,
             store=self.store,

@@ -100,7 +100,7 @@ class PaymentsWorld:
 
         self.accounts = Accounts(self.db, self.clock, self.ids, Chart(overdraft).opening)
         self.store = Store(self.db, self.hot, self.accounts, self.clock)
-        self.waiting = Waiting(self.db)
+        self.waiting = Waiting(self.hot)
         await self.waiting.start()
 
         def load(_account: str, _livemode: bool):

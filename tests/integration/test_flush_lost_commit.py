@@ -108,7 +108,8 @@ async def test_an_outcome_whose_commit_is_not_known_is_booked_once(world, cutter
 async def test_an_accept_that_is_still_under_way_when_its_wire_is_cut_is_not_done_twice(world, cutter: WireCutter, database: str, operation: str):
     """Looked for too early it is not there yet, and is sent again: the second one must neither be stored nor free the key."""
     payment, key = await prepared(world, operation), f"still-{operation}"
-    blocker = await asyncpg.connect(database)
+    # Two sessions: what one sees of the others' waits stands still while it has a transaction open.
+    blocker, watcher = await asyncpg.connect(database), await asyncpg.connect(database)
     transaction = blocker.transaction()
     await transaction.start()
     await blocker.execute("SELECT 1 FROM log_head FOR UPDATE")
@@ -117,11 +118,12 @@ async def test_an_accept_that_is_still_under_way_when_its_wire_is_cut_is_not_don
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
     async def both_wait():
-        return await world.db.fetchval(blocked) == 2
+        return await watcher.fetchval(blocked) == 2
 
     await world.until(both_wait)
     await transaction.commit()
     await blocker.close()
+    await watcher.close()
     with suppress(Refusal):
         await asked
 
