@@ -7,6 +7,7 @@ Exits with 1 when the books, the answers or the bank world disagree; a missed fi
 
 import argparse
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
@@ -33,6 +34,8 @@ def main() -> int:
     parser.add_argument("--api-processes", type=int, default=1, help="processes that serve the API")
     given = parser.parse_args()
     parts = given.part or PARTS
+    # Told to end, we still end the system that we have started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if "payments" in parts or "http" in parts:
             asyncio.run(_over_http(parts, quick=given.quick, api_processes=given.api_processes))

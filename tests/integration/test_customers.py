@@ -524,7 +524,8 @@ async def test_nothing_personal_and_no_card_reaches_the_disk(shop: Shop, server:
     logs = [*folder.glob("**/*.log"), *folder.parent.glob("*.log")]
     files = [*(folder / "base" / str(number)).iterdir(), *(folder / "pg_wal").glob("0*"), *logs]
     # A CVC alone is too short to look for among random bytes: here it is with what a wire, JSON or SQL would put around it.
-    cvcs = [b"\xa49137", b'"9137"', b"'9137'", b"=9137"]
+    # (Not with "=" before it: other tests' process ids and ports stand in the server's log like that.)
+    cvcs = [b"\xa49137", b'"9137"', b"'9137'"]
     pans = [card[0].encode() for card in CANARY_CARDS]
     canaries = [*cvcs, *pans, *(text.encode() for text in (*CANARIES.values(), ADDRESS["line1"]))]
     found = {canary for file in files if file.is_file() for canary in _in_file(file, canaries)}
