@@ -91,18 +91,22 @@ class Sender:
         await self._db.execute(_REGISTER, id_, self._role)
         self.id, self.epoch, self._renewed = id_, 1, began
 
+    async def beat(self) -> None:
+        """Renew the right to send, and look at the others. Once a second; raises what the database does."""
+        began = self._clock.boot()
+        if await self._db.fetchval(_BEAT, self.id, self.epoch) is None:
+            before = self.id
+            await self._register()
+            self._lost(before)
+        else:
+            self._renewed = began
+        await self._watch()
+
     async def _beat_for_ever(self) -> None:
         while True:
             began = self._clock.boot()
             try:
-                beat = await self._db.fetchval(_BEAT, self.id, self.epoch)
-                if beat is None:
-                    before = self.id
-                    await self._register()
-                    self._lost(before)
-                else:
-                    self._renewed = began
-                await self._watch()
+                await self.beat()
             except (Unavailable, ResultUnknown, Again):
                 # Not renewed: sending stops by itself when the time is over.
                 self._seen.clear()

@@ -1,0 +1,124 @@
+"""A payment through everything that can be lost, late, doubled or declined: chance chooses, the invariants must hold.
+
+What decides here is the real code (begin, resume, settle, refunds, books); store, ledger and PSP are the models of
+payment_simulation.py. Each run ends with a bank that answers, and then the bank's truth must be what the books say.
+"""
+
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from payment_simulation import FATES, Simulation
+
+from guilder.core.clock import MINUTE
+from guilder.payments.states import PaymentEvent
+
+WALKS, STEPS = 400, 40
+
+
+class PaymentMachine(RuleBasedStateMachine):
+    """One payment, driven by hypothesis, which shrinks what it finds."""
+
+    @initialize(amount=st.integers(50, 100_000), manual=st.booleans(), seed=st.integers(0, 2**32))
+    def begin(self, amount: int, manual: bool, seed: int) -> None:
+        """A new payment."""
+        self.world = Simulation(amount=amount, manual=manual, seed=seed)
+
+    @precondition(lambda self: self.world.may(PaymentEvent.CONFIRMED))
+    @rule()
+    def confirm(self) -> None:
+        """Try to take it."""
+        self.world.confirm()
+
+    @precondition(lambda self: self.world.may(PaymentEvent.CAPTURE_SENT))
+    @rule(data=st.data())
+    def capture(self, data: st.DataObject) -> None:
+        """In part or whole."""
+        self.world.capture(data.draw(st.integers(1, self.world.payment.facts.amount_capturable)))
+
+    @precondition(lambda self: self.world.may(PaymentEvent.CANCEL_SENT))
+    @rule()
+    def void(self) -> None:
+        """Give it up."""
+        self.world.void()
+
+    @precondition(lambda self: self.world.refundable > 0)
+    @rule(data=st.data())
+    def refund(self, data: st.DataObject) -> None:
+        """In part or whole, several at once."""
+        self.world.refund(data.draw(st.integers(1, self.world.refundable)))
+
+    @rule(minutes=st.sampled_from((1, 20, 3_000)))
+    def time_passes(self, minutes: int) -> None:
+        """Also beyond the PSP's idempotency window and its horizon."""
+        self.world.pass_time(minutes * MINUTE)
+
+    @precondition(lambda self: self.world.due())
+    @rule(data=st.data(), fate=st.sampled_from(FATES), fate_of_resend=st.sampled_from(FATES))
+    def step(self, data: st.DataObject, fate: str, fate_of_resend: str) -> None:
+        """One request about one open attempt, with its fate."""
+        self.world.step(data.draw(st.sampled_from(self.world.due())), fate, fate_of_resend)
+
+    @precondition(lambda self: self.world.in_flight)
+    @rule(data=st.data(), decline=st.booleans(), answered=st.booleans())
+    def a_request_arrives_late(self, data: st.DataObject, decline: bool, answered: bool) -> None:
+        """After whatever has been asked, reversed or sent again meanwhile."""
+        self.world.request_arrives(data.draw(st.integers(0, len(self.world.in_flight) - 1)), decline=decline, answered=answered)
+
+    @precondition(lambda self: self.world.late)
+    @rule(data=st.data())
+    def an_answer_arrives_late(self, data: st.DataObject) -> None:
+        """It counts, whoever holds the row by now; in a slot that reverses it is only noted."""
+        self.world.answer_arrives(data.draw(st.integers(0, len(self.world.late) - 1)))
+
+    @invariant()
+    def it_holds(self) -> None:
+        """States, amounts, wallet, and nothing shown as failed that the bank holds as approved."""
+        self.world.check()
+
+    def teardown(self) -> None:
+        """The bank answers again: everything ends, and its truth is what the books say."""
+        if hasattr(self, "world"):
+            self.world.run_dry()
+            self.world.check_end()
+
+
+PaymentMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)  # fmt: skip
+TestPaymentMachine = PaymentMachine.TestCase
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_payment_on_a_bad_wire_ends_as_the_bank_has_it(seed: int) -> None:
+    """Many random walks that keep to the executor's side, where the deep sequences are: late, reversed, late again."""
+    for walk in range(WALKS):
+        chance = Random(f"{seed}.{walk}")
+        world = Simulation(amount=chance.randint(50, 100_000), manual=chance.random() < 0.5, seed=seed)
+        for _ in range(STEPS):
+            act(world, chance)
+            world.check()
+        world.run_dry()
+        world.check_end()
+
+
+def act(world: Simulation, chance: Random) -> None:
+    """Something happens: mostly to what is under way."""
+    luck = chance.random()
+    if luck < 0.25 and world.in_flight:
+        place = chance.randrange(len(world.in_flight))
+        world.request_arrives(place, decline=chance.random() < 0.2, answered=chance.random() < 0.7)
+    elif luck < 0.4 and world.late:
+        world.answer_arrives(chance.randrange(len(world.late)))
+    elif luck < 0.85 and world.due():
+        world.step(chance.choice(world.due()), chance.choice(FATES), chance.choice(FATES))
+    elif world.may(PaymentEvent.CONFIRMED):
+        world.confirm()
+    elif world.may(PaymentEvent.CAPTURE_SENT):
+        world.void() if luck > 0.93 else world.capture(chance.randint(1, world.payment.facts.amount_capturable))
+    elif world.refundable:
+        world.refund(chance.randint(1, world.refundable))
+    else:
+        world.pass_time(chance.choice((1, 20, 3_000)) * MINUTE)
