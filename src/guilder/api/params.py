@@ -46,6 +46,12 @@ Numeral = int | Annotated[str, Meta(max_length=20)]
 Metadata = dict[str, str | None] | None | UnsetType
 """A value of null (an empty text) deletes the key; null as a whole clears all."""
 
+# What to do in place of parameters that many clients still know.
+HINTS: Final[Mapping[str, str]] = {
+    "source": "Sources are not supported; make a PaymentMethod, and name it as payment_method.",
+    "default_source": "Sources are not supported; use invoice_settings[default_payment_method].",
+}
+
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 _AT: Final = re.compile(r"^(?P<complaint>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
@@ -244,8 +250,9 @@ def _unknown(value: Any, info: inspect.Type, param: str) -> NoReturn:
     known = {field.encode_name for one in types if isinstance(one, inspect.StructType) for field in one.fields}
     names = [f"{param}[{name}]" if param else name for name in value if name not in known]
     plural = "s" if len(names) > 1 else ""
+    hint = next((f". {HINTS[name]}" for name in value if name in HINTS and name not in known), "")
     raise Refusal(
-        f"Received unknown parameter{plural}: {', '.join(shown(name) for name in names[:10])}",
+        f"Received unknown parameter{plural}: {', '.join(shown(name) for name in names[:10])}{hint}",
         code="parameter_unknown",
         param=shown(names[0]),
     )
