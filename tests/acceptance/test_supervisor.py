@@ -353,10 +353,10 @@ def test_no_role_can_gain_rights_and_root_has_none_to_lose(system: System) -> No
 # Root in a mount namespace of its own, in which everybody may enter the home that this Python lies in.
 OPEN_HOME = """
 set -e
-mkdir "$0/home"
-mount --bind "$HOME" "$0/home"
+mkdir "$0/own"
+mount --bind "$HOME" "$0/own"
 mount -t tmpfs -o mode=755 none "$HOME"
-for name in "$0"/home/.[a-z]*; do
+for name in "$0"/own/.[a-z]*; do
     [ -d "$name" ] && mkdir "$HOME/$(basename "$name")" && mount --bind "$name" "$HOME/$(basename "$name")"
 done
 exec "$@"

@@ -53,6 +53,7 @@ HINTS: Final[Mapping[str, str]] = {
 }
 
 _INTEGER: Final = re.compile(r"-?[0-9]+")
+_PLAIN: Final = re.compile(r"-?(0|[1-9][0-9]*)")
 _AT: Final = re.compile(r"^(?P<complaint>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
@@ -175,7 +176,7 @@ def _bad_integer(value: object, param: str, hint: str = "") -> NoReturn:
     if isinstance(value, dict | list):
         message = f"Invalid integer: '{param}' takes a number, not {_kind(value)}."
         raise Refusal(message, code="parameter_invalid_integer", param=param)
-    if isinstance(value, str) and _INTEGER.fullmatch(value) and not hint:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and not hint:
         # A form would have been read: this is a text in JSON.
         raise Refusal(
             f"Invalid integer: {_text(value)} is a text; in JSON a number is written without quotes.",
@@ -183,7 +184,7 @@ def _bad_integer(value: object, param: str, hint: str = "") -> NoReturn:
             param=param,
         )
     raise Refusal(
-        f"Invalid integer: {_text(value)}; write a whole number in plain digits{hint}.",
+        f"Invalid integer: {_text(value)}; write a whole number in plain digits, without leading zeros{hint}.",
         code="parameter_invalid_integer",
         param=param,
     )
@@ -265,7 +266,7 @@ def _invalid(complaint: str, value: Any, info: inspect.Type, param: str) -> Refu
         listed = ", ".join(options[:-1]) + (f" or {options[-1]}" if len(options) > 1 else options[-1])
         return Refusal(f"Invalid {param}: must be {'one of ' if len(options) > 1 else ''}{listed}", param=param)
     expected = re.search(r"Expected `([^`]*)`(?: of length)?(.*)", complaint)
-    wanted, rest = (expected[1], expected[2].split(",")[0].strip()) if expected else ("", "")
+    wanted, rest = (expected[1], expected[2].split(",")[0].strip()) if expected else (_meant(complaint, info), "")
     if "int" in wanted.split(" | "):
         _bad_integer(value, param, f" that is {_bound(rest)}" if rest else "")
     if wanted.startswith("bool"):
@@ -284,6 +285,14 @@ def _invalid(complaint: str, value: Any, info: inspect.Type, param: str) -> Refu
     else:
         message = f"Invalid object: '{param}' takes an object, written {param}[name]=... in a form."
     return Refusal(message, param=param)
+
+
+def _meant(complaint: str, info: inspect.Type) -> str:
+    """What was expected where msgspec took a text such as 1e400 for a number, which does not fit, and says no more than that."""
+    if complaint != "Number out of range":
+        return ""
+    types = info.types if isinstance(info, inspect.UnionType) else (info,)
+    return "bool" if any(isinstance(one, inspect.BoolType) for one in types) else "int"
 
 
 def _bound(rest: str) -> str:

@@ -1,7 +1,7 @@
 """The ledger's invariants, from the transfers themselves: what stands on accounts, and their balance rows, are what is being checked.
 
-Every transfer is added up each time: a figure that stands somewhere proves nothing about itself. It takes about 3 us a transfer: ten million are
-half a minute. What stands on an account is one look-up, however large the books are.
+Every transfer is added up each time: a figure that stands somewhere proves nothing about itself. It takes about 3 us a transfer,
+half a minute for ten million. What stands on an account is one look-up, however large the books are.
 """
 
 from collections import defaultdict
