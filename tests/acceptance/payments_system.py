@@ -135,10 +135,12 @@ class Shop(System):
         return self.insist("POST", "/v1/payment_intents", fields, key=key)
 
     def paid(self, **params: Any) -> dict[str, Any]:
-        """A payment that was taken or authorized."""
+        """A payment that was taken or authorized, also when nobody could tell at first."""
         answer = self.pay(**params)
         assert answer.status == 200, answer.body
-        return answer.body
+        payment = self.at_rest(answer.body["id"])
+        assert payment["status"] in ("succeeded", "requires_capture"), payment
+        return payment
 
     # --- faults -----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -97,7 +98,10 @@ def following(running: System) -> Iterator[subprocess.Popen[str]]:
     """`guilder events tail --follow` on the running system."""
     flags = ["--follow", "--json", "-n", "0", "--type", "payment_intent.*"]
     command = [GUILDER, "events", "tail", *flags, "--data", str(running.data)]
+    # Who starts the tests in the background has SIGINT ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        signal.signal(signal.SIGINT, before)
         yield process
         process.kill()
 

@@ -28,11 +28,16 @@ class Cutter(WireCutter):
         super().__init__()
         self.then_bar = ""
         self.turned_away = 0
+        self._asked = False
 
     def taken(self, data: bytes, *kinds: str) -> str | None:
         """As its parent."""
         kind = super().taken(data, *kinds)
-        if self.then_bar and self.cuts == 1 and not self._barred and b"SELECT 0" in data:
+        if not self.then_bar or self.cuts != 1 or self._barred:
+            return kind
+        # The question names the key; others are answered with no rows too.
+        self._asked = self._asked or (kind is None and self.then_bar.encode() in data)
+        if self._asked and b"SELECT 0" in data:
             self._barred = True
             self.order(REQUEST, self.then_bar)
         return kind
