@@ -64,6 +64,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where the acquirer listens; the sandbox's own unless set."""
     raw_cards_live: bool
     """Whether live secret keys may send raw card numbers."""
+    webhook_allow: str | None
+    """What webhooks may reach beyond public addresses; None for each mode's default (webhooks.addresses reads it)."""
 
     @classmethod
     def load(cls, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "Settings":
@@ -92,6 +94,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             app_key_file=Path(env.get("GUILDER_APP_KEY_FILE") or data / "keys" / "app.key"),
             network_host=env.get("GUILDER_NETWORK_HOST") or "127.0.0.1",
             raw_cards_live=_yes("GUILDER_RAW_CARDS_LIVE", env.get("GUILDER_RAW_CARDS_LIVE")),
+            webhook_allow=env.get("GUILDER_WEBHOOK_ALLOW") or None,
         )
 
     @property
