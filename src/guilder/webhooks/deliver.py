@@ -325,10 +325,9 @@ class Deliverer:
             await sleep(STORE_GAP_SECONDS)
             self._landed.clear()
             while self._results:
-                batch = self._results[:RESULTS_MAX]
+                batch, self._results = self._results[:RESULTS_MAX], self._results[RESULTS_MAX:]
                 await self._store([result for _, _, result in batch])
                 crash_point("deliver.stored")
-                del self._results[:RESULTS_MAX]
                 for lane, delivery, result in batch:
                     self._settled(lane, delivery, result)
 
