@@ -55,9 +55,10 @@ class Receiver:
         self._server: asyncio.Server | None = None
         self.port = 0
 
-    async def start(self, port: int = 0) -> "Receiver":
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> "Receiver":
+        """Listen."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", port)
+        self._server = await loop.create_server(lambda: _Connection(self), host, port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
