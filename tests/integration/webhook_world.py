@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from conftest import RealClock
 
+from conftest import RealClock
 from guilder.core.clock import ManualClock, sleep
 from guilder.core.ids import Ids
 from guilder.db import Database

@@ -79,12 +79,12 @@ def delivery_json(delivery: Delivery, request: Mapping[str, Any] | None = None) 
         "tries": delivery.tries,
     }
     if request is not None:
-        shown["attempts"] = [_attempt_json(one) for one in delivery.attempts]
+        shown["attempts"] = [attempt_json(one) for one in delivery.attempts]
         shown["request"] = request
     return shown
 
 
-def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+def attempt_json(attempt: Attempt) -> dict[str, Any]:
     """One try: what was answered, or why nothing was."""
     return {
         "answer": attempt.answer,
