@@ -6,7 +6,6 @@ a bank's link, a cloud's metadata service. So what counts is the numeric address
 """
 
 import socket
-from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -29,12 +28,11 @@ SERVICE_PORTS: Final = frozenset({
 
 LOOPBACK: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 PRIVATE: Final = (*map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")),)
-# IPv6 addresses that are IPv4 addresses in other clothes, and where in them those stand (bits from the right).
+# IPv6 addresses whose last 32 bits are the IPv4 address that is meant.
 NAT64: Final = ip_network("64:ff9b::/96")
-SIX_TO_FOUR: Final = ip_network("2002::/16")
-COMPATIBLE: Final = ip_network("::/96")
-# Not private by any registry, and yet inside: the shared space of carriers, where one cloud's metadata service stands too.
-NEVER_PUBLIC: Final = (ip_network("100.64.0.0/10"), ip_network("64:ff9b:1::/48"), ip_network("fec0::/10"), ip_network("2001::/32"))
+# Not private by every registry, and yet no way to a receiver: the shared space of carriers, where one cloud's metadata service
+# stands too; NAT64 of local use; site-local; and the tunnels of old that end at an IPv4 address (compatible, 6to4, Teredo).
+NEVER_PUBLIC: Final = (*map(ip_network, ("100.64.0.0/10", "64:ff9b:1::/48", "fec0::/10", "::/96", "2002::/16", "2001::/32")),)
 
 
 class WrongAllowance(GuilderError):
@@ -73,15 +71,11 @@ class Allowed(Struct, frozen=True, kw_only=True):
     def refuses(self, address: str) -> str | None:
         """Why nothing may be sent to this numeric address, None when it may."""
         try:
-            found = ip_address(address.partition("%")[0])
+            found = _meant(ip_address(address.partition("%")[0]))
         except ValueError:
             return f"{address[:64]} is no address"
-        for one in _meanings(found):
-            if any(one in network for network in self.networks if network.version == one.version):
-                continue
-            if not is_public(one):
-                return f"{found} is not a public address"
-        return None
+        named = any(found in network for network in self.networks if network.version == found.version)
+        return None if named or is_public(found) else f"{found} is not a public address"
 
 
 def _network(word: str) -> Network:
@@ -93,17 +87,11 @@ def _network(word: str) -> Network:
         ) from None
 
 
-def _meanings(address: Address) -> Sequence[Address]:
-    """The addresses that packets to this one may end at: itself, or the IPv4 address that is written inside it."""
-    if isinstance(address, IPv4Address):
-        return (address,)
-    if address.ipv4_mapped is not None:
-        return (address.ipv4_mapped,)
-    if address in NAT64 or (address in COMPATIBLE and int(address) > 1):
-        return (IPv4Address(int(address) & 0xFFFF_FFFF),)
-    if address in SIX_TO_FOUR:
-        return (address, IPv4Address((int(address) >> 80) & 0xFFFF_FFFF))
-    return (address,)
+def _meant(address: Address) -> Address:
+    """Where packets to this address end: there, or at the IPv4 address that is written inside it."""
+    if isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in NAT64):
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
 
 
 def is_public(address: Address) -> bool:
