@@ -154,7 +154,7 @@ async def _make_sandbox(settings: Settings, known_merchants: Merchants) -> None:
 
 
 def webhooks_allowed(settings: Settings) -> tuple[Allowed, Allowed]:
-    """What webhooks may reach in test mode and in live mode. Raises WrongAllowance."""
+    """What webhooks may reach in test mode and in live mode."""
     return Allowed.of(settings.webhook_allow, livemode=False), Allowed.of(settings.webhook_allow, livemode=True)
 
 

@@ -148,6 +148,21 @@ def test_the_worker_dies_during_a_delivery(shop: Shop, point: str) -> None:
             assert max(receiver.events.values()) <= 1 + (point == "deliver.before")
 
 
+def test_a_worker_that_stood_still_sends_nothing_under_its_old_right(shop: Shop) -> None:
+    """Others have taken its endpoints over meanwhile; it goes on under a new id, and everything arrives."""
+    with receiving() as receiver:
+        made = endpoint(shop, receiver.url)
+        of_endpoint = "SELECT sender FROM webhook_lane WHERE endpoint = $1 AND sender IS NOT NULL"
+        [held] = wait(lambda: shop.rows(of_endpoint, made["id"]), "somebody delivers")
+        with shop.stopped("worker"):
+            events = pay(shop, 10)
+            wait(lambda: shop.rows("SELECT 1 FROM sender WHERE id = $1 AND lost", held["sender"]), "it is taken over")
+            assert receiver.requests == []
+        delivered(shop, made["id"], 10)
+        assert receiver.events == Counter(events)
+        assert shop.rows(of_endpoint, made["id"]) != [held]
+
+
 def test_the_worker_and_the_database_die_under_traffic(shop: Shop) -> None:
     """Again and again; in the end each event has arrived."""
     with receiving() as receiver:

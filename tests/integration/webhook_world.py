@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import RealClock
-from guilder.core.clock import ManualClock, sleep
+from guilder.core.clock import ManualClock, Micros, SystemClock, sleep
 from guilder.core.ids import Ids
 from guilder.db import Database
 from guilder.db.sender import Sender
@@ -26,15 +25,14 @@ ACCOUNT = "acct_00000000000000000000test"
 SANDBOX = Allowed(networks=LOOPBACK, plain_http=True)
 
 
-class TestClock(RealClock):
-    """Business time of the test's clock; real time and boot time of the machine, as signatures and heartbeats need it."""
+class MovedClock(ManualClock):
+    """Business time as the test moves it; real time and boot time of the machine, as signatures and heartbeats need them."""
 
-    __test__ = False
+    def real(self) -> Micros:
+        return SystemClock().real()
 
-    def real(self):
-        import time
-
-        return time.time_ns() // 1000
+    def boot(self) -> float:
+        return SystemClock().boot()
 
 
 class Worker:
@@ -98,8 +96,7 @@ class WebhookWorld:
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
-        self.business = ManualClock()
-        self.clock = TestClock(self.business)
+        self.clock = MovedClock()
         self.ids = Ids(self.clock)
         self.keys = PurposeKeys(bytes(range(32)))
         self.allowed = SANDBOX

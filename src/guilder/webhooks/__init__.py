@@ -6,7 +6,7 @@ May import: log, db, security, config, shapes, core; `aiohttp`.
 Start with: model.py, rules.py, then fan_out.py, lane.py and deliver.py.
 """
 
-from guilder.webhooks.addresses import Allowed, WrongAllowance
+from guilder.webhooks.addresses import Allowed
 from guilder.webhooks.deliveries import Deliveries
 from guilder.webhooks.endpoints import OVERLAP_HOURS_MAX, Endpoints
 from guilder.webhooks.model import Attempt, CreateEndpoint, Delivery, UpdateEndpoint
@@ -20,5 +20,4 @@ __all__ = [
     "Delivery",
     "Endpoints",
     "UpdateEndpoint",
-    "WrongAllowance",
 ]

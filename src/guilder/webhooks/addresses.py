@@ -6,13 +6,14 @@ a bank's link, a cloud's metadata service. So what counts is the numeric address
 """
 
 import socket
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-from guilder.core.errors import GuilderError, Refusal
+from guilder.core.errors import Refusal
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -35,10 +36,6 @@ NAT64: Final = ip_network("64:ff9b::/96")
 NEVER_PUBLIC: Final = (*map(ip_network, ("100.64.0.0/10", "64:ff9b:1::/48", "fec0::/10", "::/96", "2002::/16", "2001::/32")),)
 
 
-class WrongAllowance(GuilderError):
-    """GUILDER_WEBHOOK_ALLOW says something that makes no sense; the message says what would."""
-
-
 class Allowed(Struct, frozen=True, kw_only=True):
     """What webhooks may reach beyond public addresses over TLS.
 
@@ -51,22 +48,16 @@ class Allowed(Struct, frozen=True, kw_only=True):
     plain_http: bool = False
 
     @classmethod
-    def of(cls, setting: str | None, *, livemode: bool) -> "Allowed":
-        """What a setting allows in a mode: words and networks, separated by commas; None for the default. Raises WrongAllowance.
+    def of(cls, setting: Sequence[str] | None, *, livemode: bool) -> "Allowed":
+        """What a setting allows in a mode: `loopback`, `private`, `http`, `none` and networks; None for the default.
 
-        `loopback`, `private`, `http`, `none`, or networks such as 10.1.0.0/16. The default is `loopback,http` in test mode and
-        nothing in live mode; what is set holds in both.
+        The default is loopback and plain HTTP in test mode and nothing in live mode; what is set holds in both.
         """
         if setting is None:
             return cls() if livemode else cls(networks=LOOPBACK, plain_http=True)
-        networks: list[Network] = []
-        words = [word.strip() for word in setting.split(",")]
-        for word in words:
-            if word in ("loopback", "private"):
-                networks += LOOPBACK if word == "loopback" else PRIVATE
-            elif word not in ("http", "none"):
-                networks.append(_network(word))
-        return cls(networks=tuple(networks), plain_http="http" in words)
+        named = {"loopback": LOOPBACK, "private": PRIVATE, "http": (), "none": ()}
+        networks = tuple(network for word in setting for network in (named[word] if word in named else (ip_network(word),)))
+        return cls(networks=networks, plain_http="http" in setting)
 
     def refuses(self, address: str) -> str | None:
         """Why nothing may be sent to this numeric address, None when it may."""
@@ -76,15 +67,6 @@ class Allowed(Struct, frozen=True, kw_only=True):
             return f"{address[:64]} is no address"
         named = any(found in network for network in self.networks if network.version == found.version)
         return None if named or is_public(found) else f"{found} is not a public address"
-
-
-def _network(word: str) -> Network:
-    try:
-        return ip_network(word)
-    except ValueError:
-        raise WrongAllowance(
-            f"GUILDER_WEBHOOK_ALLOW takes loopback, private, http, none and networks such as 10.1.0.0/16, not {word!r}"
-        ) from None
 
 
 def _meant(address: Address) -> Address:

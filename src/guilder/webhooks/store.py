@@ -53,8 +53,9 @@ STILL_FAILING: Final = "SELECT failing_since <= $2 AND failures >= $3 FROM webho
 FAN_OUT: Final = "SELECT webhook_fan_out($1, $2::webhook_event_in[])"
 HOLD: Final = "SELECT * FROM webhook_hold($1, $2, $3, $4, $5)"
 RELEASE: Final = """
+WITH locked AS (SELECT endpoint FROM webhook_lane WHERE endpoint = ANY($2) AND sender = $1 ORDER BY endpoint FOR UPDATE)
 UPDATE webhook_lane l SET sender = NULL, epoch = NULL, done_to = greatest(l.done_to, d.done)
-FROM unnest($2::text[], $3::bigint[]) AS d(endpoint, done) WHERE l.endpoint = d.endpoint AND l.sender = $1
+FROM unnest($2::text[], $3::bigint[]) AS d(endpoint, done), locked k WHERE l.endpoint = d.endpoint AND l.endpoint = k.endpoint
 """
 NEXT: Final = "SELECT * FROM webhook_next($1, $2, $3, $4, $5)"
 RESULTS: Final = "SELECT webhook_results($1::webhook_result_in[])"

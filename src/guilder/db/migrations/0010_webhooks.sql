@@ -152,6 +152,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
+    -- Lanes are always locked by id, here, when deliveries are written, and when results are stored.
+    PERFORM 1 FROM webhook_lane l WHERE l.endpoint = ANY(p_endpoints) ORDER BY l.endpoint FOR UPDATE;
     UPDATE webhook_lane l SET done_to = d.done FROM unnest(p_endpoints, p_done) AS d(endpoint, done)
     WHERE l.endpoint = d.endpoint AND l.sender = p_sender AND l.epoch = p_epoch AND l.done_to < d.done;
     SELECT ceil((SELECT count(*) FROM webhook_lane)::numeric / greatest(count(*), 1)) INTO v_share
@@ -219,6 +221,9 @@ BEGIN
     WHERE d.endpoint = r.endpoint AND d.number = r.number AND d.state = 'pending' AND d.tries = r.try - 1;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     DELETE FROM webhook_retry q USING unnest(p_results) r WHERE r.ok AND r.try > 1 AND q.endpoint = r.endpoint AND q.number = r.number;
+    IF v_failed OR EXISTS (SELECT FROM unnest(p_results) r JOIN webhook_lane l ON l.endpoint = r.endpoint AND l.failing_since IS NOT NULL) THEN
+        PERFORM 1 FROM webhook_lane l WHERE l.endpoint = ANY(ARRAY(SELECT r.endpoint FROM unnest(p_results) r)) ORDER BY l.endpoint FOR UPDATE;
+    END IF;
     UPDATE webhook_lane l SET failing_since = NULL, failures = 0
     FROM (SELECT DISTINCT r.endpoint FROM unnest(p_results) r WHERE r.ok) g
     WHERE l.endpoint = g.endpoint AND l.failing_since IS NOT NULL;
