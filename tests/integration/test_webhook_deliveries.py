@@ -230,8 +230,7 @@ async def test_an_endpoint_that_fails_for_three_days_is_disabled_with_notice(wor
     await world.endpoint(receiver.url + "/watch", DISABLED_EVENT)
     receiver.behave = lambda request: answer(500 if request.path.endswith("failing") else 200)
     await world.worker()
-    await world.announce(PAID)
-    await world.announce(PAID)
+    await world.announce(PAID, PAID, PAID)
     for _ in range(60):
         world.clock.advance(4 * HOUR)
         await sleep(0.15)

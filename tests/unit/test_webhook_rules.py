@@ -12,6 +12,7 @@ from guilder.webhooks import Allowed
 from guilder.webhooks.addresses import check_url, numeric
 from guilder.webhooks.rules import (
     ENABLED_EVENTS_MAX,
+    FAILURES_MIN,
     OWN_EVENTS,
     RETRY_AFTER,
     STRIPE_EVENTS,
@@ -66,6 +67,7 @@ def test_the_schedule_spans_three_days():
     """Short waits first; about 72 hours in all."""
     assert list(RETRY_AFTER) == sorted(RETRY_AFTER)
     assert 70 * HOUR < sum(RETRY_AFTER) <= 3 * DAY
+    assert FAILURES_MIN > TRIES_MAX, "one bad event does not end an endpoint"
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.5, 0.999_999])

@@ -45,8 +45,8 @@ JITTER_PERCENT: Final = 10
 
 # An endpoint is disabled when nothing has succeeded for so long ...
 FAILING_MAX: Final = 3 * DAY
-# ... and so many tries have failed meanwhile: one that hears of an event a week is not given up for a single one.
-FAILURES_MIN: Final = 10
+# ... and so many tries have failed meanwhile: more than a single event has, or one bad event would end an endpoint.
+FAILURES_MIN: Final = 20
 # "Gone": the receiver says that it wants nothing any more (Standard Webhooks).
 GONE: Final = 410
 
