@@ -70,3 +70,22 @@ def test_with_two_secrets_there_are_two_signatures_the_newest_first():
     assert both.stripe(1, BODY).split(",") == [
         "t=1", Signer([new]).stripe(1, BODY).split(",")[1], Signer([old]).stripe(1, BODY).split(",")[1],
     ]  # fmt: skip
+
+
+def test_the_check_by_hand_of_the_documents_works():
+    """docs/howto/webhooks.md shows a function; what it shows accepts what we sign and nothing else."""
+    import re
+    import time
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "webhooks.md").read_text()
+    [shown] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def is_genuine" in block]
+    names: dict = {}
+    exec(shown, names)
+    is_genuine, now = names["is_genuine"], int(time.time())
+    header = Signer([Secret(SPECIFIED_SECRET), Secret(OPENSSL_KEY)]).stripe(now, BODY)
+    assert is_genuine(header, BODY, OPENSSL_KEY)
+    assert is_genuine(header, BODY, SPECIFIED_SECRET)
+    assert not is_genuine(header, BODY + b" ", OPENSSL_KEY)
+    assert not is_genuine(header, BODY, OPENSSL_KEY + "x")
+    assert not is_genuine(Signer([Secret(OPENSSL_KEY)]).stripe(now - 400, BODY), BODY, OPENSSL_KEY)
