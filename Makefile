@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
 
-.PHONY: help setup demo test test-fast fmt lint types arch generate bench bench-large ci lock clean
+.PHONY: help setup demo test test-fast fmt lint types arch generate node bench bench-large ci lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ arch: $(DEVELOPMENT) ## who may import whom
 
 generate: $(DEVELOPMENT) ## documents that are drawn from the code
 	$(BIN)/python docs/generate.py
+
+node: ## the official stripe-node, for its test (needs npm; checked against the hashes in requirements/node)
+	npm ci --prefix requirements/node --ignore-scripts --no-audit --no-fund --loglevel=error
 
 bench: $(DEVELOPMENT) ## the canonical workload; appends to benchmarks/history
 	$(BIN)/python -m benchmarks

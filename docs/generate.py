@@ -45,6 +45,7 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         PaymentEvent.CANCEL_SENT: "a void is accepted, for a cancel or because the authorization has expired",
         PaymentEvent.CANCEL_FAILED: "the void is declined or was certainly not sent; the authorization stands",
         PaymentEvent.CANCELED: "nothing is held any more, or nothing ever was",
+        PaymentEvent.FOUND_VOIDED: "a void that had been closed turns out to have been done: nothing is held any more",
     },
     AttemptEvent: {
         AttemptEvent.APPROVAL: "the PSP says, definitely, that it is done",
@@ -56,6 +57,7 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         AttemptEvent.REVERSAL_DECIDED: "the PSP does not know it, or approved other money than was asked for: it is undone",
         AttemptEvent.REVERSAL_ACKNOWLEDGED: "the PSP has confirmed the reversal",
         AttemptEvent.FINALITY_PASSED: "the connector's horizon has passed without a trace of it",
+        AttemptEvent.FOUND: "a refund or void turns out to have been done after all: a fact, and booked (all else is undone once more)",
     },
     RefundEvent: {
         RefundEvent.PAID_BACK: "the PSP has given the money back",
@@ -63,6 +65,7 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         RefundEvent.TRIED_AGAIN: "the attempt was not sent, or is undone; the next one is on the schedule",
         RefundEvent.WITHDRAWN: "the merchant cancels it while it waits for money",
         RefundEvent.RETURNED: "the money came back after it had been paid",
+        RefundEvent.FOUND: "the PSP had paid it all the same, and the charge still had room for it",
     },
 }
 
@@ -94,7 +97,9 @@ OTHERS: Final = """\
 ## Other states in the database
 
 - `attempt_open.state` holds `created`, `in_doubt` and `reversing` as above, and `recheck`: an undone attempt is asked about
-  again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)).
+  again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)). A
+  purchase, an authorization or a capture that is found then is `reversing` in that slot until the reversal is acknowledged, and
+  asked about for the rest of the schedule ([recheck.py](../src/guilder/payments/recheck.py)).
 - `dead_letter.state` is `open` until a person has looked, then `replayed` or `discarded`. Until then the key of its entry
   stays closed ([consume.py](../src/guilder/log/consume.py)).
 - `webhook_endpoint.state` is `enabled`, `disabled` (by the merchant, or by us: `disabled_reason`) or `deleted`; a deleted endpoint

@@ -69,11 +69,19 @@ def _mounting() -> bool:
     return os.geteuid() == 0 and subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
+def _stripe_node() -> bool:
+    return shutil.which("node") is not None and (STRIPE_NODE / "stripe").exists()
+
+
+# Where `make node` puts the packages that requirements/node/package-lock.json names, each checked against its hash there.
+STRIPE_NODE = Path(__file__).resolve().parents[1] / "requirements" / "node" / "node_modules"
+
 ABILITIES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "ordinary user": lambda: os.geteuid() != 0,
     "user namespaces": _namespaces,
     "mounting": _mounting,
+    "stripe-node": _stripe_node,
     "stripe schemas": lambda: _shared("reference/stripe_inscope.jsonschema.min.json") is not None,
 }
 

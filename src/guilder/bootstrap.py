@@ -22,7 +22,7 @@ from guilder.core.ids import Ids
 from guilder.customers import Customers, PaymentMethods, Personal, load_payment_methods
 from guilder.db import Database, installation, schema
 from guilder.db.clock_guard import ClockGuard
-from guilder.db.sender import Sender
+from guilder.db.sender import Sender, tidy_senders
 from guilder.folder import Sandbox, listen_on, one_at_a_time, read_sandbox, write_private
 from guilder.http_server import serve_http
 from guilder.idempotency import tidy_keys
@@ -33,6 +33,7 @@ from guilder.ledger.expire import run_once as expire_transfers
 from guilder.ledger.product import Books
 from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, hold_partitions, tidy_log
 from guilder.merchants import Caller, Merchants, Terms
+from guilder.merchants.store import live_mode_in_use as is_live
 from guilder.network import NetworkSettings, serve
 from guilder.payments import expire_authorizations, note_money, note_waiting, offer_refunds
 from guilder.payments.execute import ROLE as EXECUTOR_ROLE
@@ -63,21 +64,27 @@ from guilder.webhooks.tidy import call_off, tidy_deliveries
 
 APP_ROLE: Final = "guilder_app"
 VAULT_ROLE: Final = "guilder_vault"
+READER_ROLE: Final = "guilder_reader"
 
 
 class Pools(Struct, frozen=True, kw_only=True):
-    """How many connections a process has: for plain statements, and for the hot ones (0: the same pool)."""
+    """How many connections a process has: for plain statements, and for the hot ones. With 0 of one kind the other serves both."""
 
     plain: int
     hot: int
 
 
-# All of `guilder up` may have 16 (DESIGN section 11): api 5 and its listener, executor 4, its beat and its listener,
-# worker 2 and its beat, vault 1. The first connection of two that waits is the one that counts, so more would bring nothing.
-API_POOLS: Final = Pools(plain=3, hot=2)
-API_POOLS_OF_SEVERAL: Final = Pools(plain=1, hot=1)
-EXECUTOR_POOLS: Final = Pools(plain=2, hot=2)
-WORKER_POOLS: Final = Pools(plain=2, hot=0)
+# All of `guilder up` may have 16 connections (DESIGN section 11), so each further API process takes some from the others. The first
+# connection of two that waits is the one that counts, so more would bring nothing.
+POOLS: Final[Mapping[int, Mapping[str, Pools]]] = {
+    1: {"api": Pools(plain=3, hot=2), "executor": Pools(plain=2, hot=2), "worker": Pools(plain=2, hot=0)},
+    2: {"api": Pools(plain=1, hot=1), "executor": Pools(plain=2, hot=2), "worker": Pools(plain=2, hot=0)},
+    3: {"api": Pools(plain=1, hot=1), "executor": Pools(plain=1, hot=1), "worker": Pools(plain=1, hot=0)},
+    4: {"api": Pools(plain=0, hot=1), "executor": Pools(plain=1, hot=2), "worker": Pools(plain=1, hot=0)},
+}
+"""By the number of API processes."""
+BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1}
+"""What a process has besides its pools: listeners, and the beats of senders."""
 VAULT_CONNECTIONS: Final = 1
 PREPARE_CONNECTIONS: Final = 1
 
@@ -176,6 +183,16 @@ async def merchants(settings: Settings) -> AsyncIterator[Merchants]:
         await database.close()
 
 
+async def live_mode_in_use(settings: Settings) -> bool:
+    """Whether live mode is in use in this database, for a command. Raises WrongSchema, Unavailable."""
+    await schema.check(address(settings))
+    database = await Database.connect(address(settings), role=READER_ROLE, max_size=1, name="command")
+    try:
+        return await is_live(database)
+    finally:
+        await database.close()
+
+
 class GuardedMerchants(Merchants):
     """The merchants of a process that accepts nothing while its clock differs from the database's."""
 
@@ -229,9 +246,9 @@ class Rooms:
         cls, stack: AsyncExitStack, settings: Settings, context: Context, *, pools: Pools, may_reveal: bool = False,
     ) -> "Rooms":
         """Connect and build; whatever was opened is closed with the stack."""
-        db = await _pool(stack, settings, context.name, max_size=pools.plain)
-        hot = await _pool(stack, settings, f"{context.name} hot", max_size=pools.hot, hot=True) if pools.hot else db
-        rooms = cls(settings, context, db=db, hot=hot, may_reveal=may_reveal)
+        hot = await _pool(stack, settings, f"{context.name} hot", max_size=pools.hot, hot=True) if pools.hot else None
+        db = await _pool(stack, settings, context.name, max_size=pools.plain) if hot is None or pools.plain else hot
+        rooms = cls(settings, context, db=db, hot=hot or db, may_reveal=may_reveal)
         stack.push_async_callback(rooms.vault.close)
         stack.push_async_callback(rooms.methods.close)
         stack.push_async_callback(rooms.store.close)
@@ -246,13 +263,17 @@ class Rooms:
         return (await self.merchants.terms(account, livemode=livemode)).overdraft_units
 
     async def _payment_method(self, account: str, livemode: bool, id_: str) -> PaymentMethodFacts:
-        found = await load_payment_methods(self.db, [(account, livemode, id_)])
+        found = await load_payment_methods(self.hot, [(account, livemode, id_)])
         if id_ not in found:
             raise missing("payment_method", id_, param="payment_method")
         return found[id_]
 
     async def _entries(self, account: str, livemode: bool, ids: Collection[str]) -> Mapping[str, BalanceTransactionFacts]:
         return await balance_transactions(self.db, list(ids), merchant=account, livemode=livemode)
+
+
+def _pools(settings: Settings, role: str) -> Pools:
+    return POOLS[settings.api_processes][role]
 
 
 async def _pool(
@@ -292,7 +313,7 @@ async def network(settings: Settings, context: Context) -> None:
 async def executor(settings: Settings, context: Context) -> None:
     """The only sender: claims, executes, resumes."""
     async with AsyncExitStack() as stack:
-        rooms = await Rooms.open(stack, settings, context, pools=EXECUTOR_POOLS, may_reveal=True)
+        rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "executor"), may_reveal=True)
         beats = await _pool(stack, settings, "executor beat", max_size=1)
         executors: list[Executor] = []
 
@@ -325,7 +346,7 @@ async def executor(settings: Settings, context: Context) -> None:
 async def worker(settings: Settings, context: Context) -> None:
     """What is due by time rather than by request: releases, expiries, refunds that wait for money, housekeeping."""
     async with AsyncExitStack() as stack:
-        rooms = await Rooms.open(stack, settings, context, pools=WORKER_POOLS)
+        rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "worker"))
         beats = await _pool(stack, settings, "worker beat", max_size=1)
         sender = Sender(beats, rooms.clock, rooms.ids, role=context.name, lost=lambda _before: context.leave_word(sender.id))
         await sender.start(context.predecessor)
@@ -399,20 +420,21 @@ def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
         Job("expire_transfers", 0.5, lambda: expire_transfers(db, clock, ids)),
         Job("tidy_log", 60.0, lambda: tidy_log(db, clock.now())),
         Job("tidy_keys", 60.0, lambda: tidy_keys(db, clock.now())),
+        Job("tidy_senders", 60.0, lambda: tidy_senders(db, clock.now())),
     )
 
 
 async def api(settings: Settings, context: Context) -> None:
     """The HTTP API."""
     async with AsyncExitStack() as stack:
-        pools = API_POOLS if settings.api_processes == 1 else API_POOLS_OF_SEVERAL
-        rooms = await Rooms.open(stack, settings, context, pools=pools)
+        rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "api"))
         await rooms.waiting.start()
         stack.push_async_callback(rooms.waiting.close)
         ledger = Ledger(rooms.hot, rooms.accounts, rooms.clock)
         stack.push_async_callback(ledger.close)
         services = Services(
             db=rooms.db,
+            hot=rooms.hot,
             clock=rooms.clock,
             ids=rooms.ids,
             keys=rooms.keys,
@@ -430,7 +452,8 @@ async def api(settings: Settings, context: Context) -> None:
         stack.push_async_callback(services.close)
         routes = registry()
         listener = context.sockets.get("api") or listen_on(settings.host, settings.ports.api)
-        await serve_http(Api(services, routes, document(routes)), listener, context)
+        app = Api(services, routes, document(routes))
+        await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
 
 
 async def _while_sound(guard: ClockGuard, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

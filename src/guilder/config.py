@@ -22,8 +22,8 @@ PORT_MAX: Final = 65_535
 # A Unix socket's path has at most 107 bytes, and the longest of our names in that folder is PostgreSQL's.
 RUN_FOLDER_MAX: Final = 107 - len("/pg/.s.PGSQL.5432")
 
-# Each API process beyond the second has three connections of its own; the embedded server has forty in all.
-API_PROCESSES_MAX: Final = 8
+# With more, a process of the sixteen database connections of one `guilder up` would be left without one (bootstrap.POOLS).
+API_PROCESSES_MAX: Final = 4
 
 
 WEBHOOK_WORDS: Final = frozenset({"loopback", "private", "http", "none"})
@@ -88,12 +88,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             host=str(_given(env, flags, "host", "GUILDER_HOST", "127.0.0.1")),
             port=number,
             ports=Ports.from_first(PORT if number is None else number),
-            api_processes=_whole(
-                "GUILDER_API_PROCESSES",
-                _given(env, flags, "api_processes", "GUILDER_API_PROCESSES", 1),
-                1,
-                API_PROCESSES_MAX,
-            ),
+            api_processes=_api_processes(_given(env, flags, "api_processes", "GUILDER_API_PROCESSES", 1)),
             checkout_url=_url("GUILDER_CHECKOUT_URL", env.get("GUILDER_CHECKOUT_URL")),
             master_key_file=Path(env.get("GUILDER_MASTER_KEY_FILE") or data / "keys" / "master.key"),
             app_key_file=Path(env.get("GUILDER_APP_KEY_FILE") or data / "keys" / "app.key"),
@@ -187,6 +182,17 @@ def _whole(name: str, value: object, least: int, most: int) -> int:
     if not least <= number <= most:
         raise WrongSetting(f"{name} must be a whole number from {least} to {most}, not {value!r}")
     return number
+
+
+def _api_processes(value: object) -> int:
+    name = "the number of API processes (--api-processes, GUILDER_API_PROCESSES)"
+    try:
+        return _whole(name, value, 1, API_PROCESSES_MAX)
+    except WrongSetting as error:
+        raise WrongSetting(
+            f"{error}: the sixteen database connections of one system are enough for {API_PROCESSES_MAX}; "
+            "further ones can be started with `guilder run api`",
+        ) from None
 
 
 def _port(value: object) -> int:

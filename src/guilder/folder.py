@@ -147,6 +147,13 @@ def is_alive(settings: Settings) -> bool:
         os.close(descriptor)
 
 
+def must_be_stopped(settings: Settings) -> None:
+    """Raise CannotStart when a supervisor holds the folder: nobody else may change whose it is."""
+    if is_alive(settings):
+        running = read_running(settings)
+        raise CannotStart(_held(settings, str(running.supervisor) if running else ""))
+
+
 def write_private(path: Path, content: object) -> None:
     """Write JSON that only our user may read, whole or not at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -4,6 +4,7 @@ Everything that a loop, a pool or a random source hangs on is made here, after t
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -27,6 +28,10 @@ LOG_BYTES_MAX: Final = 50_000_000
 LOG_CHECK_SECONDS: Final = 60.0
 # A body that does not return by itself after it was told to stop is cancelled after this; the supervisor waits little longer.
 END_SECONDS: Final = 1.5
+
+# New objects before the collector looks for cycles, and looks before it takes the older ones too. With Python's own 700, 10
+# and 10 it took 4 to 5% of the CPU of api and executor under load, to find next to nothing: our objects have no cycles.
+COLLECT_AFTER: Final = (50_000, 20, 100)
 
 Result = TypeVar("Result")
 
@@ -93,6 +98,7 @@ def run_role(
 ) -> int:  # fmt: skip
     """Run a role's body in a loop of its own until it is told to stop (SIGTERM, SIGINT); the process's exit status."""
     configure_log(name)
+    gc.set_threshold(*COLLECT_AFTER)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     opened = {port: socket.socket(fileno=descriptor) for port, descriptor in (sockets or {}).items()}
 

@@ -27,6 +27,7 @@ from guilder.config import Settings
 from guilder.db.embedded import DidNotStart, EmbeddedServer
 from guilder.db.launcher import CannotRun
 from guilder.folder import CannotStart, Running
+from guilder.privileges import confine
 from guilder.role import READY, WORD, Body, configure_log, open_log, point_output_at, run_role
 
 # The order of the end, with the seconds that each step may take before it is killed; with the database's 1.2 s this
@@ -185,6 +186,9 @@ class Supervisor:
 
         def child(tell: Callable[[str], None]) -> int:
             point_output_at(log)
+            # PostgreSQL as `nobody` keeps its socket to itself, and only root's powers reach it there.
+            if self._server is None or not self._server.is_another_users:
+                confine()
             return run_role(place.role, body, settings, sockets=sockets, predecessor=place.word, tell=tell)
 
         place.ready = False

@@ -7,6 +7,8 @@ from itertools import cycle, islice
 import pytest
 from payments_system import OPERATIONS, Doing, Shop, running_shop, wait
 
+from guilder.core.crash import POINTS
+
 pytestmark = pytest.mark.slow
 
 UNDER_WAY = 20
@@ -37,3 +39,18 @@ def test_twenty_operations_under_way_survive_the_death_of(shop: Shop, victim: st
     assert len(set(payments)) == UNDER_WAY
     shop.audit()
     assert shop.paid()["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("point", sorted(POINTS))
+def test_the_supervisor_dies_with_everything_while_somebody_is_at(shop: Shop, point: str) -> None:
+    """One process stands at the recovery point, the others wherever they are; all end at once, and the next start goes on."""
+    doings = [Doing(shop, operation) for operation in OPERATIONS]
+    with ThreadPoolExecutor(len(doings)) as threads:
+        shop.crash_at(f"stop {point}")
+        asked = [threads.submit(doing.do) for doing in doings]
+        wait(shop.crashed, f"somebody stands at {point}")
+        shop.kill("supervisor")
+        answers = [one.result() for one in asked]
+    for doing, answer in zip(doings, answers, strict=True):
+        doing.check(answer, undone=None)
+    shop.audit()

@@ -1,15 +1,20 @@
 """`guilder up` with real processes: what it shows, what dies and comes back, how it ends."""
 
 import asyncio
+import base64
 import json
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlencode
 
 import asyncpg
 import pytest
@@ -18,6 +23,7 @@ from whole_system import GUILDER, System, alive, environment, until
 from guilder.db.embedded import processes_in
 
 CONNECTIONS_MAX = 16
+BUSY_CLIENTS = 12
 IDLE_MEMORY_MAX_MB = 450
 
 
@@ -40,6 +46,47 @@ async def test_the_first_start_says_where_everything_is(system: System) -> None:
     assert used - 1 <= CONNECTIONS_MAX
     assert memory_mb([running["supervisor"], *system.pids()]) < IDLE_MEMORY_MAX_MB
     system.stop()
+
+
+@pytest.mark.parametrize("api_processes", [2, 3, 4])
+async def test_several_api_processes_share_the_connections(system: System, api_processes: int) -> None:
+    """Sixteen at most while all of them are busy with payments, customers, refunds and transfers; every request is answered."""
+    line = system.up("--port", "0", "--api-processes", str(api_processes))
+    assert len(system.running()["roles"]["api"]) == api_processes
+    connection = await asyncpg.connect(system.running()["database_url"])
+    with ThreadPoolExecutor(BUSY_CLIENTS) as threads:
+        busy = [threads.submit(_shop, line) for _ in range(BUSY_CLIENTS)]
+        most, answered = 0, False
+        while not answered:
+            answered = all(client.done() for client in busy)
+            found = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+            most = max(most, found - 1)
+    await connection.close()
+    assert {status for client in busy for status in client.result()} == {200}
+    assert most <= CONNECTIONS_MAX
+    assert system.command("check").returncode == 0
+
+
+def _shop(line: dict[str, str]) -> list[int]:
+    """What a busy merchant asks for, one after the other; the statuses of the answers."""
+    authorization = base64.b64encode(f"{line['secret_key']}:".encode()).decode()
+
+    def ask(path: str, **form: str) -> tuple[int, dict]:
+        body = urlencode(form).encode() if form else None
+        request = urllib.request.Request(line["api"] + path, body, {"Authorization": f"Basic {authorization}"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, json.load(answer)
+
+    statuses = []
+    for _ in range(3):
+        statuses.append((customer := ask("/v1/customers", name="Ada", payment_method="pm_card_visa"))[0])
+        paid = ask("/v1/payment_intents", amount="1000", currency="eur", payment_method="pm_card_visa", confirm="true")
+        accounts = [ask("/v1/ledger/accounts", currency="eur") for _ in range(2)]
+        transfer = ask("/v1/ledger/transfers", debit=accounts[0][1]["id"], credit=accounts[1][1]["id"], amount="5")
+        statuses += [paid[0], transfer[0], *(status for status, _ in accounts)]
+        statuses.append(ask("/v1/refunds", payment_intent=paid[1]["id"])[0])
+        statuses += [ask(path)[0] for path in ("/v1/balance", "/v1/events", "/v1/charges", f"/v1/customers/{customer[1]['id']}")]
+    return statuses
 
 
 def memory_mb(pids: list[int]) -> float:
@@ -206,6 +253,29 @@ def test_a_role_that_cannot_start_ends_the_start_with_its_reason(system: System)
     assert not processes_in(system.data / "postgres" / "pgdata")
 
 
+def test_the_clock_stands_where_live_mode_is_in_use(system: System, tmp_path: Path) -> None:
+    """Refused with what to do, running or stopped; and where it was moved, no live key is made."""
+    system.up()
+    system.stop()
+    for name in ("master", "app"):
+        place = tmp_path / f"{name}.key"
+        (system.data / "keys" / f"{name}.key").rename(place)
+        system.variables[f"GUILDER_{name.upper()}_KEY_FILE"] = str(place)
+    assert system.command("clock", "advance", "1d").returncode == 0
+    moved = system.command("keys", "create", "--live")
+    assert moved.returncode == 1
+    assert "real time" in moved.stderr
+    (system.data / "clock").unlink()
+    assert system.command("keys", "create", "--live").returncode == 0
+    for running in (False, True):
+        if running:
+            system.up()
+        refused = system.command("clock", "advance", "1d")
+        assert refused.returncode == 1
+        assert "live mode is in use" in refused.stderr
+        assert json.loads(system.command("clock", "--json").stdout)["offset_seconds"] == 0
+
+
 def test_the_clock_has_moved_everywhere_when_the_command_returns(system: System) -> None:
     """Each process has confirmed the new offset, and moves add up; time never goes back."""
     system.up()
@@ -260,6 +330,86 @@ def test_root_without_user_namespaces_runs_the_database_as_nobody() -> None:
         until(lambda: not any(alive(pid) for pid in pids), "every process is gone")
         system.up()
         assert system.stop() == 0
+
+
+def test_no_role_can_gain_rights_and_root_has_none_to_lose(system: System) -> None:
+    """No capability is left, none can come back by starting a program, and a role that is started again has none either."""
+    system.up()
+    before = system.running()["roles"]["vault"]
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: system.running()["roles"]["vault"] not in ([], before), "the vault is back")
+    mark = system.data / "run" / f"clock.{system.running()['roles']['vault'][0]}"
+    until(mark.exists, "the new vault runs")
+    for role, pids in system.running()["roles"].items():
+        lines = Path(f"/proc/{pids[0]}/status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        assert status["NoNewPrivs"] == "1", role
+        assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}, role
+        if os.geteuid() == 0:
+            assert int(status["CapBnd"], 16) == 0, role
+    assert _shop(system.line) == [200] * len(_shop(system.line))
+
+
+# Root in a mount namespace of its own, in which everybody may enter the home that this Python lies in.
+OPEN_HOME = """
+set -e
+mkdir "$0/own"
+mount --bind "$HOME" "$0/own"
+mount -t tmpfs -o mode=755 none "$HOME"
+for name in "$0"/own/.[a-z]*; do
+    [ -d "$name" ] && mkdir "$HOME/$(basename "$name")" && mount --bind "$name" "$HOME/$(basename "$name")"
+done
+exec "$@"
+"""
+
+
+@pytest.mark.needs("root")
+def test_root_may_name_the_user_that_everything_runs_as() -> None:
+    """The data is that user's from then on, no process is left to root, and every command of root's does as that user does."""
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        system = System(Path(name) / "data")
+        system.up()
+        assert system.stop() == 0
+        inside = ["unshare", "-m", "sh", "-c", OPEN_HOME, name]
+        started = subprocess.Popen(
+            [*inside, GUILDER, "up", "--json", "--port", "0", "--user", "nobody", "--data", str(system.data)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        )  # fmt: skip
+        assert started.stdout is not None
+        line = started.stdout.readline()
+        try:
+            assert line.startswith('{"ready": true'), (line, started.communicate(timeout=15))
+            assert {Path(f"/proc/{pid}").stat().st_uid for pid in (started.pid, *system.pids())} == {nobody}
+            assert {path.lstat().st_uid for path in (system.data, *system.data.rglob("*"))} == {nobody}
+            assert set(_shop(json.loads(line))) == {200}
+            command = ["nsenter", "-m", "-t", str(started.pid), GUILDER]
+            for words in (["clock", "advance", "1d"], ["check"]):
+                done = subprocess.run(
+                    [*command, *words, "--data", str(system.data)], capture_output=True, text=True, check=False, env=environment(),
+                )  # fmt: skip
+                assert done.returncode == 0, done.stderr
+        finally:
+            started.terminate()
+            started.communicate(timeout=15)
+        assert {path.lstat().st_uid for path in (system.data, *system.data.rglob("*"))} == {nobody}
+
+
+@pytest.mark.needs("root")
+def test_a_user_that_cannot_be_is_refused_before_anything_starts(system: System) -> None:
+    """Unknown, out of reach, or while the system runs: one line that says what would help, and the data stays whose it is."""
+    for words, says in ((["--user", "no-such-user"], "there is no user"), (["--user", "nobody"], "cannot reach")):
+        refused = system.command("up", *words)
+        assert refused.returncode == 1
+        assert says in refused.stderr
+    shutil.rmtree(system.data, ignore_errors=True)
+    system.up()
+    refused = system.command("up", "--user", "nobody")
+    assert refused.returncode == 1
+    assert "already runs" in refused.stderr
+    assert system.data.stat().st_uid == 0
+    assert system.stop() == 0
 
 
 @pytest.mark.needs("user namespaces")

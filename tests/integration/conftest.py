@@ -132,6 +132,15 @@ class PaymentsWorld:
         await sender.start()
         return executors[0], sender, asyncio.create_task(executors[0].run({"cardnet": self.psp}))
 
+    async def pause(self) -> None:
+        """The executor claims nothing more, and goes on to beat."""
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+    def go_on(self) -> None:
+        """The executor works again."""
+        self._running = asyncio.create_task(self.executor.run({"cardnet": self.psp}))
+
     async def _forget_cvc(self, payment_methods: Sequence[str]) -> None:
         self.forgotten.extend(payment_methods)
 

@@ -122,6 +122,82 @@ async def test_without_an_id_the_key_makes_it_safe_to_repeat(api: ApiWorld):
     assert (other.status, other.error["type"]) == (400, "idempotency_error")
 
 
+async def test_a_repeat_under_its_key_says_that_it_is_one(api: ApiWorld):
+    """Single transfers, lists and accounts, in either encoding, with the client's ids and without."""
+    merchant = await api.merchant()
+    cash, sales = await account(api, merchant), await account(api, merchant)
+    one = {"debit": cash, "credit": sales, "amount": 10}
+    for number, (path, form) in enumerate([
+        ("/v1/ledger/accounts", {"currency": "eur", "description": "Float"}),
+        ("/v1/ledger/transfers", one),
+        ("/v1/ledger/transfers", {**one, "id": "mine"}),
+        ("/v1/ledger/transfers", {"transfers": [one, {**one, "id": "listed"}]}),
+    ]):  # fmt: skip
+        key = f"key-{number}"
+        first = await api.post(path, merchant.secret, **form, idempotency_key=key)
+        again = await api.post(path, merchant.secret, **form, idempotency_key=key)
+        as_json = await post_json(api, merchant, path, form, **{"Idempotency-Key": key})
+        assert (first.status, "idempotent-replayed" in first.headers) == (200, False)
+        for repeat in (again, as_json):
+            assert (repeat.status, repeat.headers["idempotent-replayed"], repeat.headers["idempotency-key"]) == (200, "true", key)
+        if "transfers" not in form:
+            assert again.body == first.body == as_json.body
+    opened = await api.post("/v1/ledger/accounts", merchant.secret, currency="eur")
+    named = opened.headers["idempotency-key"]
+    again = await api.post("/v1/ledger/accounts", merchant.secret, currency="eur", idempotency_key=named)
+    assert (again["id"], again.headers["idempotent-replayed"]) == (opened["id"], "true")
+
+
+async def test_a_key_of_the_ledger_serves_one_request(api: ApiWorld):
+    """With other parameters, broken ones, or at another address it is an idempotency_error, and nothing is stored."""
+    merchant = await api.merchant()
+    cash, sales = await account(api, merchant), await account(api, merchant)
+    one = {"debit": cash, "credit": sales, "amount": 10}
+    assert (await api.post("/v1/ledger/transfers", merchant.secret, **one, idempotency_key="k")).status == 200
+    assert (await api.post("/v1/customers", merchant.secret, idempotency_key="c")).status == 200
+    for path, form, key in [
+        ("/v1/ledger/transfers", {**one, "amount": 11}, "k"),
+        ("/v1/ledger/transfers", {"transfers": [{**one, "id": "a"}]}, "k"),
+        ("/v1/ledger/transfers", {**one, "amount": "many"}, "k"),
+        ("/v1/ledger/transfers", {**one, "surprise": 1}, "k"),
+        ("/v1/ledger/accounts", {"currency": "eur"}, "k"),
+        ("/v1/customers", {}, "k"),
+        ("/v1/ledger/transfers", one, "c"),
+        ("/v1/ledger/accounts", {"currency": "eur"}, "c"),
+    ]:
+        answer = await api.post(path, merchant.secret, **form, idempotency_key=key)
+        assert (answer.status, answer.error["type"]) == (400, "idempotency_error"), (path, form)
+    assert (await api.get(f"/v1/ledger/accounts/{cash}", merchant.secret))["balance"]["debits_posted"] == 10
+    made = await api.post("/v1/ledger/transfers", merchant.secret, **one)
+    changed = await api.post("/v1/ledger/transfers", merchant.secret, **{**one, "amount": 1}, idempotency_key=made.headers["idempotency-key"])
+    assert (changed.status, changed.error["type"]) == (400, "idempotency_error")
+
+
+async def test_an_id_of_the_clients_own_counts_for_more_than_the_key(api: ApiWorld):
+    """The same id is the same transfer under any key, with other contents refused by the ledger's code; another id is another one."""
+    merchant = await api.merchant()
+    one = {"id": "a", "debit": await account(api, merchant), "credit": await account(api, merchant), "amount": 10}
+    for key, id_, amount, code, replayed in [
+        ("k", "a", 10, None, False), ("k", "a", 10, None, True), ("l", "a", 10, None, True),
+        ("k", "a", 11, "exists_with_different_amount", False), ("k", "b", 10, None, False),
+    ]:  # fmt: skip
+        answer = await api.post("/v1/ledger/transfers", merchant.secret, **{**one, "id": id_, "amount": amount}, idempotency_key=key)
+        assert (answer.json.get("error", {}).get("code"), "idempotent-replayed" in answer.headers) == (code, replayed)
+
+
+async def test_a_refused_transfer_leaves_its_key_free(api: ApiWorld):
+    """Nothing was booked, so the key may carry the mended request, and the same one when there is money."""
+    merchant = await api.merchant()
+    cash, sales = await account(api, merchant), await account(api, merchant, debits_limited=True)
+    short = {"debit": sales, "credit": cash, "amount": 10}
+    for wrong in ({**short, "amount": 0}, {**short, "debit": "lac_nowhere"}, short):
+        answer = await api.post("/v1/ledger/transfers", merchant.secret, **wrong, idempotency_key="k")
+        assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
+    await api.post("/v1/ledger/transfers", merchant.secret, debit=cash, credit=sales, amount=10)
+    paid = await api.post("/v1/ledger/transfers", merchant.secret, **short, idempotency_key="k")
+    assert (paid.status, "idempotent-replayed" in paid.headers) == (200, False)
+
+
 async def test_transfers_that_cannot_be_are_refused(api: ApiWorld):
     """By parameter, or by the ledger's own code."""
     merchant = await api.merchant()

@@ -57,6 +57,31 @@ async def test_a_customer_is_made_changed_found_and_deleted(api: ApiWorld):
     assert (await api.post(path, merchant.secret, name="x")).status == 404
 
 
+async def test_a_customer_keeps_its_languages_and_its_tax_status(api: ApiWorld):
+    """As sent, in order; unset they read as those of a customer that never had any."""
+    merchant = await api.merchant()
+    made = await api.post("/v1/customers", merchant.secret, preferred_locales=["nl-NL", "en"], tax_exempt="reverse")
+    assert (made["preferred_locales"], made["tax_exempt"]) == (["nl-NL", "en"], "reverse")
+    path = f"/v1/customers/{made['id']}"
+    assert (await api.post(path, merchant.secret, name="Ada"))["preferred_locales"] == ["nl-NL", "en"]
+    changed = await api.post(path, merchant.secret, preferred_locales="", tax_exempt="exempt")
+    assert (changed["preferred_locales"], changed["tax_exempt"]) == ([], "exempt")
+    for form in ({"tax_exempt": ""}, {"tax_exempt": "none"}):
+        assert (await api.post(path, merchant.secret, **form))["tax_exempt"] == "none"
+    assert (await api.get(path, merchant.secret))["name"] == "Ada"
+    plain = await api.post("/v1/customers", merchant.secret, preferred_locales="", tax_exempt="none")
+    assert (plain["preferred_locales"], plain["tax_exempt"]) == ([], "none")
+
+
+async def test_a_source_is_refused_with_what_to_use_instead(api: ApiWorld):
+    """Stripe's older way to bring a card is refused by name, never ignored."""
+    merchant = await api.merchant()
+    for name, hint in (("source", "payment_method"), ("default_source", "invoice_settings[default_payment_method]")):
+        answer = await api.post("/v1/customers", merchant.secret, **{name: "tok_visa"})
+        assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "parameter_unknown", name)
+        assert hint in answer.error["message"]
+
+
 async def test_an_update_that_changes_nothing_announces_nothing(api: ApiWorld):
     """And a repeated request is answered from its key."""
     merchant = await api.merchant()
@@ -71,6 +96,11 @@ async def test_an_update_that_changes_nothing_announces_nothing(api: ApiWorld):
     [
         ({"email": "nobody"}, "email_invalid", "email"),
         ({"name": "x" * 257}, None, "name"),
+        ({"tax_exempt": "always"}, None, "tax_exempt"),
+        ({"preferred_locales": "nl"}, None, "preferred_locales"),
+        ({"preferred_locales": ["x" * 36]}, None, "preferred_locales[0]"),
+        ({"preferred_locales": ["nl", "<b>"]}, None, "preferred_locales[1]"),
+        ({"preferred_locales": ["nl"] * 21}, None, "preferred_locales"),
         ({"address": "Damrak 1"}, None, "address"),
         ({"address": {"planet": "Mars"}}, "parameter_unknown", "address[planet]"),
         ({"shipping": {"name": "Ada"}}, "parameter_missing", "shipping[address]"),

@@ -141,6 +141,53 @@ async def test_a_card_that_cannot_be_is_a_card_error(api: ApiWorld, card, code, 
     assert await stored(api) == before
 
 
+CARD_SPACED = "4242 4242-4242 4242"
+GOOD_TRANSFER = {"debit": "lac_1", "credit": "lac_2", "amount": 1}
+
+
+@pytest.mark.parametrize("number", [CARD, CARD_SPACED, f"pm_{CARD}"])
+async def test_a_card_number_sent_where_an_id_belongs_is_not_shown_again(api: ApiWorld, number: str):
+    """In any parameter, in any place of the path, in a cursor, as a name or a value; not even stored with the key."""
+    merchant = await api.merchant()
+    quoted = number.replace(" ", "%20")
+    posts = [
+        ("/v1/payment_intents", {**PAY, "payment_method": number}),
+        ("/v1/payment_intents", {**PAY, "payment_method": number, "confirm": True}),
+        ("/v1/payment_intents", {**PAY, "customer": number}),
+        ("/v1/payment_intents", {**PAY, "expand": [number]}),
+        ("/v1/payment_intents", {**PAY, "capture_method": number}),
+        ("/v1/payment_intents", {"amount": number, "currency": "eur"}),
+        ("/v1/payment_intents", {"amount": 1000, "currency": number}),
+        ("/v1/payment_intents", {**PAY, number: "1"}),
+        ("/v1/payment_intents", {**PAY, "metadata": {number * 4: "1"}}),
+        ("/v1/payment_methods", {"type": number}),
+        ("/v1/payment_methods", {"type": "card", "card": {"token": number}}),
+        ("/v1/customers", {"payment_method": number}),
+        ("/v1/customers", {"email": number}),
+        ("/v1/refunds", {"charge": number}),
+        ("/v1/refunds", {"payment_intent": number}),
+        ("/v1/ledger/transfers", {**GOOD_TRANSFER, "debit": number}),
+        ("/v1/ledger/transfers", {**GOOD_TRANSFER, "id": number}),
+        ("/v1/ledger/transfers", {"kind": "post", "pending_transfer": number}),
+        (f"/v1/payment_methods/{quoted}/attach", {"customer": "cus_nowhere"}),
+        (f"/v1/payment_methods/{quoted}/detach", {}),
+        (f"/v1/{quoted}", {}),
+    ]
+    paths = ["/payment_intents/{}", "/charges/{}", "/charges/{}/refunds", "/refunds/{}", "/customers/{}", "/customers/{}/payment_methods",
+             "/payment_methods/{}", "/events/{}", "/balance_transactions/{}", "/ledger/accounts/{}", "/ledger/accounts/{}/balance",
+             "/ledger/transfers/{}", "/{}", "/accounts/{}", "/charges?starting_after={}", "/charges?payment_intent={}",
+             "/refunds?charge={}", "/payment_methods?customer={}", "/balance_transactions?payout={}", "/ledger/transfers?ledger_account={}",
+             "/events?starting_after={}", "/ledger/transfers?ending_before={}", "/charges?{}=1", "/charges?limit={}"]  # fmt: skip
+    answers = [await api.post(path, merchant.secret, **form) for path, form in posts]
+    answers += [await api.send("GET", f"/v1{path.format(quoted)}", key=merchant.secret) for path in paths]
+    answers += [await api.send("DELETE", f"/v1/customers/{quoted}", key=merchant.secret)]
+    for answer in answers:
+        assert answer.status in (400, 402, 404)
+        assert all(text not in answer.body.decode() for text in (CARD, CARD_SPACED, "4242 4242", "4242424242"))
+    stored_answers = await api.db.fetch("SELECT answer FROM idempotency_key WHERE answer IS NOT NULL")
+    assert not any(number.encode() in row["answer"] for row in stored_answers)
+
+
 async def test_card_numbers_are_refused_with_live_keys(api: ApiWorld):
     """Unless a setting allows them; test tokens do not exist in live mode either."""
     merchant = await api.merchant()
@@ -216,6 +263,8 @@ BODIES = [
     ("application/json", b'{"amount": 1000, "currency": "eur", "description": "\\u0000"}', "description"),
     ("application/json", b'{"amount": "1000", "currency": "eur"}', "amount"),
     ("application/json", b'{"amount": 1000.0, "currency": "eur"}', "amount"),
+    ("application/json", b'{"amount": 1000, "amount": 2000, "currency": "eur"}', "amount"),
+    ("application/json", b'{"amount": 1000, "currency": "eur", "metadata": {"k": "1", "k": "1"}}', "metadata[k]"),
     ("application/json", b"[" * 100_000, None),
     ("text/plain", b"amount=1000&currency=eur", None),
     ("multipart/form-data; boundary=x", b"--x--", None),

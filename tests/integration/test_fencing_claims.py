@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from guilder.core.clock import SECOND
+from guilder.core.clock import HOUR, SECOND
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.log import hold_partitions
 from guilder.payments import capture, confirm, create, refund
@@ -180,7 +180,7 @@ async def test_the_same_approval_from_two_sides_is_booked_once(world):
 
 
 async def test_an_approval_that_comes_after_the_reversal_is_undone_at_once(world):
-    """In the slot in which the attempt is asked about again; nobody waits for that time."""
+    """In the slot in which the attempt is asked about again, and is for the rest of the schedule; nobody waits for that time."""
     said = {Operation.PURCHASE: Unknown("timeout"), Operation.QUERY: NotFound()}
     world.psp.answer = lambda order: said.get(order.operation, Approved(order.reference))
     payment = (await pay(world)).root.id
@@ -196,6 +196,7 @@ async def test_an_approval_that_comes_after_the_reversal_is_undone_at_once(world
     assert await world.db.fetchval("SELECT count(*) FROM charge WHERE succeeded") == 0
 
     async def gone():
+        world.clock.advance(HOUR)
         return await world.db.fetchval("SELECT count(*) FROM attempt_open") == 0
 
     await world.until(gone)

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from guilder.core.clock import SECOND, ManualClock
+from guilder.core.clock import DAY, SECOND, ManualClock
 from guilder.core.ids import Ids
 from guilder.db import Database
-from guilder.db.sender import GAP_SECONDS, SEND_SECONDS, TAKEOVER_SECONDS, Sender
+from guilder.db.sender import GAP_SECONDS, SEND_SECONDS, TAKEOVER_SECONDS, Sender, tidy_senders
 
 
 class Senders:
@@ -117,6 +117,49 @@ async def test_a_process_that_ends_gives_everything_back_and_may_send_no_more(se
     await one.close()
     assert not one.may_send(one.id)
     assert await senders.living() == set()
+
+
+async def test_a_process_ends_although_the_database_is_away(senders: Senders):
+    """There is nobody to give anything back to; whoever is there later takes over as from any silent process."""
+    one = await senders.new()
+    await senders.db.close()
+    await one.close()
+    assert not one.may_send(one.id)
+
+
+async def test_a_lost_sender_is_deleted_after_a_day(senders: Senders):
+    """And no other: whoever beats stays, however long, and so does one of whom nobody has noticed that it is silent."""
+    silent, beating = await senders.new(), await senders.new()
+    for _ in range(6):
+        senders.wait(1)
+        await beating.beat()
+    unseen = await senders.new()
+    assert await senders.living() == {beating.id, unseen.id}
+    senders.clock.advance(DAY - 10 * SECOND)
+    assert await tidy_senders(senders.db, senders.clock.now()) == 0
+    senders.clock.advance(20 * SECOND)
+    assert await tidy_senders(senders.db, senders.clock.now()) == 1
+    assert await tidy_senders(senders.db, senders.clock.now()) == 0
+    assert {row["id"] for row in await senders.db.fetch("SELECT id FROM sender")} == {beating.id, unseen.id}
+    assert silent.id not in await senders.living()
+
+
+async def test_a_process_whose_row_was_deleted_goes_on_under_a_new_name(senders: Senders):
+    """It may not send before, and a takeover that comes after the deletion changes nothing."""
+    silent, beating = await senders.new(), await senders.new()
+    before, epoch = silent.id, silent.epoch
+    beat = await senders.db.fetchval("SELECT beat FROM sender WHERE id = $1", before)
+    for _ in range(6):
+        senders.wait(1)
+        await beating.beat()
+    senders.clock.advance(2 * DAY)
+    assert await tidy_senders(senders.db, senders.clock.now()) == 1
+    assert not silent.may_send(before)
+    assert await senders.db.fetchval("SELECT sender_take_over($1, $2, $3, 1)", before, epoch, beat) is False
+    assert await senders.db.fetch("SELECT * FROM payments_claim($1, $2, 1, 1, 1)", before, epoch) == []
+    await silent.beat()
+    assert (silent.id != before, silent.may_send(silent.id), silent.may_send(before)) == (True, True, False)
+    assert senders.lost == [before]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -103,9 +103,24 @@ TAMPERED = [
     ),
     (
         "an account's balance was changed",
-        "UPDATE ledger_balance SET debits_posted = debits_posted + 1 WHERE number = (SELECT max(number) FROM ledger_balance)",
+        "UPDATE ledger_standing SET debits_posted = debits_posted + 1 WHERE number = (SELECT max(number) FROM ledger_standing)",
         "trial_balance",
     ),
+    (
+        "both sides of two accounts were changed",
+        "UPDATE ledger_standing SET debits_posted = debits_posted + 1, credits_posted = credits_posted + 1 WHERE last_chunk >= first_chunk",
+        "ledger_accounts",
+    ),
+    (
+        "an account's newest balance row was changed",
+        "UPDATE ledger_balance SET debits_posted = debits_posted + 1 WHERE (chunk, number, created_at) IN ("
+        "SELECT DISTINCT ON (number) chunk, number, created_at FROM ledger_balance ORDER BY number, created_at DESC)",
+        "ledger_accounts",
+    ),
+    ("an account's balance rows are gone", "DELETE FROM ledger_balance", "ledger_accounts"),
+    ("an account stands nowhere", "DELETE FROM ledger_standing", "ledger_accounts"),
+    ("an account is booked in another currency", "UPDATE ledger_standing SET currency = 'usd'", "ledger_accounts"),
+    ("a closed day takes money again", "UPDATE ledger_standing SET closed = NOT closed", "ledger_accounts"),
     ("a balance transaction was raised", "UPDATE balance_transaction SET amount = amount + 1 WHERE type = 'charge'", "wallet"),
     ("a fee was lowered", "UPDATE balance_transaction SET fee = 0 WHERE fee > 0", "wallet"),
     ("a balance transaction is gone", "DELETE FROM balance_transaction WHERE type = 'refund'", "balance_transactions"),

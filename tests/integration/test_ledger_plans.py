@@ -69,6 +69,8 @@ READS = {
     "a merchant's transfers": (store.LISTS[store.TRANSFERS_OF, True], "'acct_a', false, 9, 9, 0, 10"),
     "a merchant's newest transfers": (store.LISTS[store.NEAR, True], "'acct_a', false, 9, 9, 0, 10"),
     "a balance as of a time": (store.BALANCE_AT, "1, 9"),
+    "what is due to expire": (store.EXPIRING, "9"),
+    "what is due to close": (store.CLOSING, "9"),
     "a merchant's balance": (wallet.BALANCE, "'acct_a', false"),
     "balance transactions by id": (wallet.ENTRIES, "ARRAY['txn_1'], 'acct_a', false"),
 }

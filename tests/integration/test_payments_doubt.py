@@ -157,11 +157,7 @@ async def test_an_approval_found_for_an_undone_attempt_is_undone_at_once(world):
     world.clock.advance(1 * MINUTE)
     await world.until(lambda: len(world.psp.sent(Operation.REVERSAL)) == 2)
     assert (await world.payment(payment)).status == "requires_payment_method"
-
-    async def gone():
-        return await world.db.fetchval("SELECT count(*) FROM attempt_open") == 0
-
-    await world.until(gone)
+    assert await attempt_state(world, payment, "purchase") == "undone"
 
 
 async def test_a_command_that_needs_a_taken_slot_is_told_to_come_again(world):

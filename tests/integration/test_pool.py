@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -231,3 +231,53 @@ async def test_a_listener_hears_and_comes_back_after_its_session_was_ended(db: D
     await db.execute("SELECT pg_notify('news', 'two')")
     await until(lambda: ("news", "two") in heard)
     await listener.close()
+
+
+async def test_a_listener_that_starts_while_the_database_is_away_listens_when_it_is_back(socket_folder: Path) -> None:
+    """A start has the patience of every later moment: a role that begins in a restart of the database does not end by it."""
+    server = EmbeddedServer(
+        socket_folder / "postgres",
+        socket_folder=socket_folder / "run",
+        password_file=socket_folder / "passwords",
+        log=socket_folder / "log",
+        settings={"fsync": "off"},
+    )
+    server.create()
+    heard: list[tuple[str, str]] = []
+    listener = Listener(server.dsn(), ["news"], lambda channel, payload: heard.append((channel, payload)), role=LOGIN, name="test")
+    await listener.start()
+    server.start()
+    try:
+        server.wait_until_ready()
+        await until(lambda: ("news", "") in heard)
+        await listener.close()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        (["a", "b'\"\\", None, ""], "text[]"),
+        ((1, None, -(2**40)), "bigint[]"),
+        ([True, False, None], "boolean[]"),
+        ([b"", b"\x00\xff", None], "bytea[]"),
+        ([], "int[]"),
+        ([[1, 2], [3, 4]], "int[]"),
+    ],
+)
+async def test_arrays_go_out_and_come_back(db: Database, values: Sequence[object], type_: str) -> None:
+    """Whatever the driver asks about their elements."""
+    assert await db.fetchval(f"SELECT $1::{type_}", values) == [*values]
+
+
+async def test_an_array_of_a_composite_type_takes_tuples(db: Database) -> None:
+    """Each tuple is a record, not one more dimension."""
+    rows = await db.fetch("SELECT * FROM unnest($1::log_in[])", [(1, 2, 3, "key", b"payload"), (4, 5, 6, "other", b"")])
+    assert [tuple(row) for row in rows] == [(1, 2, 3, "key", b"payload"), (4, 5, 6, "other", b"")]
+
+
+async def test_the_driver_asks_no_abstract_class_about_elements(db: Database) -> None:
+    """The names that db/arrays.py sets are still those that it looks at: a view of a dict is a container to the abstract classes only."""
+    with pytest.raises(asyncpg.DataError):
+        await db.fetchval("SELECT $1::int[]", {"a": 1}.values())

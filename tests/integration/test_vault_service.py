@@ -15,7 +15,7 @@ from guilder.core.errors import Unavailable
 from guilder.db import Database
 from guilder.security import KeyFileError, Pan, Secret, make_key_file
 from guilder.shapes.facts import CardFacts
-from guilder.vault import Amendment, Card, CardEntry, CardRefused
+from guilder.vault import Amendment, Card, CardEntry, CardRefused, Vault
 
 
 @pytest.fixture
@@ -95,6 +95,23 @@ async def test_equal_cards_have_equal_fingerprints_within_a_merchant_only(world:
     assert everywhere[0] == everywhere[1]
     assert len({*prints, *everywhere}) == 5
     assert all(len(value) == 16 and value.isalnum() for value in [*prints, *everywhere])
+
+
+async def test_a_busy_card_is_opened_once_for_a_list(world: VaultWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it stands there; each place has its own answer, with the CVC or without."""
+    busy, other = world.entry(cvc="314"), world.entry("5555555555554444")
+    await world.api.tokenize([busy, other])
+    opened, open_ = [], Vault._open
+
+    def counted(self: Vault, row, keys, *, with_cvc: bool):
+        opened.append((row.payment_method_id, with_cvc))
+        return open_(self, row, keys, with_cvc=with_cvc)
+
+    monkeypatch.setattr(Vault, "_open", counted)
+    asked = [(busy, True), (other, False), (busy, False), (busy, True), (busy, True), (other, False)]
+    cards = await world.executor.reveal([reveal(entry, with_cvc=with_cvc) for entry, with_cvc in asked])
+    assert [(card.number, card.cvc is not None) for card in cards if card] == [(entry.number, with_cvc) for entry, with_cvc in asked]
+    assert len(opened) == 3
 
 
 async def test_a_cvc_comes_only_when_asked_for_and_goes_when_dropped(world: VaultWorld) -> None:

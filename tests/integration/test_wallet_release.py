@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 from wallet_world import MERCHANT, Wallet
 
 from guilder.core.clock import DAY
@@ -234,3 +235,14 @@ async def test_more_days_than_fit_into_one_statement_are_released_in_turns(walle
     assert counts == [2, 2, 1, 0]
     assert await wallet.balance() == (0, 500)
     assert await wallet.agrees()
+
+
+async def test_a_chain_that_is_refused_for_what_was_added_to_it_says_why(wallet: Wallet) -> None:
+    """The id of what moves on is taken by another transfer: the item that it belongs to is refused by that name, not by none."""
+    await wallet.capture(10_000)
+    day = wallet.day
+    await wallet.pass_days(2)
+    late = events.captured(wallet.books, wallet.ids, gross=500, fee=0, day=day, charge="ch_2")
+    taken = events.captured(wallet.books, wallet.ids, gross=1, fee=0, day=wallet.day, charge="ch_3")
+    assert await wallet.book([replace(taken[0], id=f"{late[0].id}.on")]) == []
+    assert [one.code for one in await wallet.book(late)] == [Code.EXISTS_WITH_DIFFERENT_DEBIT_ACCOUNT]

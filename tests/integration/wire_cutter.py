@@ -24,6 +24,7 @@ class WireCutter:
         self._wires: set[_Wire] = set()
         self._barred = False
         self._order: tuple[str, bytes] | None = None
+        self._bar_after = False
         self.cuts = 0
 
     async def start(self, dsn: str) -> str:
@@ -41,9 +42,10 @@ class WireCutter:
         if self._server is not None:
             self._server.close()
 
-    def order(self, what: str, marker: str) -> None:
-        """Cut once."""
+    def order(self, what: str, marker: str, *, bar: bool = False) -> None:
+        """Cut once; with `bar` nobody gets to the database from that moment on."""
         self._order = (what, marker.encode())
+        self._bar_after = bar
 
     def bar(self) -> None:
         """Hang up on everybody, and on whoever comes."""
@@ -54,6 +56,11 @@ class WireCutter:
     def let_in(self) -> None:
         """Pass new connections on again."""
         self._barred = False
+
+    def cut_made(self) -> None:
+        """An ordered cut has been made."""
+        if self._bar_after:
+            self.bar()
 
     def taken(self, data: bytes, *kinds: str) -> str | None:
         """The cut that these bytes are to have, if any; it is ordered no more."""
@@ -69,6 +76,9 @@ class WireCutter:
             return
         far = await asyncio.open_unix_connection(self._to)
         wire = _Wire(self, (reader, writer), far)
+        if self._barred:
+            wire.cut()
+            return
         self._wires.add(wire)
         try:
             await asyncio.gather(wire.to_server(), wire.to_client())
@@ -105,6 +115,7 @@ class _Wire:
         with contextlib.suppress(OSError):
             while data := await self._far_reader.read(CHUNK):
                 if self._lost or self._cutter.taken(data, ROWS):
+                    self._cutter.cut_made()
                     break
                 self._near_writer.write(data)
                 await self._near_writer.drain()

@@ -26,14 +26,14 @@ from guilder.payments.model import (
     Key,
     OpenSlot,
     Payment,
-    Reopened,
     Terms,
-    recheck_slot,
 )
+from guilder.payments.recheck import may_be_news, reopened
 from guilder.payments.refund import offered
 from guilder.payments.refunds import counted
 from guilder.payments.resume import next_step, resend
-from guilder.payments.settle import Settling, settle
+from guilder.payments.settle import settle
+from guilder.payments.settling import Settling
 from guilder.payments.states import FINAL_ATTEMPT_STATES, PAYMENT, AttemptState, PaymentEvent, PaymentState, after, allows
 from guilder.psp.model import ContractClass, Declares, Operation, Order
 from guilder.psp.router import Choice
@@ -207,28 +207,26 @@ class Simulation:
         attempt = self.attempts[slot.attempt]
         open_ = next((one for one in self.payment.open_slots if one.attempt == attempt.id), None)
         if open_ is None:
-            self._undo_closed(attempt, asked, outcome)
+            if may_be_news(self.payment, attempt, asked, outcome):
+                assert self.commit(reopened(self.payment, attempt, self.clock.now()))
+                self.settle(slot, asked, outcome)
             return
         settling = Settling(
             payment=self.payment, attempt=attempt, open=open_, asked=asked, now=self.clock.now(), ids=self.ids,
             horizon=max(self.first_sent.get(attempt.id, 0), attempt.created_at + WINDOW) + HORIZON,
         )  # fmt: skip
         assert self.commit(settle(settling, outcome))
-
-    def _undo_closed(self, attempt: Attempt, asked: Operation, outcome: Outcome | NotFound) -> None:
-        taken = {one.id for one in (self.payment.authorized_by, self.payment.captured_by) if one is not None}
-        if isinstance(outcome, Approved) and asked is not Operation.REVERSAL and attempt.id not in taken and attempt.operation in NEW_PAYMENTS:
-            undo = Reopened(attempt.id, recheck_slot(attempt.id), AttemptState.REVERSING, self.clock.now())
-            assert self.commit(self._change(reopened=(undo,)))
+        if self.ended.get(attempt.id) == AttemptState.UNDONE and not any(one.attempt == attempt.id for one in self.payment.open_slots):
+            # Nothing stays on the wire for longer than it is asked about.
+            self.in_flight = [(order, sent) for order, sent in self.in_flight if order.attempt_id != attempt.id]
 
     def pass_time(self, micros: int) -> None:
-        """Nothing stays on the wire for a day."""
+        """Also beyond the horizon, while requests are on the wire."""
         self.clock.advance(micros)
-        self.in_flight = [(order, sent) for order, sent in self.in_flight if self.clock.now() < sent + HORIZON]
 
     def run_dry(self) -> None:
         """With a bank that answers everything: until nothing is open any more."""
-        for _ in range(ROUNDS_MAX):
+        for number in range(ROUNDS_MAX):
             while self.in_flight:
                 self.request_arrives(0, decline=False, answered=False)
             while self.late:
@@ -237,7 +235,8 @@ class Simulation:
             if not slots:
                 return
             self.clock.advance(HOUR)
-            self.step(slots[0], "answered", "answered")
+            # In turns: a fact that was found may wait for what another attempt did.
+            self.step(slots[number % len(slots)], "answered", "answered")
         raise AssertionError(f"it does not come to an end: {self.payment.open_slots}")
 
     # --- the store ------------------------------------------------------------------------------------------------------
@@ -256,6 +255,8 @@ class Simulation:
                 self.attempts[move.attempt] = replace(attempt, noted=move.noted)
             if move.after in FINAL_ATTEMPT_STATES:
                 del slots[move.slot]
+                if move.after == AttemptState.APPROVED:
+                    self.ended[move.attempt] = move.after
                 self.ended.setdefault(move.attempt, move.after)
             else:
                 slots[move.slot] = OpenSlot(move.slot, move.attempt, move.after, None, move.tries, standing.key)
@@ -282,6 +283,7 @@ class Simulation:
             charge=next((one for one in charges.values() if one.facts.status == "succeeded"), None),
             authorized_by=next((one for one in approved if one.operation in NEW_PAYMENTS), None),
             captured_by=next((one for one in approved if one.operation is Operation.CAPTURE), None),
+            approved=tuple(one.id for one in approved),
         )  # fmt: skip
         return True
 
@@ -400,6 +402,8 @@ class Simulation:
             approved = self.ended[id_] == AttemptState.APPROVED
             assert self.bank.done.get(attempt.facts.wire.reference, False) == approved, (attempt.operation, self.ended[id_])
         done = [one.operation for one in self.attempts.values() if self.ended[one.id] == AttemptState.APPROVED]
+        paid_back = sum(amount for reference, (operation, amount) in self.bank.amounts.items() if operation == "refund" and self.bank.done[reference])
+        assert sum(amount for amount, _ in self.entries) == self.payment.facts.amount_received - paid_back
         assert sum(one in NEW_PAYMENTS for one in done) <= 1
         assert sum(one in (Operation.PURCHASE, Operation.CAPTURE) for one in done) <= 1
         assert self.unresolved() == (self.payment.facts.amount if self.state is PaymentState.REQUIRES_CAPTURE else 0)

@@ -129,6 +129,36 @@ def test_json_that_is_no_object_of_texts_is_refused(body: bytes, param: str | No
     assert (refused.value.status, refused.value.facts.param) == (400, param)
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"amount": 1, "amount": 2}', "amount"),
+        (b'{"amount": 1, "amo\\u0075nt": 1}', "amount"),
+        (b'{"": 1, "": 2}', ""),
+        (b'{"card": {"number": "a", "number": "b"}}', "card[number]"),
+        (b'{"card": {"number": "a"}, "card": {}}', "card"),
+        (b'{"card": {"number": "a", "number": "b"}, "card": {}}', "card"),
+        (b'{"transfers": [{"id": "a"}, {"id": "b", "amount": 1, "id": "c"}]}', "transfers[1][id]"),
+        (b'{"metadata": {"k": null, "k": null}}', "metadata[k]"),
+        (b'{"4242424242424242": 1, "4242424242424242": 2}', "***"),
+    ],
+)
+def test_a_parameter_that_json_gives_twice_is_refused_as_in_a_form(body: bytes, param: str) -> None:
+    """Neither the first nor the last one is taken, however deep it stands and however it is written."""
+    with pytest.raises(Refusal) as refused:
+        parse_json(body)
+    facts = refused.value.facts
+    assert (refused.value.status, facts.param) == (400, param)
+    assert "given more than once" in facts.message
+
+
+def test_a_number_that_python_will_not_read_is_refused() -> None:
+    """Five thousand digits are no parameter of ours."""
+    with pytest.raises(Refusal) as refused:
+        parse_json(b'{"amount": ' + b"9" * 5_000 + b"}")
+    assert refused.value.status == 400
+
+
 # --- the oracle -----------------------------------------------------------------------------------------------------
 
 NAMES = st.text("abcxyz_", min_size=1, max_size=6)

@@ -14,7 +14,7 @@ from guilder.api.auth import caller_of
 from guilder.api.call import check_expand, page_of, problem_members
 from guilder.api.fingerprint import fingerprint_of, fingerprint_of_bytes
 from guilder.api.forms import parse_form
-from guilder.api.http import HungUpError, Reply, Request, read_body
+from guilder.api.http import Reply
 from guilder.api.openapi import document
 from guilder.api.params import Created, ListParams
 from guilder.api.routes import registry
@@ -25,74 +25,17 @@ from guilder.shapes import facts
 from guilder.shapes.previous import previous_attributes
 
 
-def request(parts: list[dict[str, Any]], headers: dict[bytes, bytes] | None = None) -> Request:
-    """A request whose body arrives in these messages."""
-    waiting = iter(parts)
-
-    async def receive() -> dict[str, Any]:
-        return next(waiting)
-
-    scope = {"method": "POST", "path": "/v1/x", "query_string": b"", "headers": list((headers or {}).items())}
-    return Request(scope, receive, "req_1")
-
-
-def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
-    return {"type": "http.request", "body": body, "more_body": more}
-
-
-async def test_a_body_is_read_in_one_part_or_several() -> None:
-    """Up to its limit, to the byte."""
-    assert await read_body(request([part(b"12345")]), 5) == b"12345"
-    assert await read_body(request([part(b"123", more=True), part(b"", more=True), part(b"45")]), 5) == b"12345"
-
-
-async def test_a_body_over_the_limit_is_413_after_it_was_read() -> None:
-    """Whether it comes in one part or several; a client that is cut off never sees why."""
-    for parts in ([part(b"123456")], [part(b"123", more=True), part(b"4567", more=True), part(b"8")]):
-        with pytest.raises(Refusal) as refused:
-            await read_body(request(parts), 5)
-        assert refused.value.status == 413
-
-
-async def test_a_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be sent again."""
-    monkeypatch.setattr(http, "BODY_TIMEOUT_SECONDS", 0.0)
-
-    async def never() -> dict[str, Any]:
-        await asyncio.Event().wait()
-        return {}
-
-    waiting = request([])
-    waiting.receive = never
-    with pytest.raises(Refusal) as refused:
-        await read_body(waiting, 5)
-    assert (refused.value.status, refused.value.should_retry) == (408, True)
-
-
-async def test_a_client_that_hangs_up_is_not_answered() -> None:
-    """There is nobody."""
-    for parts in ([{"type": "http.disconnect"}], [part(b"1", more=True), {"type": "http.disconnect"}]):
-        with pytest.raises(HungUpError):
-            await read_body(request(parts), 5)
-
-
-async def test_a_reply_bears_its_headers() -> None:
+def test_a_reply_bears_its_headers() -> None:
     """Each at most once, and only where it means something."""
-    sent: list[dict[str, Any]] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asked = request([])
-    asked.key = "k"
     reply = Reply(body=b"{}", status=503, replayed=True, should_retry=True, retry_after=1)
-    await http.send_reply(send, reply, asked)
-    headers = dict(sent[0]["headers"])
-    assert len(headers) == len(sent[0]["headers"])
+    sent = http.outgoing_of(reply, "req_1", key="k")
+    headers = dict(sent.headers)
+    assert len(headers) == len(sent.headers)
     assert headers[b"request-id"] == b"req_1"
     assert headers[b"idempotency-key"] == b"k"
     assert (headers[b"idempotent-replayed"], headers[b"stripe-should-retry"], headers[b"retry-after"]) == (b"true", b"true", b"1")
-    assert sent[1]["body"] == b"{}"
+    assert (sent.status, sent.body) == (503, b"{}")
+    assert b"stripe-account" not in headers
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     """The command line answers before anybody notices; the database driver, the web server and rich stay unloaded."""
-    heavy = ("asyncpg", "uvicorn", "rich", "asyncio", "sqlalchemy")
+    heavy = ("asyncpg", "httptools", "rich", "asyncio", "sqlalchemy")
     code = f"import sys, guilder.cli; print([name for name in sys.modules if name in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -104,6 +104,38 @@ def test_a_payment_on_a_bad_wire_ends_as_the_bank_has_it(seed: int) -> None:
         world.check_end()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_what_arrives_after_the_horizon_is_found_and_put_right(seed: int) -> None:
+    """Captures, voids and refunds that were closed as undone: taken back, or booked as the facts that they are."""
+    for walk in range(WALKS):
+        chance = Random(f"horizon {seed}.{walk}")
+        world = Simulation(amount=chance.randint(50, 100_000), manual=chance.random() < 0.7, seed=seed)
+        world.confirm()
+        world.step(world.due()[0], "answered", "answered")
+        for _ in range(STEPS):
+            act_on_what_follows(world, chance)
+            world.check()
+        world.run_dry()
+        world.check_end()
+
+
+def act_on_what_follows(world: Simulation, chance: Random) -> None:
+    """Requests that are late by days, questions that find nothing meanwhile, and what the merchant does then."""
+    luck = chance.random()
+    if luck < 0.12 and world.in_flight:
+        world.request_arrives(chance.randrange(len(world.in_flight)), decline=chance.random() < 0.2, answered=chance.random() < 0.3)
+    elif luck < 0.2 and world.late:
+        world.answer_arrives(chance.randrange(len(world.late)))
+    elif luck < 0.4:
+        world.pass_time(3_000 * MINUTE)
+    elif luck < 0.85 and world.due():
+        world.step(chance.choice(world.due()), chance.choice(("request late", "request late", "answered", "declined")), "request late")
+    elif world.may(PaymentEvent.CAPTURE_SENT):
+        world.void() if luck > 0.93 else world.capture(chance.randint(1, world.payment.facts.amount_capturable))
+    elif world.refundable:
+        world.refund(chance.randint(1, world.refundable))
+
+
 def act(world: Simulation, chance: Random) -> None:
     """Something happens: mostly to what is under way."""
     luck = chance.random()

@@ -70,8 +70,8 @@ def reachable(table: Table, state: StrEnum, *, without: frozenset[StrEnum] = fro
 
 
 def test_from_reversing_no_answer_approves_the_attempt_any_more() -> None:
-    """Nor declines it: it ends as undone, or not at all."""
-    assert reachable(ATTEMPT, AttemptState.REVERSING) == {AttemptState.REVERSING, AttemptState.UNDONE}
+    """Nor declines it: it ends as undone, or not at all. (A fact that is found about an attempt that has ended is no answer.)"""
+    assert reachable(ATTEMPT, AttemptState.REVERSING, without=frozenset({AttemptEvent.FOUND})) == {AttemptState.REVERSING, AttemptState.UNDONE}
     assert ATTEMPT[AttemptState.REVERSING][AttemptEvent.APPROVAL] is AttemptState.REVERSING
 
 
@@ -97,11 +97,14 @@ def test_an_attempt_is_undone_only_on_evidence() -> None:
 
 
 def test_final_states_stay() -> None:
-    """Of attempts, and of payments and refunds but for a refund that comes back."""
+    """Of attempts, payments and refunds; but a refund may come back, and facts may be found."""
     assert {"approved", "declined", "action_required", "not_sent", "undone"} == FINAL_ATTEMPT_STATES
     assert PAYMENT[PaymentState.SUCCEEDED] == PAYMENT[PaymentState.CANCELED] == {}
     assert REFUND[RefundState.SUCCEEDED] == {RefundEvent.RETURNED: RefundState.FAILED}
-    assert REFUND[RefundState.FAILED] == REFUND[RefundState.CANCELED] == {}
+    assert REFUND[RefundState.FAILED] == {RefundEvent.FOUND: RefundState.SUCCEEDED}
+    assert REFUND[RefundState.CANCELED] == {}
+    for state in FINAL_ATTEMPT_STATES:
+        assert ATTEMPT[state] in ({}, {AttemptEvent.FOUND: AttemptState.APPROVED})
 
 
 def test_nothing_but_an_outcome_ends_processing() -> None:

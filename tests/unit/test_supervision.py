@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from guilder import folder
+from guilder import bootstrap, folder
 from guilder.children import WAIT_MAX_SECONDS, Deaths, close_all_but
-from guilder.config import Ports, Settings
+from guilder.config import API_PROCESSES_MAX, Ports, Settings
 from guilder.core.clock import DAY
 from guilder.folder import CannotStart, Running
 
@@ -18,6 +18,17 @@ def settings(tmp_path: Path) -> Settings:
     found = Settings.load({}, {"data_dir": tmp_path / "data", "port": 0})
     found.run_dir.mkdir(parents=True)
     return found
+
+
+@pytest.mark.parametrize("api_processes", bootstrap.POOLS)
+def test_the_connections_of_all_processes_are_sixteen_at_most(api_processes: int) -> None:
+    """However many serve the API, up to as many as may; and every process can reach the database."""
+    counts = bootstrap.counts(Settings.load({}, {"api_processes": api_processes}))
+    pools = bootstrap.POOLS[api_processes]
+    used = sum(counts[role] * (pools[role].plain + pools[role].hot + bootstrap.BESIDE[role]) for role in pools)
+    assert used + bootstrap.VAULT_CONNECTIONS <= 16
+    assert all(one.plain + one.hot > 0 for one in pools.values())
+    assert max(bootstrap.POOLS) == API_PROCESSES_MAX
 
 
 def test_what_dies_seldom_is_started_again_at_once() -> None:

@@ -1,8 +1,8 @@
-"""The ASGI application: one request from its first byte to its last.
+"""The application: one request from its first byte to its last.
 
 Route, key, idempotency key, parameters, handler, bytes. Whatever goes wrong on the way becomes one of the errors of
-docs/errors.md: 503 only when nothing can have been stored, never a stack trace. A plain ASGI callable: for requests of
-this size a framework costs more than everything else that the API does (see docs/adr).
+docs/errors.md: 503 only when nothing can have been stored, never a stack trace. There is no framework: for
+requests of this size one costs more than everything else that the API does (see docs/adr).
 """
 
 from typing import Final
@@ -15,22 +15,18 @@ from guilder.api.fingerprint import fingerprint_of, fingerprint_of_bytes
 from guilder.api.forms import Tree, as_texts, parse_form, parse_json
 from guilder.api.http import (
     RETRY_AFTER_SECONDS,
-    HungUpError,
-    Receive,
     Reply,
     Request,
-    Scope,
-    Send,
     idempotency_key,
     is_json,
-    read_body,
-    send_reply,
+    outgoing_of,
 )
 from guilder.api.params import read
 from guilder.api.registry import Registry, Route
 from guilder.api.services import Services
 from guilder.core.errors import Refusal, ResultUnknown, Unavailable
 from guilder.db.errors import Again
+from guilder.http_server import HungUpError, Incoming, Outgoing
 from guilder.idempotency import Claim, look
 
 _log = structlog.get_logger()
@@ -49,19 +45,17 @@ class Api:
         self._registry = registry
         self._openapi = openapi
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever it is; ASGI 3."""
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-            return
-        if scope["type"] != "http":
-            return
-        request = Request(scope, receive, self._services.ids.new("req"))
-        try:
-            reply = await self._guarded(request)
-        except HungUpError:
-            return
-        await send_reply(send, reply, request)
+    async def answer(self, incoming: Incoming) -> Outgoing:
+        """Answer one request, whatever it is. Raises HungUpError when there is nobody to answer."""
+        request = Request(incoming, self._services.ids.new("req"))
+        reply = await self._guarded(request)
+        return outgoing_of(reply, request.id, key=request.key, account=request.account)
+
+    def refuse(self, refusal: Refusal) -> Outgoing:
+        """The answer to what is no request, or cannot be taken."""
+        request_id = self._services.ids.new("req")
+        retry_after = RETRY_AFTER_SECONDS if refusal.status == 503 else None
+        return outgoing_of(refusal_reply(refusal, request_id, problem=False, retry_after=retry_after), request_id)
 
     async def _guarded(self, request: Request) -> Reply:
         """The reply, whatever happens."""
@@ -98,7 +92,7 @@ class Api:
             return await self._post(call, route, request)
         tree = parse_form(request.query)
         if request.method == "DELETE":
-            tree = {**tree, **parse_form(await read_body(request, route.body_max))}
+            tree = {**tree, **parse_form(await request.body(route.body_max))}
         return await _handle(call, route, tree)
 
     async def _post(self, call: Call, route: Route, request: Request) -> Reply:
@@ -108,14 +102,13 @@ class Api:
         request.key = call.key = given or request.id.replace("req", "key", 1)
         call.key_given = given is not None
         as_json = is_json(request.headers)
-        body = await read_body(request, route.body_max)
-        if not route.claims_key:
-            return await _handle(call, route, _tree_of(request, route, body, as_json=as_json), strict=as_json)
+        body = await request.body(route.body_max)
         unreadable: Refusal | None = None
         tree: Tree = {}
         try:
             tree = _tree_of(request, route, body, as_json=as_json)
-            await self._claim(call, request, as_texts(tree) if as_json else tree)
+            if route.own_id is None or tree.get(route.own_id) is None:
+                await self._claim(call, request, as_texts(tree) if as_json else tree)
         except Refusal as refusal:
             unreadable = refusal
             self._claim_unreadable(call, request, body)
@@ -126,8 +119,10 @@ class Api:
         except Refusal as refusal:
             if given is None or refusal.status not in _MAY_HIDE_AN_ANSWER or refusal.facts.type == "idempotency_error":
                 raise
+            if call.claim_or_none is None:
+                raise
             stored = await look(self._services.db, call.claim)
-            if stored is None:
+            if stored is None or not route.claims_key:
                 raise
             return await call.result(stored)
 
@@ -199,12 +194,3 @@ def _unknown(method: str) -> Refusal:
         type="api_error",
         should_retry=True,
     )
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    """What the server asks at start and stop; bootstrap opens and closes what we use."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -39,7 +39,9 @@ HTTP_TITLES: Final[Mapping[int, str]] = {
     408: "Request timeout",
     409: "Conflict",
     413: "Content too large",
+    414: "Address too long",
     429: "Too many requests",
+    431: "Headers too large",
     500: "Internal error",
     503: "Service unavailable",
 }
@@ -138,9 +140,9 @@ class Call:
         """Something that is no fact: already a dict or a struct in the shape of the wire."""
         return Reply(body=encode_json(value), replayed=replayed)
 
-    def plain_list(self, data: Sequence[object], *, more: bool) -> Reply:
+    def plain_list(self, data: Sequence[object], *, more: bool, replayed: bool = False) -> Reply:
         """A list of such values."""
-        return Reply(body=envelope(data, url=self.path, has_more=more))
+        return Reply(body=envelope(data, url=self.path, has_more=more), replayed=replayed)
 
     # --- reads ----------------------------------------------------------------------------------------------------
 

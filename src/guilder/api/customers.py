@@ -17,7 +17,10 @@ from guilder.db import Connection
 from guilder.shapes.previous import previous_attributes
 
 KIND: Final = "customer"
-_PERSONAL: Final = ("name", "email", "phone", "description", "address", "shipping")
+_PERSONAL: Final = ("name", "email", "phone", "description", "address", "shipping", "preferred_locales", "tax_exempt")
+
+# As long as BCP 47 recommends room for (RFC 5646, section 4.4.1).
+Locale = Annotated[str, Meta(min_length=2, max_length=35, pattern="^[A-Za-z0-9_-]*$")]
 
 
 class InvoiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +38,8 @@ class _Writable(Params, frozen=True, kw_only=True):
     description: Text | UnsetType | None = UNSET
     address: Address | UnsetType | None = UNSET
     shipping: CustomerShipping | UnsetType | None = UNSET
+    preferred_locales: Annotated[list[Locale], Meta(max_length=20)] | UnsetType | None = UNSET
+    tax_exempt: Literal["none", "exempt", "reverse"] | UnsetType | None = UNSET
     metadata: Metadata = UNSET
     invoice_settings: InvoiceSettings | UnsetType = UNSET
 
@@ -66,6 +71,9 @@ def _personal(p: _Writable) -> dict[str, Any]:
     """The personal fields that the request named."""
     check_email(p.email, "email")
     given = asdict(p)
+    # What a customer shows without them is the same as none, and a record holds only what has a value.
+    given["preferred_locales"] = given["preferred_locales"] if given["preferred_locales"] != [] else None
+    given["tax_exempt"] = given["tax_exempt"] if given["tax_exempt"] != "none" else None
     return named(**{name: given[name] for name in _PERSONAL})
 
 

@@ -1,10 +1,11 @@
 """/v1/ledger: accounts and transfers of the merchant's own; the system's accounts read-only; trial balance and revenue.
 
 Transfers need no stored answer: the client's id makes them safe to repeat, and where it gives none the id follows from the
-idempotency key. So these routes claim no key.
+idempotency key, which is then held against its parameters. A repeat shows what stands there now.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,7 @@ from guilder.api.registry import Route
 from guilder.api.text import pairs
 from guilder.core.clock import DAY, SECOND, day_of, epoch_seconds
 from guilder.core.errors import Refusal
+from guilder.idempotency import hold, let_go, mismatch
 from guilder.ledger import commands, store
 from guilder.ledger.model import Balance, Code, Kind, LedgerAccount, RevenueLine, StoredTransfer, TrialLine
 
@@ -43,6 +45,25 @@ def _caller(call: Call) -> commands.Caller:
     return commands.Caller(call.account, call.livemode)
 
 
+@asynccontextmanager
+async def _under_key(call: Call) -> AsyncIterator[bool]:
+    """Hold the request's key against its parameters, and let go of it when the request is refused; yields whether it was held before.
+
+    Raises Refusal (400 idempotency_error) when the key was first used with another address or other parameters.
+    """
+    if call.claim_or_none is None:
+        # The client gave an id, which says more than the key.
+        yield False
+        return
+    services = call.services
+    before = await hold(services.db, call.claim, services.clock.now())
+    try:
+        yield before
+    except Refusal:
+        await let_go(services.db, call.claim)
+        raise
+
+
 # --- accounts -------------------------------------------------------------------------------------------------------
 
 
@@ -52,7 +73,9 @@ async def create_account(call: Call, p: CreateAccount) -> Reply:
         currency=p.currency.lower(), debits_limited=p.debits_limited, credits_limited=p.credits_limited, overdraft=p.overdraft,
         description=p.description or None, metadata=pairs(p.metadata),
     )  # fmt: skip
-    return call.plain(account_json(await call.services.books.create_account(_caller(call), command, key=call.key)))
+    async with _under_key(call) as before:
+        opened = await call.services.books.create_account(_caller(call), command, key=call.key)
+    return call.plain(account_json(opened), replayed=before)
 
 
 async def retrieve_account(call: Call, _p: Params) -> Reply:
@@ -124,20 +147,22 @@ def balance_json(id_: str, standing: Balance) -> dict[str, Any]:
 
 async def create_transfers(call: Call, p: CreateTransfers) -> Reply:
     """Book one transfer, or a list; of a list each chain stands or falls by itself, and the answer says which."""
-    caller = _caller(call)
-    if p.transfers is UNSET:
-        [made] = await call.services.books.create_transfers(caller, [_command(p)], key=call.key, listed=False)
-        if made.transfer is None:
-            raise _refused(made.code)
-        return call.plain(transfer_json(made.transfer), replayed=made.code is Code.EXISTS)
-    if (p.id, p.debit, p.credit, p.amount, p.pending_transfer) != (UNSET,) * 5:
+    single = p.transfers is UNSET
+    if not single and (p.id, p.debit, p.credit, p.amount, p.pending_transfer) != (UNSET,) * 5:
         raise Refusal(
             "Pass either one transfer's fields or `transfers`, not both.",
             code="parameters_exclusive",
             param="transfers",
         )
-    results = await call.services.books.create_transfers(caller, [_command(one) for one in p.transfers], key=call.key)
-    return call.plain_list([_result_json(one) for one in results], more=False)
+    asked = [_command(p)] if p.transfers is UNSET else [_command(one) for one in p.transfers]
+    async with _under_key(call) as before:
+        made = await call.services.books.create_transfers(_caller(call), asked, key=call.key, listed=not single)
+        if single and made[0].transfer is None:
+            raise _refused(made[0].code, call.key if asked[0].id is None else None)
+    if single and made[0].transfer is not None:
+        return call.plain(transfer_json(made[0].transfer), replayed=made[0].code is Code.EXISTS)
+    replayed = before and all(one.code is not None for one in made)
+    return call.plain_list([_result_json(one) for one in made], more=False, replayed=replayed)
 
 
 def _command(p: TransferFields | CreateTransfers) -> commands.CreateTransfer:
@@ -149,9 +174,11 @@ def _command(p: TransferFields | CreateTransfers) -> commands.CreateTransfer:
     )  # fmt: skip
 
 
-def _refused(code: Code | None) -> Refusal:
-    """The refusal of one transfer; nothing of it was stored."""
+def _refused(code: Code | None, key: str | None) -> Refusal:
+    """The refusal of one transfer; nothing of it was stored. `key` is what its id follows from, None when the client gave the id."""
     name = str(code)
+    if key is not None and name.startswith("exists_with_different"):
+        return mismatch(key)
     return Refusal(f"The transfer was not booked: {name.replace('_', ' ')}.", code=name, param=_PARAMS.get(name))
 
 
@@ -286,7 +313,7 @@ ROUTES: Final = (
           summary="Retrieve a ledger account"),
     Route(method="GET", path=f"{_ACCOUNTS}/{{ledger_account}}/balance", params=BalanceAt, handle=balance,
           answers="ledger.balance", summary="Retrieve the balance of a ledger account as of a time"),
-    Route(method="POST", path=_TRANSFERS, params=CreateTransfers, handle=create_transfers, answers=_TRANSFER, claims_key=False,
+    Route(method="POST", path=_TRANSFERS, params=CreateTransfers, handle=create_transfers, answers=_TRANSFER, claims_key=False, own_id="id",
           body_max=LIST_BYTES_MAX, count_max=LIST_COUNT_MAX, summary="Book a transfer, or a list of them"),
     Route(method="GET", path=_TRANSFERS, params=TransfersListed, handle=list_transfers, answers=_TRANSFER, of_list=True,
           summary="List transfers"),

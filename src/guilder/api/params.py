@@ -46,7 +46,14 @@ Numeral = int | Annotated[str, Meta(max_length=20)]
 Metadata = dict[str, str | None] | None | UnsetType
 """A value of null (an empty text) deletes the key; null as a whole clears all."""
 
+# What to do in place of parameters that many clients still know.
+HINTS: Final[Mapping[str, str]] = {
+    "source": "Sources are not supported; make a PaymentMethod, and name it as payment_method.",
+    "default_source": "Sources are not supported; use invoice_settings[default_payment_method].",
+}
+
 _INTEGER: Final = re.compile(r"-?[0-9]+")
+_PLAIN: Final = re.compile(r"-?(0|[1-9][0-9]*)")
 _AT: Final = re.compile(r"^(?P<complaint>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
@@ -169,7 +176,7 @@ def _bad_integer(value: object, param: str, hint: str = "") -> NoReturn:
     if isinstance(value, dict | list):
         message = f"Invalid integer: '{param}' takes a number, not {_kind(value)}."
         raise Refusal(message, code="parameter_invalid_integer", param=param)
-    if isinstance(value, str) and _INTEGER.fullmatch(value) and not hint:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and not hint:
         # A form would have been read: this is a text in JSON.
         raise Refusal(
             f"Invalid integer: {_text(value)} is a text; in JSON a number is written without quotes.",
@@ -177,7 +184,7 @@ def _bad_integer(value: object, param: str, hint: str = "") -> NoReturn:
             param=param,
         )
     raise Refusal(
-        f"Invalid integer: {_text(value)}; write a whole number in plain digits{hint}.",
+        f"Invalid integer: {_text(value)}; write a whole number in plain digits, without leading zeros{hint}.",
         code="parameter_invalid_integer",
         param=param,
     )
@@ -244,8 +251,9 @@ def _unknown(value: Any, info: inspect.Type, param: str) -> NoReturn:
     known = {field.encode_name for one in types if isinstance(one, inspect.StructType) for field in one.fields}
     names = [f"{param}[{name}]" if param else name for name in value if name not in known]
     plural = "s" if len(names) > 1 else ""
+    hint = next((f". {HINTS[name]}" for name in value if name in HINTS and name not in known), "")
     raise Refusal(
-        f"Received unknown parameter{plural}: {', '.join(shown(name) for name in names[:10])}",
+        f"Received unknown parameter{plural}: {', '.join(shown(name) for name in names[:10])}{hint}",
         code="parameter_unknown",
         param=shown(names[0]),
     )
@@ -258,7 +266,7 @@ def _invalid(complaint: str, value: Any, info: inspect.Type, param: str) -> Refu
         listed = ", ".join(options[:-1]) + (f" or {options[-1]}" if len(options) > 1 else options[-1])
         return Refusal(f"Invalid {param}: must be {'one of ' if len(options) > 1 else ''}{listed}", param=param)
     expected = re.search(r"Expected `([^`]*)`(?: of length)?(.*)", complaint)
-    wanted, rest = (expected[1], expected[2].split(",")[0].strip()) if expected else ("", "")
+    wanted, rest = (expected[1], expected[2].split(",")[0].strip()) if expected else (_meant(complaint, info), "")
     if "int" in wanted.split(" | "):
         _bad_integer(value, param, f" that is {_bound(rest)}" if rest else "")
     if wanted.startswith("bool"):
@@ -277,6 +285,14 @@ def _invalid(complaint: str, value: Any, info: inspect.Type, param: str) -> Refu
     else:
         message = f"Invalid object: '{param}' takes an object, written {param}[name]=... in a form."
     return Refusal(message, param=param)
+
+
+def _meant(complaint: str, info: inspect.Type) -> str:
+    """What was expected where msgspec took a text such as 1e400 for a number, which does not fit, and says no more than that."""
+    if complaint != "Number out of range":
+        return ""
+    types = info.types if isinstance(info, inspect.UnionType) else (info,)
+    return "bool" if any(isinstance(one, inspect.BoolType) for one in types) else "int"
 
 
 def _bound(rest: str) -> str:

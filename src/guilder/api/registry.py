@@ -30,7 +30,10 @@ class Route(Struct, frozen=True, kw_only=True):
         path: `/v1/things/{thing}/verb`; what stands in braces is handed to the handler in order.
         answers: the `object` of the answer; for a list of them `of_list` is set.
         publishable: whether a publishable key may call it.
-        claims_key: whether a POST is made safe to repeat by its stored answer; False where the objects' ids do that.
+        claims_key: whether a POST is made safe to repeat by its stored answer; False where the objects' ids do that, and the key
+            is only held against its parameters.
+        own_id: the parameter by which a client may give the new object's id. A request with one needs no key: its id says
+            whether it is a repeat, at no cost.
         body_max, count_max: limits of the body; only lists of transfers need more than the usual.
     """
 
@@ -43,6 +46,7 @@ class Route(Struct, frozen=True, kw_only=True):
     of_list: bool = False
     publishable: bool = False
     claims_key: bool = True
+    own_id: str | None = None
     body_max: int = BODY_BYTES_MAX
     count_max: int = COUNT_MAX
 

@@ -25,17 +25,19 @@ class Services:
 
     Args:
         db: for reads and for the small transactions off the hot path.
+        hot: for the reads on the way of every payment; its plans need no statistics.
         load: loads what `expand` asks for.
         payments: the dependencies of the verbs of payments.
         books: the ledger as a product of its own.
     """
 
     def __init__(
-        self, *, db: Database, clock: Clock, ids: Ids, keys: PurposeKeys, merchants: Merchants, vault: VaultClient,
+        self, *, db: Database, hot: Database, clock: Clock, ids: Ids, keys: PurposeKeys, merchants: Merchants, vault: VaultClient,
         customers: Customers, methods: PaymentMethods, personal: Personal, payments: Payments, books: Books, load: Loader,
         endpoints: Endpoints, deliveries: Deliveries,
     ) -> None:  # fmt: skip
         self.db = db
+        self._hot = hot
         self.clock = clock
         self.ids = ids
         self.merchants = merchants
@@ -80,7 +82,7 @@ class Services:
         for account, livemode, id_ in wanted:
             ids.setdefault((account, livemode), set()).add(id_)
         found = {
-            (account, livemode): await load_payment_methods(self.db, [(account, livemode, id_) for id_ in sorted(of_merchant)])
+            (account, livemode): await load_payment_methods(self._hot, [(account, livemode, id_) for id_ in sorted(of_merchant)])
             for (account, livemode), of_merchant in ids.items()
         }
         return [found[account, livemode].get(id_) for account, livemode, id_ in wanted]

@@ -53,6 +53,7 @@ def advance(
     micros = parse_duration(duration)
     if not settings.data_dir.is_dir():
         raise ClockNotMoved(f"there is no Guilder in {settings.data_dir}; name its folder with --data")
+    _refuse_live_mode(settings)
     offset = folder.advance_clock(settings, micros)
     began = time.monotonic()
     while waiting := folder.unconfirmed(settings, offset):
@@ -60,6 +61,25 @@ def advance(
             raise ClockNotMoved(f"the clock was moved, but these processes have not followed: {', '.join(map(str, waiting))}")
         time.sleep(0.01)
     _write(settings, offset, as_json)
+
+
+def _refuse_live_mode(settings: "Settings") -> None:
+    """Time is moved in the sandbox only. Raises ClockNotMoved where live mode is in use, and what the database does."""
+    from guilder import bootstrap
+    from guilder.cli.system import NoSystem, with_database
+    from guilder.role import run_in_loop
+
+    try:
+        with with_database(settings) as found:
+            live = run_in_loop(bootstrap.live_mode_in_use(found))
+    except NoSystem:
+        # Without a database there is nothing live either.
+        return
+    if live:
+        raise ClockNotMoved(
+            "live mode is in use here (`guilder keys list` shows the keys), and time moves in the sandbox only; "
+            "try it in another folder, with --data"
+        )
 
 
 def parse_duration(text: str) -> int:

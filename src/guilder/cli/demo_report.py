@@ -1,9 +1,10 @@
 """What the demo shows: a progress bar while it works, then what happened, the books, and how to go on."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 from rich.console import Console, Group
@@ -14,7 +15,12 @@ from rich.table import Table
 from guilder.cli.output import write_json
 from guilder.core.money import format_minor
 from guilder.demo.model import Done
+from guilder.demo.shop import ADDRESSES
 from guilder.integrity import Result
+
+# Where `guilder up` listens and keeps its test keys when nothing else is said.
+FIRST_ADDRESS: Final = "http://127.0.0.1:8420"
+OWN_KEY: Final = 'json.load(open("guilder-data/sandbox.json"))["secret_key"]'
 
 Progress = Callable[[str | None, int], None]
 """Says what is being done now (None: still the same), and how many steps are done since the last call."""
@@ -177,20 +183,30 @@ def _words(outcome: Outcome) -> str:
             f"  Bank world       {kept.network_control}\n"
             f"  Look             {guilder} payments show {story} --data {kept.data}\n"
             f"  Prove            {guilder} check --data {kept.data}\n"
-            f"  Stop             kill {kept.pid}"
+            f"  Stop             kill {kept.pid}\n\n"
+            "Take a payment in Python:\n\n"
+            f"{escape(snippet(kept.api, json.dumps(outcome.merchant.secret_key)))}"
         )
     return (
         f"{head} Start it for yourself (data in ./guilder-data; it shows the keys):\n\n"
         f"  {guilder} up\n\n"
         "and take a payment in Python:\n\n"
-        "  import stripe\n"
-        '  shop = stripe.StripeClient("sk_test_...", base_addresses={"api": "http://127.0.0.1:8420"})\n'
-        '  order = {"amount": 1099, "currency": "eur", "payment_method": "pm_card_visa", "confirm": True}\n'
-        "  shop.v1.payment_intents.create(order)\n\n"
+        f"{escape(snippet(FIRST_ADDRESS, OWN_KEY))}\n\n"
         "Watch it, see one payment's whole story, prove the books:\n\n"
         f"  {guilder} events tail -f\n"
         f"  {guilder} payments show ID\n"
         f"  {guilder} check"
+    )
+
+
+def snippet(api: str, key: str) -> str:
+    """A payment in Python, to be pasted as it is; `key` is the expression for the secret key."""
+    return (
+        "import json, stripe\n"
+        f"key = {key}\n"
+        f"shop = stripe.StripeClient(key, base_addresses=dict.fromkeys({json.dumps(ADDRESSES)}, {json.dumps(api)}))\n"
+        'order = {"amount": 1099, "currency": "eur", "payment_method": "pm_card_visa", "confirm": True}\n'
+        "print(shop.v1.payment_intents.create(order).status)"
     )
 
 

@@ -43,6 +43,7 @@ def create(
     settings = load(data_dir=data)
     if live:
         _refuse_keys_beside_their_data(settings)
+        _refuse_moved_clock(settings)
     key, secret = _with_merchants(
         settings,
         account,
@@ -64,6 +65,18 @@ def _refuse_keys_beside_their_data(settings: "Settings") -> None:
                 f"file to a place that is backed up apart, and set {variable} to its path.", err=True,
             )
             raise typer.Exit(1)
+
+
+def _refuse_moved_clock(settings: "Settings") -> None:
+    """Live payments are dated by real time, and a clock that was moved cannot be moved back."""
+    from guilder import folder
+
+    if folder.read_offset(settings):
+        typer.echo(
+            "Live keys need real time, and business time was moved forward here by `guilder clock advance`. "
+            "Use a data folder and a database of its own for live mode.", err=True,
+        )
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -21,6 +21,17 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document in place o
 Account = Annotated[str | None, typer.Option("--account", metavar="ID", help="The merchant; the sandbox's when not given.")]
 
 
-def load(**flags: object) -> Settings:
-    """Settings from the environment with these flags over them. Raises WrongSetting."""
-    return Settings.load(os.environ, flags)
+def load(*, user: str | None = None, **flags: object) -> Settings:
+    """Settings from the environment with these flags over them; root goes on as the user whose data it is (`privileges.take_on`).
+
+    Raises WrongSetting, WrongUser.
+    """
+    from guilder.privileges import take_on
+
+    settings = Settings.load(os.environ, flags)
+    if user is not None:
+        from guilder import folder
+
+        folder.must_be_stopped(settings)
+    take_on(settings.data_dir, user)
+    return settings

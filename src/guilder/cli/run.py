@@ -18,6 +18,7 @@ def run(
     """Start one role against GUILDER_DATABASE_URL, and stay."""
     from guilder import bootstrap
     from guilder.cli.output import fail, write_json
+    from guilder.privileges import confine
     from guilder.role import READY, run_role
 
     settings = load(data_dir=data, port=port, host=host)
@@ -35,4 +36,5 @@ def run(
         elif word == READY:
             sys.stderr.write(f"{role} is ready\n")
 
+    confine()
     raise typer.Exit(run_role(role, body, settings, tell=tell))

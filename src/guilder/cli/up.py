@@ -24,12 +24,16 @@ def up(
         int | None,
         typer.Option(help="How many processes serve the API.  [env GUILDER_API_PROCESSES; default 1]"),
     ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="As root: run as this user, whose the data folder then is.  [env GUILDER_USER]"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start everything, sandbox bank included, and stay."""
     from guilder.supervisor import Supervisor
 
-    settings = load(data_dir=data, port=port, host=host, api_processes=api_processes)
+    settings = load(user=user or os.environ.get("GUILDER_USER"), data_dir=data, port=port, host=host, api_processes=api_processes)
     if as_json:
         Supervisor(settings).run(_print_json)
         return

@@ -10,6 +10,8 @@ Wire types are Stripe's four: api_error, card_error, idempotency_error, invalid_
 
 from msgspec import Struct
 
+from guilder.core.card_numbers import mask_card_numbers
+
 
 class ErrorFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One API error as stored and rendered. `payment_intent` and such are rendered beside it by the API from the answer's facts."""
@@ -29,7 +31,10 @@ class GuilderError(Exception):
 
 
 class Refusal(GuilderError):
-    """A request that is answered with an error. `should_retry` becomes Stripe-Should-Retry; None leaves the header out."""
+    """A request that is answered with an error. `should_retry` becomes Stripe-Should-Retry; None leaves the header out.
+
+    A card number that a client sent where none belongs, as an id, is neither shown again nor stored.
+    """
 
     def __init__(
         self,
@@ -42,6 +47,8 @@ class Refusal(GuilderError):
         decline_code: str | None = None,
         should_retry: bool | None = None,
     ) -> None:
+        message = mask_card_numbers(message)
+        param = None if param is None else mask_card_numbers(param)
         super().__init__(message)
         self.status = status
         self.should_retry = should_retry

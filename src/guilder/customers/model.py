@@ -13,7 +13,7 @@ from guilder.shapes.facts import CustomerFacts, Metadata, PaymentMethodFacts
 MetadataChange = dict[str, str | None] | UnsetType | None
 """What a request says of metadata: None (or "") as a value deletes the key, None as a whole clears all, UNSET says nothing."""
 
-CUSTOMER_FIELDS: Final = frozenset({"name", "email", "phone", "address", "shipping", "description"})
+CUSTOMER_FIELDS: Final = frozenset({"name", "email", "phone", "address", "shipping", "description", "preferred_locales", "tax_exempt"})
 """What a customer's personal record holds."""
 BILLING_FIELDS: Final = frozenset({"name", "email", "phone", "address", "tax_id"})
 """What the personal record of billing_details holds."""

@@ -226,6 +226,11 @@ class EmbeddedServer:
         """Whether the started server has ended by itself; reaps it."""
         return self._process is not None and self._process.poll() is not None
 
+    @property
+    def is_another_users(self) -> bool:
+        """Whether the server runs as another user than we do, who owns its files and its socket."""
+        return self._way().user is not None
+
     def stop(self, *, seconds: float = STOP_SECONDS) -> None:
         """End the server: sessions are cut, a checkpoint is written; after so many seconds without that."""
         if self._process is None or self._process.poll() is not None:

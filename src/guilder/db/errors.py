@@ -7,6 +7,8 @@
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import asyncpg
@@ -19,6 +21,15 @@ UniqueViolation = asyncpg.UniqueViolationError
 
 class Again(GuilderError):
     """A conflict with another transaction; nothing was stored, and the whole transaction can be run again."""
+
+
+@contextmanager
+def may_be_stored(why: str) -> Iterator[None]:
+    """Inside, "nothing was stored" would be a lie: what is Unavailable there is raised as ResultUnknown."""
+    try:
+        yield
+    except Unavailable as error:
+        raise ResultUnknown(f"{why}: {error}") from error
 
 
 CONFLICTS: Final = frozenset({"40001", "40P01"})

@@ -10,11 +10,13 @@ import asyncpg
 from guilder.core.clock import sleep
 from guilder.core.retry import Kind, Retry
 from guilder.db.connection import Connection
-from guilder.db.errors import translate_connect
 from guilder.db.pool import CONNECT_TIMEOUT_SECONDS, session_settings
 
 # Whoever listens also polls every 250 ms (DESIGN section 5), so a slow return costs only latency.
 RECONNECT: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=0.05, cap_seconds=1.0)
+
+# A wrong address or role is told by the pool that every process with a listener opens before it.
+LOSSES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Listener:
@@ -41,14 +43,10 @@ class Listener:
         self._ended = asyncio.Event()
 
     async def start(self) -> None:
-        """Listen; returns when the first connection hears. Raises Unavailable when there is none."""
-        try:
+        """Listen; returns when the first connection hears, and at once while there is none, which is then like any loss of it."""
+        connection = None
+        with suppress(*LOSSES):
             connection = await self._connect()
-        except Exception as error:
-            translated = translate_connect(error)
-            if translated is error:
-                raise
-            raise translated from error
         self._task = asyncio.get_running_loop().create_task(self._keep(connection))
 
     async def close(self) -> None:
@@ -62,22 +60,28 @@ class Listener:
         connection = await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT_SECONDS, server_settings=self._settings)
         self._ended = ended = asyncio.Event()
         connection.add_termination_listener(lambda _connection: ended.set())
-        for channel in self._channels:
-            await connection.add_listener(channel, self._notified)
+        try:
+            for channel in self._channels:
+                await connection.add_listener(channel, self._notified)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     def _notified(self, _connection: Connection, _pid: int, channel: str, payload: object) -> None:
         self._heard(channel, str(payload))
 
-    async def _keep(self, connection: asyncpg.Connection) -> None:
+    async def _keep(self, connection: asyncpg.Connection | None) -> None:
         try:
             while True:
-                await self._ended.wait()
+                if connection is not None:
+                    await self._ended.wait()
                 connection = await self._reconnect()
                 for channel in self._channels:
                     self._heard(channel, "")
         finally:
-            connection.terminate()
+            if connection is not None:
+                connection.terminate()
 
     async def _reconnect(self) -> asyncpg.Connection:
         tries = 0
@@ -85,5 +89,5 @@ class Listener:
             tries += 1
             try:
                 return await self._connect()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            except LOSSES:
                 await sleep(RECONNECT.delay_after(tries, lambda: 1.0) or 0.0)

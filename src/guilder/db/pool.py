@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 import asyncpg
 
 from guilder.core.errors import ResultUnknown
+from guilder.db.arrays import ask_concrete_types
 from guilder.db.connection import Connection, Record
 from guilder.db.errors import translate, translate_connect
 from guilder.db.sessions import Sessions
@@ -73,6 +74,7 @@ class Database:
             hot: plans that do not depend on statistics, for the processes that run the hot statements.
             name: shown by pg_stat_activity.
         """
+        ask_concrete_types()
         database = cls(dsn, session_settings(role=role, hot=hot, name=name), role=role, max_size=max_size, name=name)
         database._release(await database._acquire())
         return database

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
-from guilder.core.clock import Clock, sleep
+from guilder.core.clock import DAY, Clock, Micros, sleep
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
 from guilder.db.errors import Again
@@ -27,10 +27,16 @@ TAKEOVER_SECONDS: Final = 3.5
 # Two looks further apart than this prove nothing about the time between them: the count starts again.
 GAP_SECONDS: Final = 1.5
 
+# How long a lost sender can still be looked up by people; no process asks for more than that it is not a living one.
+LOST_KEPT: Final = DAY
+# Rows deleted in one round; a process that dies each second leaves no more in a quarter of an hour.
+DELETED_MAX: Final = 1_000
+
 _REGISTER: Final = "INSERT INTO sender (id, role, epoch, beat) VALUES ($1, $2, 1, 0)"
 _BEAT: Final = "UPDATE sender SET beat = beat + 1 WHERE id = $1 AND epoch = $2 AND NOT lost RETURNING beat"
 _OTHERS: Final = "SELECT id, epoch, beat FROM sender WHERE NOT lost AND id <> $1"
 _TAKE_OVER: Final = "SELECT sender_take_over($1, $2, $3, $4)"
+_TIDY: Final = "DELETE FROM sender WHERE id IN (SELECT id FROM sender WHERE lost AND lost_at < $1 ORDER BY id LIMIT $2)"
 _FIND: Final = "SELECT epoch, beat FROM sender WHERE id = $1 AND NOT lost"
 
 
@@ -71,15 +77,21 @@ class Sender:
         self._task = asyncio.get_running_loop().create_task(self._beat_for_ever())
 
     async def close(self) -> None:
-        """Stop beating, and give everything back at once, so that nobody has to wait for the takeover."""
+        """Stop beating, and give everything back at once, so that nobody has to wait for the takeover.
+
+        A database that is away does not hold up the end of a process: then the others do wait.
+        """
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         # First of all: what is given back belongs to others, and frames may still wait in this process.
         self._renewed = float("-inf")
-        row = await self._db.fetchrow(_FIND, self.id)
-        if row is not None:
-            await self._take_over(self.id, row["epoch"], row["beat"])
+        try:
+            row = await self._db.fetchrow(_FIND, self.id)
+            if row is not None:
+                await self._take_over(self.id, row["epoch"], row["beat"])
+        except (Unavailable, ResultUnknown, Again) as error:
+            log.warning("sender_not_given_back", sender=self.id, reason=str(error))
 
     def may_send(self, sender: str) -> bool:
         """Whether a first byte may be written now under a claim of this sender id. Asked right before each write."""
@@ -137,3 +149,12 @@ class Sender:
 
     async def _take_over(self, id_: str, epoch: int, beat: int) -> None:
         await self._db.execute(_TAKE_OVER, id_, epoch, beat, self._clock.now())
+
+
+async def tidy_senders(db: Database, now: Micros) -> int:
+    """Delete senders that were lost long ago, at most a bounded number; returns how many went. Safe to repeat.
+
+    To a process that was away for that long it is the same: its beat finds no row of its own, and it goes on under a new id.
+    """
+    gone = await db.execute(_TIDY, now - LOST_KEPT, DELETED_MAX)
+    return int(gone.split()[1])

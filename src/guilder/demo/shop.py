@@ -1,12 +1,16 @@
 """The shop: the official stripe package with nothing changed but the address, and its answers in a few words."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from guilder.core.money import Money, format_minor
 
 if TYPE_CHECKING:
     import stripe
+
+
+ADDRESSES: Final = ("api", "connect", "files", "meter_events")
+"""Every base address of the SDK. One that is not set stays Stripe's, and requests to it would bring the secret key there."""
 
 
 class Shop:
@@ -16,7 +20,8 @@ class Shop:
         import stripe
 
         self._stripe = stripe
-        self.client: stripe.StripeClient = stripe.StripeClient(secret_key, base_addresses={"api": address})
+        addresses: Any = dict.fromkeys(ADDRESSES, address)
+        self.client: stripe.StripeClient = stripe.StripeClient(secret_key, base_addresses=addresses)
 
     def pay(self, amount: int, currency: str, card: str, *, key: str | None = None, **more: Any) -> "stripe.PaymentIntent":
         """Make a payment and take it at once. Raises stripe.StripeError."""

@@ -6,10 +6,11 @@ from typing import Final
 import asyncpg
 from msgspec import Struct
 
-from guilder.core.errors import Refusal
+from guilder.core.errors import Refusal, ResultUnknown, Unavailable
+from guilder.db.errors import Again, may_be_stored
 from guilder.db.pool import Database
 from guilder.idempotency.model import Claim, Result
-from guilder.shapes.facts import Answer, decode_answer, encode
+from guilder.shapes.facts import SHAPE, Answer, decode_answer, encode
 
 # The claim waits for a concurrent transaction that holds the same key, and then sees its row; by PostgreSQL's unique index.
 _CLAIM: Final = """
@@ -27,6 +28,8 @@ _LOOK: Final = """
 SELECT fingerprint, answer, object, created_at, expand FROM idempotency_key
 WHERE key = $1 AND account = $2 AND livemode = $3
 """
+
+_LET_GO: Final = "DELETE FROM idempotency_key WHERE key = $1 AND account = $2 AND livemode = $3 AND request_id = $4"
 
 
 class Pending(Struct, frozen=True):
@@ -90,7 +93,8 @@ async def once(
 ) -> Result:
     """Run the effect and store its answer under the key, in one transaction; or give back the answer that stands there.
 
-    The effect may raise Refusal: then nothing is stored and the key stays free. Safe to repeat.
+    The effect may raise Refusal: then nothing is stored and the key stays free. Safe to repeat. When the commit's answer is
+    lost, the key says what became of it; raises ResultUnknown where it cannot be asked, or has no answer (yet).
     """
     try:
         async with db.transaction() as connection:
@@ -104,25 +108,54 @@ async def once(
             await connection.execute(_ANSWER, claim.key, claim.account, claim.livemode, encode(answer))
             return Result(answer)
     except AlreadyClaimed:
-        pass
-    found = await look(db, claim)
-    if found is None:
-        raise in_use(claim.key)
-    return found
+        return await _standing(db, claim)
+    except ResultUnknown as lost:
+        return await _told(db, claim, lost)
 
 
 async def store_answer(db: Database, claim: Claim, now: int, answer: Answer) -> Result:
     """Store an answer that nothing else goes with, such as a refusal that depends on state; or give back the one that stands there."""
-    stored = await db.fetchval(
-        _CLAIM_ANSWERED, claim.key, claim.account, claim.livemode, claim.fingerprint, claim.request_id, ",".join(claim.expand), now,
-        encode(answer),
-    )
-    if stored:
-        return Result(answer)
-    found = await look(db, claim)
+    try:
+        stored = await db.fetchval(
+            _CLAIM_ANSWERED, claim.key, claim.account, claim.livemode, claim.fingerprint, claim.request_id, ",".join(claim.expand),
+            now, encode(answer),
+        )
+    except ResultUnknown as lost:
+        return await _told(db, claim, lost)
+    return Result(answer) if stored else await _standing(db, claim)
+
+
+async def _standing(db: Database, claim: Claim) -> Result:
+    """What stands under a key that was seen to be taken."""
+    with may_be_stored("the key is taken, and its answer could not be read"):
+        found = await look(db, claim)
     if found is None:
         raise in_use(claim.key)
     return found
+
+
+async def _told(db: Database, claim: Claim, lost: ResultUnknown) -> Result:
+    """What became of a commit whose answer was lost: the key was claimed by it, or it may still be under way."""
+    try:
+        found = await find(db, claim)
+    except (Unavailable, ResultUnknown, Again):
+        raise lost from None
+    if isinstance(found, Answer):
+        return Result(found)
+    raise lost
+
+
+async def hold(db: Database, claim: Claim, now: int) -> bool:
+    """Hold a key against its parameters for an effect that is safe to repeat by itself, so that no answer is stored; one statement.
+
+    Returns whether the key was held before. Raises Refusal (400 idempotency_error) when it was first used with other ones.
+    """
+    return (await store_answer(db, claim, now, Answer(SHAPE, 200))).replayed
+
+
+async def let_go(db: Database, claim: Claim) -> None:
+    """Free a key that this request holds, because nothing was done under it. Safe to repeat."""
+    await db.execute(_LET_GO, claim.key, claim.account, claim.livemode, claim.request_id)
 
 
 async def stored_requests(db: Database, keys: Sequence[str]) -> set[str]:

@@ -1,4 +1,8 @@
-"""The ledger's invariants, from the transfers themselves: the balance rows are what is being checked."""
+"""The ledger's invariants, from the transfers themselves: what stands on accounts, and their balance rows, are what is being checked.
+
+Every transfer is added up each time: a figure that stands somewhere proves nothing about itself. It takes about 3 us a transfer,
+half a minute for ten million. What stands on an account is one look-up, however large the books are.
+"""
 
 from collections import defaultdict
 from typing import Final
@@ -66,21 +70,26 @@ WHERE t.livemode = $1 AND t.index > $2 AND t.index <= $3 AND (
 ORDER BY t.index
 """
 
-# Where each ledger account stands by its newest balance row.
+# Where each ledger account stands: by the row that booking reads, and by its newest balance row, which is in the last chunk
+# that it moved in. Both are one look-up, however large the books are.
 _STANDS: Final = """
-SELECT a.number, a.id, b.debits_posted, b.debits_pending, b.credits_posted, b.credits_pending
-FROM ledger_account a LEFT JOIN LATERAL (
-    SELECT z.* FROM ledger_balance z WHERE z.number = a.number ORDER BY z.created_at DESC LIMIT 1) b ON true
+SELECT a.number, a.id, s.debits_posted, s.debits_pending, s.credits_posted, s.credits_pending,
+       b.debits_posted AS kept_debits_posted, b.debits_pending AS kept_debits_pending,
+       b.credits_posted AS kept_credits_posted, b.credits_pending AS kept_credits_pending,
+       (s.account, s.livemode, s.currency, s.closed) IS NOT DISTINCT FROM (a.account, a.livemode, a.currency, a.closed_at IS NOT NULL)
+           AS same
+FROM ledger_account a
+LEFT JOIN LATERAL (SELECT z.* FROM ledger_standing z WHERE z.number = a.number OFFSET 0) s ON true
+LEFT JOIN LATERAL (
+    SELECT z.* FROM ledger_balance z WHERE z.chunk = s.last_chunk AND z.number = a.number ORDER BY z.created_at DESC LIMIT 1) b ON true
 WHERE a.number > $1 ORDER BY a.number LIMIT $2
 """
 
 # The same added up: what both sides of the books come to.
 _TRIAL: Final = """
-SELECT a.account, a.livemode, a.currency, count(*) AS accounts, sum(b.debits_posted) AS debits_posted,
-       sum(b.credits_posted) AS credits_posted, sum(b.debits_pending) AS debits_pending, sum(b.credits_pending) AS credits_pending
-FROM ledger_account a CROSS JOIN LATERAL (
-    SELECT z.* FROM ledger_balance z WHERE z.number = a.number ORDER BY z.created_at DESC LIMIT 1) b
-GROUP BY a.account, a.livemode, a.currency ORDER BY a.account, a.livemode, a.currency
+SELECT account, livemode, currency, count(*) AS accounts, sum(debits_posted) AS debits_posted,
+       sum(credits_posted) AS credits_posted, sum(debits_pending) AS debits_pending, sum(credits_pending) AS credits_pending
+FROM ledger_standing GROUP BY account, livemode, currency ORDER BY account, livemode, currency
 """
 
 _SIDES: Final = ("debits_posted", "debits_pending", "credits_posted", "credits_pending")
@@ -131,16 +140,19 @@ async def accounts(x: Examination) -> int:
 
 
 async def _compare(x: Examination) -> None:
-    """Each ledger account's newest balance row against the sum of its transfers."""
+    """What stands on each ledger account, twice over, against the sum of its transfers."""
     last, seen = 0, 0
     while rows := await x.connection.fetch(_STANDS, last, ACCOUNTS_PIECE):
         for row in rows:
             sums = x.recount.get(row["number"], Sums())
             seen += row["number"] in x.recount
+            if not row["same"]:
+                x.violation(row["id"], "what booking reads of it names another merchant, mode or currency, or whether it is closed")
             for side in _SIDES:
-                stands, counted = row[side] or 0, getattr(sums, side)
-                if stands != counted:
-                    x.violation(row["id"], f"{side} stands at {stands} and its transfers add up to {counted}")
+                counted = getattr(sums, side)
+                for stands, where in ((row[side], "stands at"), (row[f"kept_{side}"], "in its newest balance row is")):
+                    if (stands or 0) != counted:
+                        x.violation(row["id"], f"{side} {where} {stands} and its transfers add up to {counted}")
         last = rows[-1]["number"]
     if seen < len(x.recount):
         x.violation("ledger_account", f"{len(x.recount) - seen} ledger accounts that transfers name do not exist")

@@ -40,15 +40,18 @@ FROM charge c FULL JOIN (
 WHERE c.refunded IS DISTINCT FROM coalesce(r.done, 0) OR c.refunding IS DISTINCT FROM coalesce(r.under_way, 0)
 """
 
+# One that succeeded was paid once; beyond that an approved attempt is booked as returned by the buyer's bank (docs/ledger.md,
+# code 13), or as paid beyond what was asked for.
 _REFUND_ATTEMPTS: Final = """
 SELECT r.id AS subject, r.state, r.amount, coalesce(a.count, 0) AS count, coalesce(a.amount, 0) AS paid
 FROM refund r LEFT JOIN (
     SELECT refund, count(*) AS count, sum(amount) AS amount FROM attempt WHERE refund IS NOT NULL AND state = 'approved'
     GROUP BY refund
 ) a ON a.refund = r.id
-WHERE CASE r.state WHEN 'succeeded' THEN a.count IS DISTINCT FROM 1 OR a.amount <> r.amount ELSE a.count > 0 AND NOT (
-    -- Paid, and booked as returned by the buyer's bank (docs/ledger.md, code 13).
-    r.state = 'failed' AND EXISTS (SELECT FROM ledger_transfer t WHERE t.reference = r.id AND t.code = 13)) END
+LEFT JOIN (SELECT reference, sum(amount) AS amount FROM ledger_transfer WHERE code = 13 GROUP BY reference) t ON t.reference = r.id
+LEFT JOIN (SELECT source, -sum(amount) AS amount FROM balance_transaction WHERE type = 'adjustment' GROUP BY source) b ON b.source = r.id
+WHERE coalesce(a.amount, 0) <> coalesce(a.count, 0) * r.amount
+   OR coalesce(a.amount, 0) <> CASE r.state WHEN 'succeeded' THEN r.amount ELSE 0 END + coalesce(t.amount, 0) + coalesce(b.amount, 0)
 """
 # A refund that is under way has its attempt, and one that is not has none.
 _REFUNDS_UNDER_WAY: Final = """

@@ -91,13 +91,14 @@ FROM (
     FULL JOIN (SELECT * FROM net WHERE $1::text[] IS NULL OR reference = ANY ($1)) n ON n.reference = a.reference
 ) x WHERE x.why IS NOT NULL ORDER BY x.reference
 """
-# Voids that we count as done, whose authorization the bank still holds.
+# Voids that we count as done, whose authorization the bank still holds. A capture ends the hold, also one that was reversed.
 _HELD: Final = """
 SELECT v.id, a.reference, n.authorized - n.unauthorized - n.voided AS held
 FROM attempt v
 JOIN attempt a ON a.payment = v.payment AND a.operation = 'authorize' AND a.state = 'approved'
 JOIN net n ON n.reference = a.reference
 WHERE v.operation = 'void' AND v.state = 'approved' AND NOT v.livemode AND n.authorized - n.unauthorized - n.voided <> 0
+  AND NOT EXISTS (SELECT FROM effect e WHERE e.original = a.reference AND e.kind = 'capture')
   AND ($1::text[] IS NULL OR a.reference = ANY ($1)) ORDER BY v.id
 """
 # Effects that act on what belongs to another payment.

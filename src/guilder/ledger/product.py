@@ -17,6 +17,7 @@ from guilder.core.clock import SECOND, Clock, Micros
 from guilder.core.errors import Refusal, missing
 from guilder.core.ids import Ids, base62
 from guilder.db import Database
+from guilder.db.errors import may_be_stored
 from guilder.db.pages import Page
 from guilder.ledger import store
 from guilder.ledger.accounts import ACCOUNT_PREFIX
@@ -58,7 +59,8 @@ class Books:
         stored = await store.account(self._db, id_, merchant=caller.account, livemode=caller.livemode) if key else None
         if stored is None:
             await store.open_accounts(self._db, caller.livemode, [new], now=self._clock.now())
-            stored = await store.account(self._db, id_, merchant=caller.account, livemode=caller.livemode)
+            with may_be_stored("the account is open, and could not be read"):
+                stored = await store.account(self._db, id_, merchant=caller.account, livemode=caller.livemode)
         if stored is None or _content(stored) != _content(new):
             raise _other_content(key)
         return stored
@@ -114,7 +116,8 @@ class Books:
         stored_before = [place for place, one in enumerate(created) if one.transfer is None and one.code in (None, Code.EXISTS)]
         if stored_before:
             wanted = [transfers[place].id for place in stored_before]
-            found = await store.transfers(self._db, wanted, merchant=caller.account, livemode=caller.livemode)
+            with may_be_stored("the transfers are booked, and could not be read"):
+                found = await store.transfers(self._db, wanted, merchant=caller.account, livemode=caller.livemode)
             for place in stored_before:
                 created[place] = replace(created[place], transfer=_unscoped(found[transfers[place].id], caller))
         return created

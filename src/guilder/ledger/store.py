@@ -35,6 +35,20 @@ SELECT ords, results, last_index, created_at FROM ledger_book($1, $2, $3, $4, $5
 # Let pending transfers expire whose time limit has passed.
 EXPIRE: Final = "SELECT ledger_expire($1, $2, $3)"
 
+# The modes in which a pending transfer's time limit has passed since the last look.
+EXPIRING: Final = """
+SELECT h.livemode FROM ledger_head h
+WHERE EXISTS (SELECT FROM ledger_transfer t
+              WHERE t.livemode = h.livemode AND t.expires_at > h.expired_to AND t.expires_at <= greatest($1, h.last_at))
+"""
+
+# The modes in which an account of a day up to this one is still open.
+CLOSING: Final = """
+SELECT h.livemode FROM ledger_head h
+WHERE EXISTS (SELECT FROM ledger_account a
+              WHERE a.day > 0 AND a.day <= $1 AND a.closed_at IS NULL AND a.successor IS NOT NULL AND a.livemode = h.livemode)
+"""
+
 ACCOUNT_COLUMNS: Final = (
     "number, id, account, livemode, owner, kind, currency, day, debits_pending, debits_posted, credits_pending, credits_posted, "
     "debits_limited, credits_limited, overdraft, created_at, closed_at, description, metadata"
@@ -240,6 +254,16 @@ async def book(db: Source, livemode: bool, columns: Columns, *, now: Micros) -> 
     ords, results, last_index, created_at = row  # type: ignore[misc]
     refused = tuple(Refused(ord_ - 1, Code(result)) for ord_, result in zip(ords or (), results or (), strict=True))
     return Booked(last_index, created_at, refused)
+
+
+async def expiring(db: Source, *, now: Micros) -> list[bool]:
+    """The modes in which a pending transfer may be due to expire. A look: no lock, nothing is written."""
+    return [row["livemode"] for row in await db.fetch(EXPIRING, now)]
+
+
+async def closing(db: Source, *, day: int) -> list[bool]:
+    """The modes that have an account of this day or one before it to close. A look: no lock, nothing is written."""
+    return [row["livemode"] for row in await db.fetch(CLOSING, day)]
 
 
 async def expire(db: Source, livemode: bool, ids: Sequence[str], *, now: Micros) -> int:

@@ -46,12 +46,19 @@ REVOKE_KEY: Final = """
 UPDATE api_key SET revoked_at = coalesce(revoked_at, $3) WHERE id = $1 AND account = $2
 RETURNING id, account, livemode, kind, last4, created_at, revoked_at
 """
+# A revoked key counts: what it made is dated by real time.
+SELECT_LIVE: Final = "SELECT EXISTS (SELECT FROM api_key WHERE livemode)"
 SELECT_KEYS: Final = """
 SELECT id, account, livemode, kind, last4, created_at, revoked_at FROM api_key WHERE account = $1 ORDER BY created_at, id LIMIT $2
 """
 
 # Two who raise the same price list at the same moment; a third collision in a row does not happen to people.
 PRICE_TRIES_MAX: Final = 5
+
+
+async def live_mode_in_use(db: Database) -> bool:
+    """Whether a live API key was ever made here; without one nothing live can exist. Any role that reads may ask."""
+    return bool(await db.fetchval(SELECT_LIVE))
 
 
 async def insert_merchant(connection: Connection, merchant: MerchantFacts, now: Micros) -> None:

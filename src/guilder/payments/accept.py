@@ -9,13 +9,14 @@ from typing import Final
 
 from guilder.core.clock import SECOND
 from guilder.core.ensure import ensure, present
-from guilder.core.errors import Refusal, ResultUnknown, Unavailable, missing
+from guilder.core.errors import Refusal, Unavailable, missing
+from guilder.db.errors import may_be_stored
 from guilder.idempotency.model import Claim, Result
 from guilder.idempotency.once import Pending, answer_if_none, find, in_use, store_answer
 from guilder.payments.answers import PAYMENT_REQUIRED, complete, included_in, refused, success
 from guilder.payments.model import NEW_PAYMENTS, Change, Payment
 from guilder.payments.services import Services, lock_timeout
-from guilder.payments.store import FUNDS, KEY_TAKEN, SLOT_TAKEN, STALE
+from guilder.payments.store import FUNDS, KEY_TAKEN, SLOT_TAKEN
 from guilder.shapes.facts import Answer, Facts
 
 Plan = Callable[[Payment], Awaitable[Change]]
@@ -33,12 +34,7 @@ _NEVER_STORED: Final = frozenset({401, 403, 404, 409, 429})
 async def accept_new(services: Services, claim: Claim, change: Change) -> Result:
     """Store a new payment under the claim; waits for the outcome when an attempt goes with it. As `accept`."""
     change = await complete(change, services.load(claim.account, claim.livemode))
-    # A commit whose answer was lost, and that left nothing, is sent again.
-    for _ in range(DECISIONS_MAX):
-        stored = await services.store.commit(change)
-        if stored != STALE:
-            return await _answered(services, claim, change, stored)
-    raise lock_timeout()
+    return await _answered(services, claim, change, await services.store.commit(change))
 
 
 async def accept(services: Services, claim: Claim, payment: str, plan: Plan, *, no_funds: Plan | None = None) -> Result:
@@ -80,15 +76,13 @@ _KINDS: Final = {"pi": "payment_intent", "ch": "charge", "re": "refund"}
 
 async def _answered(services: Services, claim: Claim, change: Change, stored: str | None) -> Result:
     if stored == KEY_TAKEN:
-        return await standing(services, claim)
+        with may_be_stored("the key is taken, and its answer could not be read"):
+            return await standing(services, claim)
     ensure(stored is None, "a change is stored or refused by name", result=stored)
     if change.answer is not None:
         return Result(change.answer)
-    try:
+    with may_be_stored("the accept is stored, and its outcome could not be read"):
         result = await outcome(services, claim)
-    except Unavailable as error:
-        # The accept is stored, so "nothing was stored" would be a lie.
-        raise ResultUnknown("the outcome could not be read") from error
     if result.answer.status == PAYMENT_REQUIRED:
         # Counted where the first request learns of it; a repeated one never gets here.
         for attempt in change.attempts:
@@ -110,7 +104,8 @@ async def _refuse(services: Services, claim: Claim, refusal: Refusal) -> Result:
 async def _look(services: Services, claim: Claim) -> Result | None:
     found = await find(services.db, claim)
     if isinstance(found, Pending):
-        return await standing(services, claim)
+        with may_be_stored("the key is taken, and its answer could not be read"):
+            return await standing(services, claim)
     return None if found is None else Result(found, replayed=True)
 
 

@@ -80,6 +80,22 @@ def refund_failed(payment: Payment, attempt: Attempt, charge: Charge, refund: Re
     return Booked(charge, transfers, (_refund_entry(payment, _day(charge), refund, "refund_failure", refund.amount, now, ids),))
 
 
+def refund_returned(
+    payment: Payment, attempt: Attempt, charge: Charge, refund: RefundFacts, type_: str, *, now: int, ids: Ids,
+) -> Booked:  # fmt: skip
+    """A refund that had been paid came back from the buyer's bank: a fact, shown by a balance transaction of its own."""
+    transfers = wallet.refund_returned(_books(attempt), ids, amount=attempt.amount, day=_day(charge), refund=refund.id)
+    return Booked(charge, transfers, (_refund_entry(payment, _day(charge), refund, type_, attempt.amount, now, ids),))
+
+
+def refund_found(
+    payment: Payment, attempt: Attempt, charge: Charge, refund: RefundFacts, type_: str, *, now: int, ids: Ids,
+) -> Booked:  # fmt: skip
+    """The PSP has paid what no reservation stands for any more: a fact, shown by a balance transaction of its own."""
+    transfers = wallet.refund_found(_books(attempt), ids, amount=attempt.amount, day=_day(charge), refund=refund.id)
+    return Booked(charge, transfers, (_refund_entry(payment, _day(charge), refund, type_, -attempt.amount, now, ids),))
+
+
 def _fee(attempt: Attempt) -> int:
     """The fee as the terms of the accept have it, in units that the wire can show."""
     unit = smallest_fee_minor(attempt.currency)
@@ -96,12 +112,6 @@ def _day(charge: Charge) -> int:
 
 def _reservation(attempt: Attempt) -> str:
     return present(attempt.facts.reservation, "a refund's attempt has its reservation", attempt=attempt.id)
-
-
-def refund_returned(payment: Payment, attempt: Attempt, charge: Charge, refund: RefundFacts, *, now: int, ids: Ids) -> Booked:
-    """A refund that had been paid came back from the buyer's bank: a fact, shown by a balance transaction of its own."""
-    transfers = wallet.refund_returned(_books(attempt), ids, amount=attempt.amount, day=_day(charge), refund=refund.id)
-    return Booked(charge, transfers, (_refund_entry(payment, _day(charge), refund, "refund_failure", refund.amount, now, ids),))
 
 
 def _books(attempt: Attempt) -> Books:

@@ -11,7 +11,7 @@ from guilder.payments.accept import accept
 from guilder.payments.answers import failure, success
 from guilder.payments.begin import follow
 from guilder.payments.declines import NOT_CHARGED, nothing_charged
-from guilder.payments.events import event
+from guilder.payments.events import created, event
 from guilder.payments.model import PAYMENT_SLOT, UNCLAIMED, AttemptMove, CancelPayment, Change, Key, Payment
 from guilder.payments.services import Services, lock_timeout, wrong_state
 from guilder.payments.states import PAYMENT, AttemptState, PaymentEvent, PaymentState, after, allows
@@ -76,7 +76,8 @@ def _unclaimed(payment: Payment, claim: Claim, key: Key, reason: str | None, now
         attempt=open_.attempt, slot=open_.slot, before=open_.state, after=AttemptState.NOT_SENT, reporter=UNCLAIMED,
     )  # fmt: skip
     answer = failure(change.payment, nothing_charged(NOT_CHARGED))
-    return replace(change, moves=(move,), closed=(open_.key, answer) if open_.key else None)
+    events = (created(ids, payment.account, payment.facts, open_.key), *change.events) if open_.announces_payment else change.events
+    return replace(change, moves=(move,), events=events, closed=(open_.key, answer) if open_.key else None)
 
 
 def _change(payment: Payment, facts: PaymentIntentFacts, claim: Claim | None) -> Change:

@@ -48,9 +48,12 @@ async def _begun(services: Services, change: Change, command: CreatePayment) -> 
             "`payment_method_data`, or confirm it later.", code="parameter_missing", param="payment_method",
         )
     check_method(method, command.customer)
-    return await begin_taking(
+    begun = await begin_taking(
         services, change, method, off_session=command.off_session, error_on_requires_action=command.error_on_requires_action,
     )
+    # What is sent announces the payment with its first outcome.
+    attempts = tuple(replace(one, facts=replace(one.facts, announces_payment=True)) for one in begun.attempts)
+    return replace(begun, attempts=attempts, events=()) if attempts else begun
 
 
 def _facts(services: Services, claim: Claim, command: CreatePayment) -> PaymentIntentFacts:

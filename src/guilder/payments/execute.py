@@ -6,7 +6,7 @@ Lists go in and callbacks come out: a task per attempt would cost more than ever
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from msgspec.structs import replace
@@ -23,11 +23,13 @@ from guilder.db.pool import Database
 from guilder.db.sender import Sender
 from guilder.log import hold_partitions
 from guilder.payments.answers import Load, complete
-from guilder.payments.claim import CONSUMER, Claimed, claim, set_free
-from guilder.payments.model import NEW_PAYMENTS, Attempt, Change, OpenSlot, Payment, Reopened, recheck_slot
+from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, set_free
+from guilder.payments.model import NEW_PAYMENTS, Attempt, OpenSlot, Payment
+from guilder.payments.recheck import alert_of, may_be_news, reopened
 from guilder.payments.resume import next_step, resend
 from guilder.payments.schedule import ALERT_AFTER_TRIES
-from guilder.payments.settle import Settling, settle
+from guilder.payments.settle import settle
+from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
 from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
 from guilder.psp.model import Connector, Exchange, Operation, Order, Reason
@@ -47,6 +49,9 @@ IN_HAND_MAX: Final = 4_000
 _MAY_CARRY_CVC: Final = frozenset({AttemptState.CREATED, AttemptState.IN_DOUBT})
 # While the database is away an answer is kept in memory and booked when it is back.
 BOOK_AGAIN_SECONDS: Final = 0.5
+# An answer that could not be booked, and not for want of a database, is kept on its attempt; when it is booked again.
+NOTED_RETRY_SECONDS: Final = 60
+Kept = TypeVar("Kept")
 
 
 class Executor:
@@ -74,6 +79,8 @@ class Executor:
         self._in_hand: dict[tuple[str, str], Claimed] = {}
         self._messages: dict[str, list[Exchange]] = defaultdict(list)
         self._wake = asyncio.Event()
+        # When rows were last looked for whose retry time has come, and all of them were claimed.
+        self._looked = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- claim and send ---------------------------------------------------------------------------------------------
@@ -102,24 +109,32 @@ class Executor:
             await listener.close()
 
     async def _round(self) -> None:
-        """Claim and hand over until nothing is left, then wait for the next wake-up or poll; what else is due is never kept waiting."""
-        due = True
-        until = self._clock.boot() + POLL_SECONDS
-        while len(self._in_hand) < IN_HAND_MAX:
-            claimed = await claim(self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), due=due)
-            due = False
-            if not claimed:
-                break
-            self._begin(claimed)
-            if self._clock.boot() >= until:
-                return
+        """Claim and hand over; unless there is more at once, wait for the next wake-up or poll."""
+        # Before the claim: whoever accepts during it wakes us again.
+        self._wake.clear()
+        if len(self._in_hand) < IN_HAND_MAX and await self._claim():
+            return
         try:
             # Not wait_for: it loses a cancellation that comes together with the wake-up.
             async with asyncio.timeout(POLL_SECONDS):
                 await self._wake.wait()
         except TimeoutError:
             return
-        self._wake.clear()
+
+    async def _claim(self) -> bool:
+        """One claim, handed over; True when it was full, so that there may be more."""
+        if not self._sender.may_send(self._sender.id):
+            # After an outage, until the next beat: what we claimed now could not be sent, and would end as not sent.
+            return False
+        now = asyncio.get_running_loop().time()
+        due = now - self._looked >= POLL_SECONDS
+        claimed = await claim(self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), due=due)
+        self._begin(claimed)
+        fresh = sum(one.fresh for one in claimed)
+        more_due = len(claimed) - fresh >= CLAIM_DUE
+        if due and not more_due:
+            self._looked = now
+        return more_due or fresh >= CLAIM_EACH
 
     async def _tidy(self) -> None:
         in_hand = [attempt for attempt, _ in self._in_hand]
@@ -214,12 +229,8 @@ class Executor:
     async def _settle_fresh(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> None:
         """Read the payment, decide, commit; again whenever it has moved on meanwhile. A definite answer is never lost."""
         try:
-            while True:
-                try:
-                    if await self._settle_once(one, asked, outcome):
-                        return
-                except (Unavailable, ResultUnknown, Again):
-                    await sleep(BOOK_AGAIN_SECONDS)
+            while not await _insist(lambda: self._settle_once(one, asked, outcome)):
+                pass
         except Exception:
             log.exception("outcome_not_booked", attempt=one.attempt.id)
             await self._note(one, outcome)
@@ -231,43 +242,39 @@ class Executor:
         """One try; True when there is nothing left to do."""
         attempt = one.attempt
         payment = await self._read(attempt)
+        # Whatever slot it holds by now: its own, the one in which it is asked about again, or none any more.
         open_ = next((slot for slot in payment.open_slots if slot.attempt == attempt.id), None)
         definite = isinstance(outcome, Approved | Declined)
         if open_ is None:
-            return not isinstance(outcome, Approved) or await self._undo_closed(attempt, payment, asked)
+            if not may_be_news(payment, attempt, asked, outcome):
+                return True
+            # It gets a slot of its own; the next try settles it there.
+            await self._store.commit(reopened(payment, attempt, self._clock.now()))
+            return False
         if not definite and open_.sender != one.sender:
             return True
         change = settle(self._settling_of(one, payment, open_, asked), outcome)
         stored = await self._store.commit(await complete(change, self._load(attempt.account, attempt.livemode)))
         ensure(stored in (None, STALE, ATTEMPT_MOVED), "an outcome can be booked", attempt=attempt.id, result=stored)
+        if stored is None and (alert := alert_of(change)) is not None:
+            log.error(alert, attempt=attempt.id, payment=attempt.payment, operation=attempt.operation)
         return stored is None
-
-    async def _undo_closed(self, attempt: Attempt, payment: Payment, asked: Operation) -> bool:
-        """An approval for an attempt that is closed: undo it at once, in a slot of its own, unless it is the one that counts."""
-        taken = {one.id for one in (payment.authorized_by, payment.captured_by) if one is not None}
-        if asked is Operation.REVERSAL or attempt.id in taken or attempt.operation not in NEW_PAYMENTS:
-            return True
-        log.error("late_approval_is_undone", attempt=attempt.id, payment=attempt.payment)
-        undo = Reopened(attempt.id, recheck_slot(attempt.id), AttemptState.REVERSING, self._clock.now())
-        change = Change(
-            account=payment.account, livemode=payment.facts.livemode, payment=payment.facts, expected=payment.version,
-            confirmations=payment.confirmations, reopened=(undo,),
-        )  # fmt: skip
-        return await self._store.commit(change) is None
 
     def late(self, order: Order, outcome: Outcome | NotFound) -> None:
         """A definite answer that came after its order had been given up: it counts as any other, whoever holds the row."""
         self._spawn(self._settle_late(order, outcome))
 
     async def _settle_late(self, order: Order, outcome: Outcome | NotFound) -> None:
-        attempt = await self._store.attempt(order.attempt_id)
-        if attempt is not None and isinstance(outcome, Approved | Declined):
-            sender, slot = _claim_of(order)
-            payment = await self._read(attempt)
-            # Whatever slot it holds by now: its own, the one in which it is asked about again, or none any more.
-            held = (open_ for open_ in payment.open_slots if open_.attempt == attempt.id)
-            open_ = next(held, OpenSlot(slot, attempt.id, AttemptState.IN_DOUBT, None, 0))
-            await self._settle_fresh(Claimed(attempt, open_, payment, sender, False), order.operation, outcome)
+        if not isinstance(outcome, Approved | Declined):
+            return
+        attempt = await _insist(lambda: self._store.attempt(order.attempt_id))
+        if attempt is None:
+            log.error("late_answer_about_nothing", attempt=order.attempt_id, operation=order.operation)
+            return
+        payment = await _insist(lambda: self._read(attempt))
+        sender, slot = _claim_of(order)
+        given_up = OpenSlot(slot, attempt.id, AttemptState.IN_DOUBT, None, 0)
+        await self._settle_fresh(Claimed(attempt, given_up, payment, sender, False), order.operation, outcome)
 
     # --- bookkeeping ------------------------------------------------------------------------------------------------
 
@@ -303,8 +310,8 @@ class Executor:
 
     async def _note(self, one: Claimed, outcome: Outcome | NotFound) -> None:
         if isinstance(outcome, Approved | Declined):
-            retry_at = self._clock.now() + 60_000_000
-            await self._store.note(one.attempt.id, one.open.slot, outcome, retry_at)
+            retry_at = self._clock.now() + NOTED_RETRY_SECONDS * SECOND
+            await _insist(lambda: self._store.note(one.attempt.id, outcome, retry_at))
 
     async def _keep_messages(self, one: Claimed) -> None:
         messages = self._messages.pop(one.attempt.id, [])
@@ -331,6 +338,15 @@ class Executor:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("executor_task_failed", exc_info=task.exception())
+
+
+async def _insist(work: Callable[[], Awaitable[Kept]]) -> Kept:
+    """Do it until the database lets us: nothing else has what is to be kept."""
+    while True:
+        try:
+            return await work()
+        except (Unavailable, ResultUnknown, Again):
+            await sleep(BOOK_AGAIN_SECONDS)
 
 
 def _claim_of(order: Order) -> tuple[str, str]:

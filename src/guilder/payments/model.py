@@ -179,6 +179,8 @@ class AttemptFacts(Struct, frozen=True, array_like=True):
     reservation: str | None = None
     # Which attempt of its refund this is, counted from 1.
     number: int = 1
+    # The payment was made with it: its first outcome also announces that the payment was created.
+    announces_payment: bool = False
 
 
 Noted = Approved | Declined | NotSent | Unknown
@@ -254,6 +256,7 @@ class OpenSlot(Struct, frozen=True):
     tries: int
     # The request that waits for it; None when nobody does.
     key: Key | None = None
+    announces_payment: bool = False
 
 
 class Payment(Struct, frozen=True, kw_only=True):
@@ -271,6 +274,8 @@ class Payment(Struct, frozen=True, kw_only=True):
     # The approved attempt that took or authorized the money, and the approved capture if there was one.
     authorized_by: Attempt | None = None
     captured_by: Attempt | None = None
+    # The ids of all approved attempts, refunds and voids among them.
+    approved: tuple[str, ...] = ()
 
     def open_in(self, slot: str) -> OpenSlot | None:
         """The open attempt of a slot, None when the slot is free."""

@@ -1,5 +1,7 @@
 """Refunds: what a refund's attempt leaves behind. Pure; the verbs that begin one are in refund.py."""
 
+from typing import Final
+
 from msgspec.structs import replace
 
 from guilder.core.clock import SECOND
@@ -11,9 +13,12 @@ from guilder.payments.answers import expand_of, success
 from guilder.payments.begin import pay_back
 from guilder.payments.events import event
 from guilder.payments.model import Attempt, Change, Charge, Payment, Refund
-from guilder.payments.schedule import BEGIN_ANEW
+from guilder.payments.schedule import AFTER_RECHECKS, BEGIN_ANEW
 from guilder.payments.states import REFUND, RefundEvent, RefundState, after
 from guilder.shapes.facts import Facts
+
+ADJUSTMENT: Final = "adjustment"
+"""The type of a balance transaction for what a PSP paid beyond what anybody asked for."""
 
 
 def of(payment: Payment, attempt: Attempt) -> Refund:
@@ -64,29 +69,67 @@ def refused(change: Change, payment: Payment, attempt: Attempt, declined: Declin
 def returned(change: Change, payment: Payment, attempt: Attempt, declined: Declined, *, now: int, ids: Ids) -> Change:
     """A refund that had been paid came back: it has failed after all, and the merchant has the money again."""
     refund, charge = of(payment, attempt), charge_of(payment)
-    booked = books.refund_returned(payment, attempt, charge, refund.facts, now=now, ids=ids)
+    # The request that asked for the refund has long had its answer.
+    change = replace(change, answers=None)
+    if refund.facts.status != RefundState.SUCCEEDED or refund.facts.reference != attempt.facts.wire.reference:
+        # It was paid beyond what was asked for, and that came back.
+        booked = books.refund_returned(payment, attempt, charge, refund.facts, ADJUSTMENT, now=now, ids=ids)
+        return replace(change, transfers=booked.transfers, balance_transactions=booked.entries)
+    booked = books.refund_returned(payment, attempt, charge, refund.facts, "refund_failure", now=now, ids=ids)
     facts = replace(
         refund.facts, status=after(REFUND, RefundState(refund.facts.status), RefundEvent.RETURNED),
         failure_reason=failure_reason(declined), failure_balance_transaction=booked.entries[0].facts.id,
     )  # fmt: skip
     charge = counted(charge, refunded=charge.refunded - attempt.amount, refunding=charge.refunding)
-    change = _settled(
+    return _settled(
         change, charge, Refund(facts=facts), attempt, ids, booked,
         (("refund.failed", facts), ("charge.refund.updated", facts)),
     )  # fmt: skip
-    # The request that asked for the refund has long had its answer.
-    return replace(change, answer=None)
 
 
-def begun_anew(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: Ids) -> Change:
-    """The attempt certainly did nothing: the refund stays pending, its money reserved, and another attempt is due later."""
+def found(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: Ids) -> Change:
+    """The PSP has paid by an attempt that had been closed: a fact, whatever has become of the refund meanwhile.
+
+    While the refund is pending, this was it. One that had failed has succeeded after all, where the charge still has room
+    for it. Whatever else the PSP paid (a refund twice, or more than was taken) nobody asked for: it is booked as an
+    adjustment that names the refund, and neither the refund nor the charge counts it.
+    """
+    refund, charge = of(payment, attempt), charge_of(payment)
+    state = RefundState(refund.facts.status)
+    if state is RefundState.PENDING:
+        return paid_back(change, payment, attempt, ids=ids)
+    change = replace(change, answers=None)
+    room = charge.facts.amount_captured - charge.refunded - charge.refunding
+    if state is not RefundState.FAILED or attempt.amount > room:
+        booked = books.refund_found(payment, attempt, charge, refund.facts, ADJUSTMENT, now=now, ids=ids)
+        return replace(change, transfers=booked.transfers, balance_transactions=booked.entries)
+    booked = books.refund_found(payment, attempt, charge, refund.facts, "refund", now=now, ids=ids)
+    facts = replace(
+        refund.facts, status=after(REFUND, state, RefundEvent.FOUND), failure_reason=None, reference=attempt.facts.wire.reference,
+        balance_transaction=booked.entries[0].facts.id,
+    )  # fmt: skip
+    charge = counted(charge, refunded=charge.refunded + attempt.amount, refunding=charge.refunding)
+    return _settled(
+        change, charge, Refund(facts=facts), attempt, ids, booked,
+        (("charge.refunded", charge.facts), ("refund.updated", facts), ("charge.refund.updated", facts)),
+    )  # fmt: skip
+
+
+def begun_anew(change: Change, payment: Payment, attempt: Attempt, *, undone: bool, now: int, ids: Ids) -> Change:
+    """The attempt did nothing: the refund stays pending, its money reserved, and another attempt is due later.
+
+    After one that was undone it waits until that one has been asked about for the last time: nobody knows how the buyer
+    would give back what was paid twice.
+    """
     refund = of(payment, attempt)
     after(REFUND, RefundState(refund.facts.status), RefundEvent.TRIED_AGAIN)
     tries = attempt.facts.number
-    delay = BEGIN_ANEW.delay_after(tries, lambda: 1.0) or 0.0
+    delay = round((BEGIN_ANEW.delay_after(tries, lambda: 1.0) or 0.0) * SECOND)
+    if undone:
+        delay = max(delay, AFTER_RECHECKS)
     reservation = present(attempt.facts.reservation, "a refund's attempt has its reservation", attempt=attempt.id)
     again = pay_back(payment, refund.facts, reservation, None, now=now, ids=ids)
-    again = replace(again, begin_at=now + round(delay * SECOND), facts=replace(again.facts, number=tries + 1))
+    again = replace(again, begin_at=now + delay, facts=replace(again.facts, number=tries + 1))
     answer = success(refund.facts, expand_of(attempt.facts.key))
     return replace(change, attempts=(again,), answer=answer)
 
@@ -103,7 +146,5 @@ def _settled(
     return replace(
         change, charges=(charge,), refunds=(refund,), transfers=booked.transfers, balance_transactions=booked.entries,
         events=tuple(event(ids, change.account, name, facts, attempt.facts.key) for name, facts in events),
-        answer=success(refund.facts, expand_of(attempt.facts.key)),
+        answer=success(refund.facts, expand_of(attempt.facts.key)) if change.answers else None,
     )  # fmt: skip
-
-

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from guilder.core.clock import DAY, MINUTE, SECOND
+from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
 from guilder.core.retry import Kind, Retry
 from guilder.payments.states import AttemptState
 
@@ -16,6 +16,9 @@ BEGIN_ANEW: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=30.0, cap_seconds=
 
 RECHECKS: Final = (1 * MINUTE, 15 * MINUTE, 1 * DAY)
 """When an attempt that ended as undone is asked about again: a request may have been under way all the time."""
+
+AFTER_RECHECKS: Final = sum(RECHECKS) + HOUR
+"""When all of them have been made, also where the PSP was away for a while."""
 
 # Tries after which somebody is told; the work goes on all the same.
 ALERT_AFTER_TRIES: Final = 3

@@ -7,63 +7,44 @@ decided on one version of the payment; when the store finds another one there, w
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from guilder.core.clock import DAY, SECOND, epoch_seconds
+from guilder.core.clock import DAY, epoch_seconds
 from guilder.core.ensure import InvariantBroken
 from guilder.core.errors import ErrorFacts
-from guilder.core.ids import Ids
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.payments import books, refunds
 from guilder.payments.answers import expand_of, failure, success
 from guilder.payments.declines import NOT_CHARGED, UNDONE, card_error, nothing_charged
-from guilder.payments.events import event
-from guilder.payments.model import NEW_PAYMENTS, Attempt, AttemptMove, Change, Charge, OpenSlot, Payment, Reopened, recheck_slot
-from guilder.payments.schedule import RECHECKS, retry_at
-from guilder.payments.states import (
-    ATTEMPT,
-    PAYMENT,
-    AttemptEvent,
-    AttemptState,
-    PaymentEvent,
-    PaymentState,
-    RefundState,
-    after,
-)
+from guilder.payments.events import created, event
+from guilder.payments.model import NEW_PAYMENTS, Change, Charge, OpenSlot, recheck_slot
+from guilder.payments.recheck import RECHECK, asked_again, rechecked, reversal_answered
+from guilder.payments.schedule import retry_at
+from guilder.payments.settling import Settling, at_rest, changed, move
+from guilder.payments.states import ATTEMPT, PAYMENT, AttemptEvent, AttemptState, PaymentEvent, PaymentState, after
+from guilder.payments.voids import voided
 from guilder.psp.model import Operation, Reason
 from guilder.shapes.facts import CardFacts, ChargeFacts, PaymentIntentFacts
 
 # How long an authorization of a buyer who was present can be captured; every scheme of the sandbox keeps it so long.
 AUTHORIZATION_DAYS: Final = 7
 
-RECHECK: Final = "recheck"
-"""The state of a slot in which an undone attempt is asked about again."""
-
-
-class Settling(Struct, frozen=True, kw_only=True):
-    """One outcome to be settled, with all that the decision needs.
-
-    Args:
-        asked: the operation of the order that brought the outcome: the attempt's own, a query or a reversal.
-        reporter: the sender that reports it; what is not definite counts only while the row names them.
-        horizon: from this instant on, what the PSP does not know never happened (its finality horizon); None for never.
-    """
-
-    payment: Payment
-    attempt: Attempt
-    open: OpenSlot
-    asked: Operation
-    now: int
-    ids: Ids
-    reporter: str | None = None
-    horizon: int | None = None
-
-
 def settle(s: Settling, outcome: Outcome | NotFound) -> Change:
     """The change that this outcome makes; safe to decide again on a newer version."""
-    if s.open.state == RECHECK:
-        return _rechecked(s, outcome)
+    change = _decided(s, outcome)
+    if not s.attempt.facts.announces_payment or not _is_first(s.open):
+        return change
+    return replace(change, events=(created(s.ids, s.payment.account, s.payment.facts, s.attempt.facts.key), *change.events))
+
+
+def _is_first(open_: OpenSlot) -> bool:
+    """No outcome of the attempt was settled before: setting a row free leaves it without a try."""
+    return open_.state in (AttemptState.CREATED, AttemptState.IN_DOUBT) and open_.tries == 0
+
+
+def _decided(s: Settling, outcome: Outcome | NotFound) -> Change:
+    if s.open.slot == recheck_slot(s.attempt.id):
+        return rechecked(s, outcome) if s.open.state == RECHECK else reversal_answered(s, outcome)
     if s.open.state == AttemptState.REVERSING:
         return _reversal_answered(s, outcome)
     match outcome:
@@ -91,9 +72,9 @@ def _in_doubt(s: Settling, outcome: NotSent | Unknown) -> Change:
     event_ = AttemptEvent.PROVED_UNSENT if isinstance(outcome, NotSent) else AttemptEvent.NO_DEFINITE_ANSWER
     state = after(ATTEMPT, AttemptState(s.open.state), event_)
     tries = s.open.tries + 1 if s.open.state == state else 1
-    move = _move(s, state, retry_at=retry_at(state, tries, s.now), tries=tries, reporter=s.reporter)
+    move_ = move(s, state, retry_at=retry_at(state, tries, s.now), tries=tries, reporter=s.reporter)
     trace = outcome if isinstance(outcome, Unknown) and outcome.reason == Reason.IN_PROGRESS else None
-    change = _changed(s, s.payment.facts, replace(move, noted=trace))
+    change = changed(s, s.payment.facts, replace(move_, noted=trace))
     if s.attempt.refund is not None:
         return replace(change, answer=success(refunds.of(s.payment, s.attempt).facts, expand_of(s.attempt.facts.key)))
     facts = s.payment.facts
@@ -110,7 +91,7 @@ def _mismatched(s: Settling, outcome: Unknown) -> Change:
     """Another amount or currency was approved than was asked for: whatever it is, it is taken back, and no answer approves it any more."""
     doubt = _in_doubt(s, outcome)
     state = after(ATTEMPT, AttemptState.IN_DOUBT, AttemptEvent.REVERSAL_DECIDED)
-    return replace(doubt, moves=(_move(s, state, retry_at=s.now, reporter=s.reporter),))
+    return replace(doubt, moves=(move(s, state, retry_at=s.now, reporter=s.reporter),))
 
 
 def _not_found(s: Settling) -> Change:
@@ -120,12 +101,12 @@ def _not_found(s: Settling) -> Change:
     """
     if s.attempt.operation in NEW_PAYMENTS:
         state = after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.REVERSAL_DECIDED)
-        return _changed(s, s.payment.facts, _move(s, state, retry_at=s.now, reporter=s.reporter))
+        return changed(s, s.payment.facts, move(s, state, retry_at=s.now, reporter=s.reporter))
     # A PSP that has shown a trace of the request once, and now says that it does not know it, has forgotten.
     traceless = not isinstance(s.attempt.noted, Unknown)
     if traceless and s.horizon is not None and s.now >= s.horizon:
         after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.FINALITY_PASSED)
-        return _UNSENT[s.attempt.operation](s, AttemptState.UNDONE)
+        return _undone(s)
     return _in_doubt(s, Unknown("not_found"))
 
 
@@ -133,41 +114,17 @@ def _reversal_answered(s: Settling, outcome: Outcome | NotFound) -> Change:
     """From `reversing` nothing but the reversal's acknowledgement leads on; a late approval is noted."""
     if s.asked is Operation.REVERSAL and isinstance(outcome, Approved):
         after(ATTEMPT, AttemptState.REVERSING, AttemptEvent.REVERSAL_ACKNOWLEDGED)
-        if s.open.slot == recheck_slot(s.attempt.id):
-            return _changed(s, s.payment.facts, _move(s, AttemptState.UNDONE))
         return _undone(s)
     noted = outcome if isinstance(outcome, Approved | Declined) and s.asked is not Operation.REVERSAL else None
     tries = s.open.tries + 1
-    move = _move(s, s.open.state, retry_at=retry_at(s.open.state, tries, s.now), tries=tries, reporter=s.reporter)
-    return _changed(s, s.payment.facts, replace(move, noted=noted, reporter=None if noted else s.reporter))
+    move_ = move(s, s.open.state, retry_at=retry_at(s.open.state, tries, s.now), tries=tries, reporter=s.reporter)
+    return changed(s, s.payment.facts, replace(move_, noted=noted, reporter=None if noted else s.reporter))
 
 
 def _undone(s: Settling) -> Change:
-    """The reversal is acknowledged: nothing was charged. The attempt is asked about again later."""
+    """On evidence, the reversal's acknowledgement or the end of the horizon: nothing was moved. It is asked about again later."""
     change = _UNSENT[s.attempt.operation](s, AttemptState.UNDONE)
-    first = Reopened(s.attempt.id, recheck_slot(s.attempt.id), RECHECK, s.now + RECHECKS[0])
-    return replace(change, reopened=(*change.reopened, first))
-
-
-def _rechecked(s: Settling, outcome: Outcome | NotFound) -> Change:
-    """An attempt that has ended was asked about again.
-
-    An approval of one that was undone is undone at once and never moves the payment; a refund that was paid may have
-    been returned since.
-    """
-    match outcome:
-        case Declined() if s.attempt.operation is Operation.REFUND:
-            return _refund_returned(s, outcome)
-        case Approved() if s.attempt.operation is not Operation.REFUND:
-            move = replace(_move(s, AttemptState.REVERSING, retry_at=s.now), noted=outcome)
-        case Approved() | Declined() | NotFound():
-            done = s.open.tries + 1
-            later = s.now + RECHECKS[done] if done < len(RECHECKS) else None
-            move = _move(s, RECHECK if later else AttemptState.UNDONE, retry_at=later, tries=done)
-        case _:
-            # Nobody waits for it, and `tries` counts the answers: a minute, however long the PSP is away.
-            move = _move(s, RECHECK, retry_at=s.now + RECHECKS[0], tries=s.open.tries)
-    return _changed(s, s.payment.facts, move)
+    return replace(change, reopened=(*change.reopened, asked_again(s.attempt, s.now)))
 
 
 # --- a purchase or an authorization ---------------------------------------------------------------------------------
@@ -182,7 +139,7 @@ def _paid(s: Settling, approved: Approved) -> Change:
         facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.PAID), amount_received=s.attempt.amount,
         latest_charge=charge.facts.id, in_doubt=False,
     )  # fmt: skip
-    return _settled(s, facts, AttemptState.APPROVED, booked.charge, ("charge.succeeded", "payment_intent.succeeded"), booked)
+    return at_rest(s, facts, AttemptState.APPROVED, booked.charge, ("charge.succeeded", "payment_intent.succeeded"), booked)
 
 
 def _authorized(s: Settling, approved: Approved) -> Change:
@@ -196,7 +153,7 @@ def _authorized(s: Settling, approved: Approved) -> Change:
         latest_charge=charge.facts.id, in_doubt=False,
     )  # fmt: skip
     events = ("charge.succeeded", "payment_intent.amount_capturable_updated")
-    return _settled(s, facts, AttemptState.APPROVED, booked.charge, events, booked)
+    return at_rest(s, facts, AttemptState.APPROVED, booked.charge, events, booked)
 
 
 def _payment_declined(s: Settling, declined: Declined) -> Change:
@@ -209,7 +166,7 @@ def _payment_declined(s: Settling, declined: Declined) -> Change:
         card=_checked(s, declined), amount_captured=0,
     )  # fmt: skip
     facts = _failed(s.payment.facts, error, s, charge.id)
-    change = _settled(s, facts, AttemptState.DECLINED, Charge(facts=charge), ("charge.failed", "payment_intent.payment_failed"), None)
+    change = at_rest(s, facts, AttemptState.DECLINED, Charge(facts=charge), ("charge.failed", "payment_intent.payment_failed"), None)
     return replace(change, answer=failure(facts, error))
 
 
@@ -218,7 +175,7 @@ def _payment_unsent(s: Settling, state: AttemptState) -> Change:
     error = nothing_charged(NOT_CHARGED if state is AttemptState.NOT_SENT else UNDONE)
     facts = _failed(s.payment.facts, error, s, s.payment.facts.latest_charge)
     reporter = s.reporter if state is AttemptState.NOT_SENT else None
-    change = _changed(s, facts, _move(s, state, reporter=reporter))
+    change = changed(s, facts, move(s, state, reporter=reporter))
     events = (event(s.ids, s.payment.account, "payment_intent.payment_failed", facts, s.attempt.facts.key),)
     return replace(change, events=events, answer=failure(facts, error))
 
@@ -243,7 +200,7 @@ def _captured(s: Settling, _approved: Approved) -> Change:
         facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.CAPTURED), amount_capturable=0,
         amount_received=s.attempt.amount, in_doubt=False,
     )  # fmt: skip
-    return _settled(s, facts, AttemptState.APPROVED, booked.charge, ("charge.captured", "payment_intent.succeeded"), booked)
+    return at_rest(s, facts, AttemptState.APPROVED, booked.charge, ("charge.captured", "payment_intent.succeeded"), booked)
 
 
 def _capture_failed(s: Settling, declined: Declined) -> Change:
@@ -256,16 +213,7 @@ def _capture_unsent(s: Settling, state: AttemptState) -> Change:
 
 
 def _voided(s: Settling, _approved: Approved) -> Change:
-    """The authorization was given up: its hold is let go, and the payment is canceled."""
-    booked = books.release(refunds.charge_of(s.payment), ids=s.ids)
-    facts = s.payment.facts
-    reason = s.attempt.facts.cancellation_reason
-    facts = replace(
-        facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.CANCELED), amount_capturable=0,
-        canceled_at=epoch_seconds(s.now), cancellation_reason=reason, in_doubt=False,
-    )  # fmt: skip
-    events = ("charge.expired", "payment_intent.canceled") if reason == "expired" else ("payment_intent.canceled",)
-    return _settled(s, facts, AttemptState.APPROVED, booked.charge, events, booked)
+    return voided(s, PaymentEvent.CANCELED)
 
 
 def _void_failed(s: Settling, declined: Declined) -> Change:
@@ -280,7 +228,7 @@ def _void_unsent(s: Settling, state: AttemptState) -> Change:
 def _back_to_capture(s: Settling, state: AttemptState, event_: PaymentEvent, error: ErrorFacts) -> Change:
     """The authorization stands as before; the caller is told 402."""
     facts = replace(s.payment.facts, status=after(PAYMENT, PaymentState(s.payment.facts.status), event_), in_doubt=False)
-    change = _changed(s, facts, _move(s, state, reporter=s.reporter if state is AttemptState.NOT_SENT else None))
+    change = changed(s, facts, move(s, state, reporter=s.reporter if state is AttemptState.NOT_SENT else None))
     return replace(change, answer=failure(facts, error))
 
 
@@ -288,29 +236,21 @@ def _back_to_capture(s: Settling, state: AttemptState, event_: PaymentEvent, err
 
 
 def _paid_back(s: Settling, approved: Approved) -> Change:
-    change = _changed(s, s.payment.facts, _move(s, AttemptState.APPROVED))
+    change = changed(s, s.payment.facts, move(s, AttemptState.APPROVED))
     change = refunds.paid_back(change, s.payment, s.attempt, ids=s.ids)
     if approved.ask_again_seconds is None:
         return change
-    again = Reopened(s.attempt.id, recheck_slot(s.attempt.id), RECHECK, s.now + approved.ask_again_seconds * SECOND)
-    return replace(change, reopened=(again,))
-
-
-def _refund_returned(s: Settling, declined: Declined) -> Change:
-    change = _changed(s, s.payment.facts, _move(s, AttemptState.UNDONE))
-    if refunds.of(s.payment, s.attempt).facts.status != RefundState.SUCCEEDED:
-        return change
-    return refunds.returned(change, s.payment, s.attempt, declined, now=s.now, ids=s.ids)
+    return replace(change, reopened=(asked_again(s.attempt, s.now, seconds=approved.ask_again_seconds),))
 
 
 def _refund_declined(s: Settling, declined: Declined) -> Change:
-    change = _changed(s, s.payment.facts, _move(s, AttemptState.DECLINED))
+    change = changed(s, s.payment.facts, move(s, AttemptState.DECLINED))
     return refunds.refused(change, s.payment, s.attempt, declined, now=s.now, ids=s.ids)
 
 
 def _refund_unsent(s: Settling, state: AttemptState) -> Change:
-    change = _changed(s, s.payment.facts, _move(s, state, reporter=s.reporter if state is AttemptState.NOT_SENT else None))
-    return refunds.begun_anew(change, s.payment, s.attempt, now=s.now, ids=s.ids)
+    change = changed(s, s.payment.facts, move(s, state, reporter=s.reporter if state is AttemptState.NOT_SENT else None))
+    return refunds.begun_anew(change, s.payment, s.attempt, undone=state is AttemptState.UNDONE, now=s.now, ids=s.ids)
 
 
 # --- what all of them share -----------------------------------------------------------------------------------------
@@ -337,34 +277,6 @@ _UNSENT: Final[Mapping[Operation, Callable[[Settling, AttemptState], Change]]] =
     Operation.VOID: _void_unsent,
     Operation.REFUND: _refund_unsent,
 }
-
-
-def _move(s: Settling, state: str, *, retry_at: int | None = None, tries: int = 0, reporter: str | None = None) -> AttemptMove:
-    return AttemptMove(
-        attempt=s.attempt.id, slot=s.open.slot, before=s.open.state, after=state, reporter=reporter, retry_at=retry_at, tries=tries,
-    )  # fmt: skip
-
-
-def _changed(s: Settling, facts: PaymentIntentFacts, move: AttemptMove) -> Change:
-    return Change(
-        account=s.payment.account, livemode=facts.livemode, payment=facts, expected=s.payment.version,
-        confirmations=s.payment.confirmations, moves=(move,), answers=s.attempt.facts.key,
-    )  # fmt: skip
-
-
-def _settled(
-    s: Settling, facts: PaymentIntentFacts, state: AttemptState, charge: Charge, events: tuple[str, ...], booked: books.Booked | None,
-) -> Change:  # fmt: skip
-    """The change of an outcome that leaves the payment at rest."""
-    key = s.attempt.facts.key
-    shown: dict[str, ChargeFacts | PaymentIntentFacts] = {"charge": charge.facts, "payment_intent": facts}
-    change = replace(
-        _changed(s, facts, _move(s, state)), charges=(charge,), answer=success(facts, expand_of(key)),
-        events=tuple(event(s.ids, s.payment.account, name, shown[name.partition(".")[0]], key) for name in events),
-    )  # fmt: skip
-    if booked is None:
-        return change
-    return replace(change, transfers=booked.transfers, balance_transactions=booked.entries)
 
 
 def _charge_facts(s: Settling, status: str, approved: Approved | None) -> ChargeFacts:

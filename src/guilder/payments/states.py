@@ -36,6 +36,7 @@ class PaymentEvent(StrEnum):
     CANCEL_SENT = "cancel_sent"
     CANCEL_FAILED = "cancel_failed"
     CANCELED = "canceled"
+    FOUND_VOIDED = "found_voided"
 
 
 class AttemptState(StrEnum):
@@ -63,6 +64,7 @@ class AttemptEvent(StrEnum):
     REVERSAL_DECIDED = "reversal_decided"
     REVERSAL_ACKNOWLEDGED = "reversal_acknowledged"
     FINALITY_PASSED = "finality_passed"
+    FOUND = "found"
 
 
 class RefundState(StrEnum):
@@ -82,6 +84,7 @@ class RefundEvent(StrEnum):
     TRIED_AGAIN = "tried_again"
     WITHDRAWN = "withdrawn"
     RETURNED = "returned"
+    FOUND = "found"
 
 
 _P, _PE = PaymentState, PaymentEvent
@@ -118,6 +121,8 @@ PAYMENT: Final[Mapping[PaymentState, Mapping[PaymentEvent, PaymentState]]] = {
     _P.REQUIRES_CAPTURE: {
         _PE.CAPTURE_SENT: _P.PROCESSING,
         _PE.CANCEL_SENT: _P.PROCESSING,
+        # A void that had been closed as undone: the authorization is gone, and nothing brings it back.
+        _PE.FOUND_VOIDED: _P.CANCELED,
     },
     _P.SUCCEEDED: {},
     _P.CANCELED: {},
@@ -152,11 +157,12 @@ ATTEMPT: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]]] = {
         _AE.REVERSAL_ACKNOWLEDGED: _A.UNDONE,
         _AE.FINALITY_PASSED: _A.UNDONE,
     },
+    # Final. A refund or void that turns out to have been done is a fact all the same; everything else is undone once more.
     _A.APPROVED: {},
-    _A.DECLINED: {},
+    _A.DECLINED: {_AE.FOUND: _A.APPROVED},
     _A.ACTION_REQUIRED: {},
-    _A.NOT_SENT: {},
-    _A.UNDONE: {},
+    _A.NOT_SENT: {_AE.FOUND: _A.APPROVED},
+    _A.UNDONE: {_AE.FOUND: _A.APPROVED},
 }
 
 _R, _RE = RefundState, RefundEvent
@@ -168,11 +174,11 @@ REFUND: Final[Mapping[RefundState, Mapping[RefundEvent, RefundState]]] = {
         _RE.WITHDRAWN: _R.CANCELED,
     },
     _R.SUCCEEDED: {_RE.RETURNED: _R.FAILED},
-    _R.FAILED: {},
+    _R.FAILED: {_RE.FOUND: _R.SUCCEEDED},
     _R.CANCELED: {},
 }
 
-FINAL_ATTEMPT_STATES: Final = frozenset(state for state, moves in ATTEMPT.items() if not moves)
+FINAL_ATTEMPT_STATES: Final = frozenset(state for state, moves in ATTEMPT.items() if moves.keys() <= {_AE.FOUND})
 
 S = TypeVar("S", bound=StrEnum)
 E = TypeVar("E", bound=StrEnum)

@@ -6,18 +6,23 @@ from typing import Any, Final
 
 from guilder.core.clock import Clock
 from guilder.core.crash import crash_point
+from guilder.core.errors import ResultUnknown
 from guilder.db.batch import Coalescer
+from guilder.db.errors import may_be_stored
 from guilder.db.pool import Database
 from guilder.idempotency.once import stored_requests
 from guilder.ledger.accounts import Accounts
 from guilder.ledger.model import AccountKey
 from guilder.payments.codec import attempt_from, charge_from, payment_facts_from, refund_from
 from guilder.payments.flush import FLUSH, arguments
-from guilder.payments.model import Attempt, Change, Noted, OpenSlot, Payment, attempt_facts_from, pack
+from guilder.payments.model import NEW_PAYMENTS, Attempt, Change, Noted, OpenSlot, Payment, attempt_facts_from, pack
 from guilder.psp.model import Operation
 
 # More items make a flush longer without making an item cheaper (measured: no gain above 100).
 FLUSH_MAX: Final = 100
+
+# A commit whose answer was lost, and that left nothing, is sent again; a wire that loses so many in a row is no wire.
+COMMITS_MAX: Final = 5
 
 KEY_TAKEN: Final = "key_taken"
 """The idempotency key stands already."""
@@ -27,6 +32,8 @@ ATTEMPT_MOVED: Final = "attempt_moved"
 """The attempt is not where it was, or not this sender's any more."""
 SLOT_TAKEN: Final = "slot_taken"
 """Another operation of the payment is open."""
+UNTOLD: Final = "untold"
+"""The commit's answer was lost and nothing of it is there, or not yet. Never leaves this file."""
 FUNDS: Final = "funds:"
 """Before the ledger's word for why it refused."""
 
@@ -35,8 +42,7 @@ _READ: Final = """
 SELECT p.id, p.account, p.version, p.confirmations, p.facts,
     ARRAY(SELECT c FROM charge c WHERE c.payment = p.id ORDER BY c.id) AS charges,
     ARRAY(SELECT r FROM refund r WHERE r.payment = p.id ORDER BY r.id) AS refunds,
-    ARRAY(SELECT a FROM attempt a WHERE a.payment = p.id AND a.state = 'approved'
-          AND a.operation IN ('purchase', 'authorize', 'capture')) AS approved,
+    ARRAY(SELECT a FROM attempt a WHERE a.payment = p.id AND a.state = 'approved') AS approved,
     ARRAY(SELECT ROW(o.slot, o.attempt, o.state, o.sender, o.tries, a.facts) FROM attempt_open o JOIN attempt a ON a.id = o.attempt
           WHERE o.payment = p.id) AS open
 FROM payment p WHERE p.id = {id} AND p.account = $2 AND p.livemode = $3
@@ -47,10 +53,14 @@ _READ_BY: Final = {
     "re": _READ.format(id="(SELECT payment FROM refund WHERE id = $1)"),
 }
 _ATTEMPT: Final = "SELECT * FROM attempt WHERE id = $1"
+# The open row first: the order of locks is the flush's, whichever of the two rows the planner would begin with.
 _NOTE: Final = """
-WITH noted AS (UPDATE attempt SET noted = $3 WHERE id = $1 RETURNING payment)
-UPDATE attempt_open o SET state = CASE o.state WHEN 'created' THEN 'in_doubt' ELSE o.state END, sender = NULL, epoch = NULL, retry_at = $4
-FROM noted WHERE o.payment = noted.payment AND o.slot = $2 AND o.attempt = $1
+WITH open AS (
+    UPDATE attempt_open o
+    SET state = CASE o.state WHEN 'created' THEN 'in_doubt' ELSE o.state END, sender = NULL, epoch = NULL, retry_at = $3
+    FROM attempt a WHERE a.id = $1 AND o.payment = a.payment AND o.attempt = a.id RETURNING 1
+)
+UPDATE attempt SET noted = $2 WHERE id = $1 AND (SELECT count(*) FROM open) >= 0
 """
 _MESSAGE: Final = "INSERT INTO attempt_message (attempt, at, text) VALUES ($1, $2, $3)"
 _EXPIRED: Final = """
@@ -87,15 +97,29 @@ class Store:
 
         Raises Unavailable (nothing stored) or ResultUnknown (nobody could tell).
         """
-        return await self._flushes[change.livemode].submit(change)
+        stored = await self._flushes[change.livemode].submit(change)
+        if stored != UNTOLD:
+            return stored
+        with may_be_stored("the answer of a commit was lost"):
+            return await self._commit_again(change)
+
+    async def _commit_again(self, change: Change) -> str | None:
+        """The same change once more: where the first one was stored after all, its key is taken, by this very request."""
+        for _ in range(COMMITS_MAX):
+            stored = await self._flushes[change.livemode].submit(change)
+            if stored == KEY_TAKEN and await self._unstored([change]) == [None]:
+                return None
+            if stored != UNTOLD:
+                return stored
+        raise ResultUnknown(f"the answers of {COMMITS_MAX} commits in a row were lost")
 
     def commit_soon(self, change: Change) -> "asyncio.Future[str | None]":
         """The same without waiting: the result is the future's."""
         return self._flushes[change.livemode].enqueue(change)
 
-    async def note(self, attempt: str, slot: str, outcome: Noted, retry_at: int) -> None:
-        """Keep an answer whose booking failed on its attempt, and set the row free as in doubt, to be booked again."""
-        await self._db.execute(_NOTE, attempt, slot, pack(outcome), retry_at)
+    async def note(self, attempt: str, outcome: Noted, retry_at: int) -> None:
+        """Keep an answer whose booking failed on its attempt, and set its open row free, a new one as in doubt, to be booked again."""
+        await self._db.execute(_NOTE, attempt, pack(outcome), retry_at)
 
     async def keep_messages(self, messages: Sequence[tuple[str, int, str]]) -> None:
         """Keep masked messages (attempt, instant, text) for the story of a payment."""
@@ -138,11 +162,14 @@ class Store:
     async def _resolve(self, changes: Sequence[Change]) -> list[str | None]:
         """What became of changes whose commit lost its answer.
 
-        A claim that names its own request was stored, and everything else with it. Whatever cannot be told is STALE:
-        read again, decide again, which is safe because keys, versions and attempts refuse what stands already.
+        A claim that names its own request was stored, and everything else with it. What has no claim and cannot be told is
+        STALE: read again, decide again, which is safe because versions and attempts refuse what stands already.
         """
+        return await self._unstored(changes)
+
+    async def _unstored(self, changes: Sequence[Change]) -> list[str | None]:
         stored = await stored_requests(self._db, [change.claim.key for change in changes if change.claim])
-        return [None if change.claim and change.claim.request_id in stored else STALE for change in changes]
+        return [(None if change.claim.request_id in stored else UNTOLD) if change.claim else STALE for change in changes]
 
 
 def _crash_points(when: str, changes: Sequence[Change]) -> None:
@@ -178,11 +205,13 @@ def _payment(row: Any) -> Payment:  # noqa: ANN401 - a row of _READ
         charge=next((charge for charge in charges if charge.facts.status == "succeeded"), None),
         refunds=tuple(refund_from(refund) for refund in row["refunds"]),
         open_slots=tuple(_open_slot(slot) for slot in row["open"]),
-        authorized_by=next((one for one in approved if one.operation is not Operation.CAPTURE), None),
+        authorized_by=next((one for one in approved if one.operation in NEW_PAYMENTS), None),
         captured_by=next((one for one in approved if one.operation is Operation.CAPTURE), None),
+        approved=tuple(one.id for one in approved),
     )  # fmt: skip
 
 
 def _open_slot(row: Any) -> OpenSlot:  # noqa: ANN401
     slot, attempt, state, sender, tries, facts = row
-    return OpenSlot(slot, attempt, state, sender, tries, attempt_facts_from(facts).key)
+    known = attempt_facts_from(facts)
+    return OpenSlot(slot, attempt, state, sender, tries, known.key, known.announces_payment)

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from guilder.core.clock import sleep
 from guilder.core.errors import ResultUnknown, Unavailable
@@ -24,12 +25,19 @@ POLL_SECONDS: Final = 0.25
 _Key = tuple[str, str, bool]
 
 
+class _Wait(Struct, frozen=True):
+    """One who waits, until when by the loop's time."""
+
+    future: asyncio.Future[Answer | None]
+    until: float
+
+
 class Waiting:
     """Who waits for which key's answer. `start` before use; one per process."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._waiting: dict[str, dict[_Key, asyncio.Future[Answer]]] = {}
+        self._waiting: dict[str, dict[_Key, _Wait]] = {}
         self._named: set[str] = set()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -42,22 +50,25 @@ class Waiting:
         self._tasks = [loop.create_task(self._read()), loop.create_task(self._poll())]
 
     async def close(self) -> None:
-        """Stop; whoever still waits is left to their own timeout."""
+        """Stop; whoever still waits has waited long enough."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._listener.close()
+        self._end_waits(float("inf"))
 
     async def answer(self, claim: Claim, seconds: float) -> Answer | None:
-        """The key's answer as soon as it is written; None when it is not there after so many seconds."""
+        """The key's answer as soon as it is written; None when it is not there after so many seconds.
+
+        The poll looks at the time too, so None comes up to POLL_SECONDS later: a timer for each request costs more than the wait.
+        """
         key = (claim.key, claim.account, claim.livemode)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        wait = _Wait(loop.create_future(), loop.time() + seconds)
         waiting = self._waiting.setdefault(claim.key, {})
-        waiting[key] = future
+        waiting[key] = wait
         try:
-            return await asyncio.wait_for(future, seconds)
-        except TimeoutError:
-            return None
+            return await wait.future
         finally:
             waiting.pop(key, None)
             if not waiting:
@@ -75,7 +86,14 @@ class Waiting:
         while True:
             await sleep(POLL_SECONDS)
             if self._waiting:
+                self._end_waits(asyncio.get_running_loop().time())
                 self._heard(CHANNEL, EVERYBODY)
+
+    def _end_waits(self, now: float) -> None:
+        for waiting in self._waiting.values():
+            for wait in waiting.values():
+                if wait.until <= now and not wait.future.done():
+                    wait.future.set_result(None)
 
     async def _read(self) -> None:
         while True:
@@ -92,6 +110,6 @@ class Waiting:
                 log.exception("answers_unreadable", count=len(named))
                 continue
             for key, answer in answers.items():
-                future = self._waiting.get(key[0], {}).get(key)
-                if future is not None and not future.done():
-                    future.set_result(answer)
+                wait = self._waiting.get(key[0], {}).get(key)
+                if wait is not None and not wait.future.done():
+                    wait.future.set_result(answer)

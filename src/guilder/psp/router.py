@@ -3,7 +3,7 @@
 The choice is stored with the attempt and is never made again for it: an attempt in doubt belongs to its connector.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
@@ -57,46 +57,51 @@ def choose(
     Raises:
         RouteRefused: nobody takes it; a live payment without a live connector among them.
     """
-    mode = "live" if livemode else "test"
-    left = list(routes)
-    for code, message, takes in (
-        (NoRoute.NO_CONNECTOR, f"No {mode} mode payment provider is configured.", _mode_is(livemode)),
-        (NoRoute.CURRENCY, f"No payment provider takes {currency}.", _takes_currency(currency)),
-        (NoRoute.BRAND, f"No payment provider takes {brand} cards.", _takes_brand(brand)),
-        (NoRoute.AMOUNT, "The amount is outside the limits of every payment provider.", _takes_amount(amount_minor)),
-        (NoRoute.TRIED, "Every payment provider that takes this payment has been tried.", _not_among(tried)),
-    ):
-        left = [route for route in left if takes(route)]
-        if not left:
-            raise RouteRefused(code, message)
+    left = [
+        route
+        for route in routes
+        if _serves(route, livemode, currency, brand) and _takes_amount(route, amount_minor) and route.connector not in tried
+    ]
+    if not left:
+        raise _refusal(routes, currency=currency, amount_minor=amount_minor, brand=brand, livemode=livemode)
     why = "the only" if len(left) == 1 else f"the first of {len(left)}"
     after = f" after {', '.join(sorted(tried))}" if tried else ""
-    reason = f"{why} {mode} connector for {brand} in {currency}{after}"
+    reason = f"{why} {_mode(livemode)} connector for {brand} in {currency}{after}"
     return Choice(left[0].connector, left[0].psp_merchant, reason)
 
 
-_Takes = Callable[[Route], bool]
+def _mode(livemode: bool) -> str:
+    return "live" if livemode else "test"
 
 
-def _mode_is(livemode: bool) -> _Takes:
-    return lambda route: route.livemode is livemode
+def _serves(route: Route, livemode: bool, currency: str, brand: str) -> bool:
+    return route.livemode is livemode and _takes_currency(route, currency) and _takes_brand(route, brand)
 
 
-def _takes_currency(currency: str) -> _Takes:
-    return lambda route: route.declares.takes(currency) and (route.currencies is None or currency in route.currencies)
+def _takes_currency(route: Route, currency: str) -> bool:
+    return route.declares.takes(currency) and (route.currencies is None or currency in route.currencies)
 
 
-def _takes_brand(brand: str) -> _Takes:
-    return lambda route: route.brands is None or brand in route.brands
+def _takes_brand(route: Route, brand: str) -> bool:
+    return route.brands is None or brand in route.brands
 
 
-def _takes_amount(amount_minor: int) -> _Takes:
-    def takes(route: Route) -> bool:
-        above = route.amount_min is None or amount_minor >= route.amount_min
-        return above and (route.amount_max is None or amount_minor <= route.amount_max)
-
-    return takes
+def _takes_amount(route: Route, amount_minor: int) -> bool:
+    above = route.amount_min is None or amount_minor >= route.amount_min
+    return above and (route.amount_max is None or amount_minor <= route.amount_max)
 
 
-def _not_among(tried: Collection[str]) -> _Takes:
-    return lambda route: route.connector not in tried
+def _refusal(routes: Sequence[Route], *, currency: str, amount_minor: int, brand: str, livemode: bool) -> RouteRefused:
+    """The first reason that leaves no route: mode, currency, brand, amount; else all that would take it have been tried."""
+    left = [route for route in routes if route.livemode is livemode]
+    if not left:
+        return RouteRefused(NoRoute.NO_CONNECTOR, f"No {_mode(livemode)} mode payment provider is configured.")
+    left = [route for route in left if _takes_currency(route, currency)]
+    if not left:
+        return RouteRefused(NoRoute.CURRENCY, f"No payment provider takes {currency}.")
+    left = [route for route in left if _takes_brand(route, brand)]
+    if not left:
+        return RouteRefused(NoRoute.BRAND, f"No payment provider takes {brand} cards.")
+    if not any(_takes_amount(route, amount_minor) for route in left):
+        return RouteRefused(NoRoute.AMOUNT, "The amount is outside the limits of every payment provider.")
+    return RouteRefused(NoRoute.TRIED, "Every payment provider that takes this payment has been tried.")

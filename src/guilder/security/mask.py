@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
-from guilder.security.secret import PAN_DIGITS_MAX, PAN_DIGITS_MIN, Secret, luhn_valid
+from guilder.core.card_numbers import MASK, mask_card_numbers
+from guilder.security.secret import Secret
 
-MASK: Final = "***"
 # Deeper or longer than this is cut: a log line is for people, and nesting has hidden secrets before.
 DEPTH_MAX: Final = 4
 ITEMS_MAX: Final = 50
@@ -36,9 +36,6 @@ LOG_FIELDS: Final = frozenset({
 })  # fmt: skip
 """Every field name that a log line may carry. A new one is added here, with a thought about what it will hold."""
 
-# Runs of digits, and digits in groups as cards print and people type them.
-_RUN: Final = re.compile(r"[0-9]{12,}")
-_GROUPS: Final = re.compile(r"(?<![0-9])[0-9]{4}[ -][0-9]{4,6}[ -][0-9]{4,5}(?:[ -][0-9]{1,4}){0,2}(?![0-9])")
 _CVC: Final = re.compile(r"(?i)\b((?:cvc|cvv|cvn|cvc2|cvv2|csc|security_code)\W{1,6})[0-9]{3,4}\b")
 _API_KEY: Final = re.compile(r"\b((?:sk|rk|pk)_(?:test|live)_|whsec_)[A-Za-z0-9_+/=]{4,}")
 _CLIENT_SECRET: Final = re.compile(r"(_secret_)[A-Za-z0-9]{4,}")
@@ -46,24 +43,9 @@ _AUTHORIZATION: Final = re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9_\-.~+
 _PASSWORD: Final = re.compile(r"(?i)((?:postgres(?:ql)?|redis|amqp)://[^:/@\s]*:)[^@\s]+@")
 
 
-def _masked_digits(match: re.Match[str]) -> str:
-    digits = match.group().replace(" ", "").replace("-", "")
-    if len(digits) > PAN_DIGITS_MAX:
-        # Raw frames glue fields together; no plain number is that long.
-        return MASK
-    # As it stands, or behind the length that ISO 8583 writes before it.
-    for number in (digits, digits[2:] if digits[:2] == str(len(digits) - 2) else ""):
-        # A card number begins with 2 to 9; instants in microseconds begin with 1 and stay readable.
-        if len(number) >= PAN_DIGITS_MIN and number[0] in "23456789" and luhn_valid(number):
-            return f"{MASK}{number[-4:]}"
-    return match.group()
-
-
 def mask_text(text: str) -> str:
     """The text without card numbers, CVCs that are named so, API keys, client secrets and passwords in addresses."""
-    text = text[:TEXT_MAX]
-    text = _RUN.sub(_masked_digits, text)
-    text = _GROUPS.sub(_masked_digits, text)
+    text = mask_card_numbers(text[:TEXT_MAX])
     text = _CVC.sub(rf"\g<1>{MASK}", text)
     text = _AUTHORIZATION.sub(rf"\g<1>{MASK}", text)
     text = _API_KEY.sub(rf"\g<1>{MASK}", text)

@@ -7,23 +7,10 @@ Pan       a card number as somebody typed it; it may be wrong, and says so
 import hmac
 from typing import Final, NoReturn
 
-# ISO/IEC 7812: a primary account number has at most 19 digits; no scheme issues fewer than 12.
-PAN_DIGITS_MIN: Final = 12
-PAN_DIGITS_MAX: Final = 19
+from guilder.core.card_numbers import LAST_DIGITS, PAN_DIGITS_MAX, PAN_DIGITS_MIN, luhn_valid
+
 IIN_DIGITS: Final = 6
-LAST_DIGITS: Final = 4
 MASKED_IIN_DIGITS_MIN: Final = 15
-
-# The digit that remains of a doubled one: 7 * 2 = 14 -> 1 + 4 = 5.
-_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-
-
-def luhn_valid(digits: str) -> bool:
-    """Whether the last digit is the right check digit (ISO/IEC 7812-1 annex B); False for anything but ASCII digits."""
-    if not (digits.isascii() and digits.isdigit()):
-        return False
-    values = [ord(character) - 48 for character in reversed(digits)]
-    return (sum(values[::2]) + sum(_DOUBLED[value] for value in values[1::2])) % 10 == 0
 
 
 class Secret:

@@ -51,7 +51,7 @@ class PaymentMethodFacts(Struct, frozen=True, array_like=True, tag_field="object
 
 
 class CustomerFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="customer"):
-    """A Customer. `personal` holds name, email, phone, address, shipping, description."""
+    """A Customer. `personal` holds name, email, phone, address, shipping, description, preferred_locales, tax_exempt."""
 
     id: str
     livemode: bool

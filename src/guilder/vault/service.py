@@ -120,15 +120,20 @@ class Vault:
         rows = await store.select_cards(self._db, list({item.payment_method_id for item in wanted}))
         keys = await self._keys.of({Owner(row.account, row.livemode) for row in rows.values()})
         cards: list[Card | None] = []
+        # A list names a busy card many times; to open it is what costs.
+        opened: dict[tuple[str, bool], Card | None] = {}
         for item in wanted:
             row = rows.get(item.payment_method_id)
             if row is None or (row.account, row.livemode) != (item.account, item.livemode):
                 cards.append(None)
                 continue
-            owner = Owner(row.account, row.livemode)
-            if row.key_version not in keys[owner].cards:
-                keys[owner] = await self._keys.reload(owner)
-            cards.append(self._open(row, keys[owner], with_cvc=item.with_cvc))
+            place = (item.payment_method_id, item.with_cvc)
+            if place not in opened:
+                owner = Owner(row.account, row.livemode)
+                if row.key_version not in keys[owner].cards:
+                    keys[owner] = await self._keys.reload(owner)
+                opened[place] = self._open(row, keys[owner], with_cvc=item.with_cvc)
+            cards.append(opened[place])
         return cards
 
     def _open(self, row: store.CardRow, keys: Keys, *, with_cvc: bool) -> Card | None:

@@ -13,6 +13,9 @@ from guilder.wallet.model import Difference, Receivable, Release
 
 Source = Database | Connection
 
+REPORTING_CATEGORIES: Final = {"adjustment": "other_adjustment"}
+"""Stripe's words where they are not the type's."""
+
 # Book a batch with the wallet's rules; the exceptions come back.
 BOOK: Final = "SELECT ord, result FROM wallet_book($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 
@@ -107,6 +110,7 @@ def _entry(row: Record) -> BalanceTransactionFacts:
     created = epoch_seconds(row["created_at"])
     return BalanceTransactionFacts(
         id=row["id"], created=created, amount=row["amount"], fee=row["fee"], currency=row["currency"], type=row["type"],
-        source=row["source"], available_on=row["day"] * DAY // SECOND if row["day"] else created, reporting_category=row["type"],
+        source=row["source"], available_on=row["day"] * DAY // SECOND if row["day"] else created,
+        reporting_category=REPORTING_CATEGORIES.get(row["type"], row["type"]),
         description=row["description"], available=row["available"],
     )  # fmt: skip

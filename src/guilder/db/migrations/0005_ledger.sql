@@ -94,7 +94,7 @@ CREATE TABLE ledger_transfer (
 CREATE INDEX ledger_transfer_by_reference ON ledger_transfer (reference) WHERE reference IS NOT NULL;
 -- A pending transfer is resolved once.
 CREATE UNIQUE INDEX ledger_transfer_resolution ON ledger_transfer (pending_id) WHERE pending_id IS NOT NULL;
-CREATE INDEX ledger_transfer_expiring ON ledger_transfer (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX ledger_transfer_expiring ON ledger_transfer (livemode, expires_at) WHERE expires_at IS NOT NULL;
 
 -- What stood on an account after each flush that touched it: a balance as of any moment is one row, which never changes. It is also
 -- the index from accounts to transfers. A row belongs to its ledger account, whose merchant and mode are its own.
@@ -192,7 +192,9 @@ DECLARE
 BEGIN
     -- Arrays are read by subscript: unnest would write every column to a tuplestore first (a twentieth of a large batch).
     WITH item AS NOT MATERIALIZED (
-        SELECT i AS place, p_debit[i] AS debit, p_credit[i] AS credit, p_amount[i] AS amount, p_kind[i] AS kind, p_release[i] AS release,
+        -- 1e15: AMOUNT_MAX. What cannot be counts as 0, which is not sound, so that no sum of it can fail.
+        SELECT i AS place, p_debit[i] AS debit, p_credit[i] AS credit,
+               CASE WHEN p_amount[i] BETWEEN 1 AND 1000000000000000 THEN p_amount[i] ELSE 0 END AS amount, p_kind[i] AS kind, p_release[i] AS release,
                p_fact[i] AS fact, p_timeout[i] AS timeout
         FROM generate_series(1, cardinality(p_id)) AS x(i) OFFSET 0
     ), side AS (
@@ -202,8 +204,7 @@ BEGIN
                coalesce(x.release, 0) AS debits_released,
                0::bigint AS credits_posted, 0::bigint AS credits_pending, 0::bigint AS credits_released,
                x.kind < 2 AND x.fact IS NOT TRUE AS debits_asked, false AS credits_asked,
-               -- 1e15: AMOUNT_MAX.
-               x.debit <> x.credit AND x.amount BETWEEN 1 AND 1000000000000000
+               x.debit <> x.credit AND x.amount > 0
                AND (x.kind BETWEEN 0 AND 1 OR (x.kind IN (2, 3) AND p_release IS NOT NULL))
                AND (x.timeout IS NULL OR (x.kind = 1 AND x.timeout > 0)) AS sound
         FROM item x
@@ -228,10 +229,16 @@ BEGIN
         FROM side s GROUP BY s.number ORDER BY s.number
     ), seen AS MATERIALIZED (
         SELECT t.number, t.places, a.spot, a.account, a.currency,
-               a.debits_pending + t.debits_pending - t.debits_released AS debits_pending,
-               a.debits_posted + t.debits_posted AS debits_posted,
-               a.credits_pending + t.credits_pending - t.credits_released AS credits_pending,
-               a.credits_posted + t.credits_posted AS credits_posted,
+               -- Cut to what fits (see below), because adding up must not fail where the verdict is still to come. What is stored
+               -- was not cut. Behind the careful path everything fits, and a release may be of what the same batch reserved.
+               a.debits_pending - t.debits_released + CASE WHEN p_guard THEN
+                   least(t.debits_pending, 9000000000000000000 - (a.debits_pending - t.debits_released)) ELSE t.debits_pending
+                   END AS debits_pending,
+               a.debits_posted + least(t.debits_posted, 9000000000000000000 - a.debits_posted) AS debits_posted,
+               a.credits_pending - t.credits_released + CASE WHEN p_guard THEN
+                   least(t.credits_pending, 9000000000000000000 - (a.credits_pending - t.credits_released)) ELSE t.credits_pending
+                   END AS credits_pending,
+               a.credits_posted + least(t.credits_posted, 9000000000000000000 - a.credits_posted) AS credits_posted,
                -- 9e18: the largest round number that a bigint holds; pending and posted together stay below it on each side.
                t.sound AND a.spot IS NOT NULL AND NOT a.closed
                AND t.debits_posted + t.debits_pending <= 9000000000000000000 - (a.debits_posted + a.debits_pending)

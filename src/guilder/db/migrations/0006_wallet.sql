@@ -112,15 +112,15 @@ BEGIN
                s.credit, s.amount, s.kind, s.pending_id, s.fact, s.code, s.reference, s.known
         FROM settled s
         UNION ALL
-        SELECT s.ord, 1, 0, s.id || '.on', s.chain_number, s.credit, s.credit_successor, s.amount, 0::smallint, NULL, true, 12::smallint,
+        SELECT s.ord, 1, s.ord::int, s.id || '.on', s.chain_number, s.credit, s.credit_successor, s.amount, 0::smallint, NULL, true, 12::smallint,
                s.reference, s.known
         FROM settled s WHERE s.credit_successor IS NOT NULL
         UNION ALL
-        SELECT s.ord, 1, 0, s.id || '.on', s.chain_number, s.q_credit, s.q_credit_successor, s.posted, 0::smallint, NULL, true, 12::smallint,
+        SELECT s.ord, 1, s.ord::int, s.id || '.on', s.chain_number, s.q_credit, s.q_credit_successor, s.posted, 0::smallint, NULL, true, 12::smallint,
                s.reference, s.known
         FROM settled s WHERE s.q_credit_successor IS NOT NULL AND s.posted > 0
         UNION ALL
-        SELECT s.ord, 2, 0, s.id || '.back', s.chain_number, s.q_debit, s.q_debit_successor, s.q_amount - s.posted, 0::smallint, NULL, true,
+        SELECT s.ord, 2, s.ord::int, s.id || '.back', s.chain_number, s.q_debit, s.q_debit_successor, s.q_amount - s.posted, 0::smallint, NULL, true,
                12::smallint, s.reference, s.known
         FROM settled s WHERE s.q_debit_successor IS NOT NULL AND s.q_amount > s.posted
     ), kept AS (
@@ -135,11 +135,12 @@ BEGIN
            array_agg(k.reference ORDER BY k.ord, k.part)
     INTO v_origin, v_id, v_chain, v_debit, v_credit, v_amount, v_kind, v_pending_id, v_fact, v_code, v_reference
     FROM kept k;
+    -- What was added to an item is refused with the item's name: its code is the reason, where there is one.
     RETURN QUERY
-    SELECT v_origin[r.ord], r.result
+    SELECT v_origin[r.ord], coalesce(min(r.result) FILTER (WHERE r.result <> 'linked_event_failed'), 'linked_event_failed')
     FROM ledger_careful(p_livemode, p_now, coalesce(v_id, '{}'), v_chain, v_debit, v_credit, v_amount, v_kind, v_pending_id, v_fact,
                         v_code, v_reference, NULL) r
-    WHERE v_origin[r.ord] > 0;
+    GROUP BY 1 ORDER BY 1;
 END $$;
 
 -- Release the pending funds of every day that has come, at most one day account for each id handed in (for the transfers).

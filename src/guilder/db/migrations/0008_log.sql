@@ -6,7 +6,9 @@ CREATE TABLE sender (
     role     text NOT NULL,
     epoch    bigint NOT NULL,
     beat     bigint NOT NULL,
-    lost     boolean NOT NULL DEFAULT false
+    lost     boolean NOT NULL DEFAULT false,
+    -- Since when; a day later the row is deleted, which says the same to whoever asks for it.
+    lost_at  bigint CHECK (lost = (lost_at IS NOT NULL))
 ) WITH (fillfactor = 35);
 
 -- The position of the last entry of each partition; locked last of all, so positions become visible in commit order.
@@ -106,34 +108,26 @@ CREATE TYPE event_in AS (
 CREATE FUNCTION event_append(p_livemode boolean, p_now bigint, p_events event_in[], p_ok boolean[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
+    v_account text;
+    v_count int;
+    v_base bigint;
     v_accounts text[];
-    v_locked int;
+    v_bases bigint[];
 BEGIN
-    v_accounts := ARRAY(SELECT DISTINCT account FROM unnest(p_events) WHERE p_ok[item] ORDER BY account);
-    -- Locked in a statement of its own: the next one's snapshot is younger than the lock that this one waited for.
-    PERFORM 1 FROM unnest(v_accounts) a CROSS JOIN LATERAL (
-        SELECT 1 FROM event_head z WHERE z.account = a AND z.livemode = p_livemode FOR UPDATE OFFSET 0) h;
-    GET DIAGNOSTICS v_locked = ROW_COUNT;
-    IF v_locked < cardinality(v_accounts) THEN
-        INSERT INTO event_head SELECT a, p_livemode, 0 FROM unnest(v_accounts) a ON CONFLICT DO NOTHING;
-        PERFORM 1 FROM unnest(v_accounts) a CROSS JOIN LATERAL (
-            SELECT 1 FROM event_head z WHERE z.account = a AND z.livemode = p_livemode FOR UPDATE OFFSET 0) h;
-    END IF;
-    WITH incoming AS (
-        SELECT e.*, row_number() OVER (PARTITION BY e.account ORDER BY e.ord) AS n
-        FROM unnest(p_events) WITH ORDINALITY AS e(item, id, account, type, facts, request_id, idempotency_key, ord)
-        WHERE p_ok[e.item]
-    ), counted AS (
-        SELECT account, max(n) AS n FROM incoming GROUP BY account
-    ), found AS (
-        SELECT c.n, h.t FROM counted c CROSS JOIN LATERAL (
-            SELECT z.ctid AS t FROM event_head z WHERE z.account = c.account AND z.livemode = p_livemode OFFSET 0) h
-    ), moved AS (
-        UPDATE event_head h SET head = h.head + f.n FROM found f WHERE h.ctid = f.t RETURNING h.account, h.head - f.n AS base
-    )
+    -- One statement an account, which locks, reads and counts at once: whoever waited counts on from what the other left.
+    FOR v_account, v_count IN
+        SELECT account, count(*) FROM unnest(p_events) WHERE p_ok[item] GROUP BY account ORDER BY account
+    LOOP
+        INSERT INTO event_head AS h VALUES (v_account, p_livemode, v_count)
+        ON CONFLICT (account, livemode) DO UPDATE SET head = h.head + v_count RETURNING h.head - v_count INTO v_base;
+        v_accounts := v_accounts || v_account;
+        v_bases := v_bases || v_base;
+    END LOOP;
     INSERT INTO event (id, account, livemode, number, type, created_at, request_id, idempotency_key, facts)
-    SELECT i.id, i.account, p_livemode, m.base + i.n, i.type, p_now, i.request_id, i.idempotency_key, i.facts
-    FROM incoming i JOIN moved m ON m.account = i.account;
+    SELECT e.id, e.account, p_livemode, v_bases[array_position(v_accounts, e.account)] + row_number() OVER (PARTITION BY e.account ORDER BY e.ord),
+           e.type, p_now, e.request_id, e.idempotency_key, e.facts
+    FROM unnest(p_events) WITH ORDINALITY AS e(item, id, account, type, facts, request_id, idempotency_key, ord)
+    WHERE p_ok[e.item];
 END $$;
 
 CREATE TYPE log_in AS (item int, topic smallint, partition smallint, key text, payload bytea);

@@ -37,7 +37,8 @@ CREATE TABLE attempt (
     finished_at bigint,
     -- The last outcome, a late answer, or one whose booking failed (core.outcome, msgpack).
     noted       bytea
-) WITH (fillfactor = 70);
+-- 50: as above, each attempt is updated once, by its outcome.
+) WITH (fillfactor = 50);
 CREATE INDEX attempt_by_payment ON attempt (payment);
 
 -- The open attempts, and nothing else, so that it stays small whatever is in the books. The primary key is the slot:
@@ -247,7 +248,7 @@ BEGIN
                              t_reference) r;
             IF v_failed IS NOT NULL THEN
                 v_ok := flush_fail(v_ok, v_failed);
-                RETURN QUERY SELECT f.item, 'funds:' || min(f.result) FILTER (WHERE f.result <> 'linked_event_failed')
+                RETURN QUERY SELECT f.item, 'funds:' || coalesce(min(f.result) FILTER (WHERE f.result <> 'linked_event_failed'), 'linked_event_failed')
                              FROM unnest(v_failed, v_results) f(item, result) GROUP BY f.item;
             END IF;
         END IF;
@@ -283,10 +284,10 @@ BEGIN
                   SELECT y.ctid AS t FROM attempt_open y WHERE y.payment = i.payment AND y.slot = i.slot OFFSET 0) z
               WHERE NOT i.final AND v_ok[i.item]) x
         WHERE o.ctid = x.t;
-        -- The attempt's own row is written when it ends, or when something has to be kept on it.
+        -- The attempt's own row is written when it ends, when it is found to have been approved after all, or when something is kept on it.
         UPDATE attempt a
-        SET state = CASE WHEN x.final AND a.state IS NULL THEN x.after ELSE a.state END,
-            finished_at = CASE WHEN x.final AND a.state IS NULL THEN p_now ELSE a.finished_at END,
+        SET state = CASE WHEN x.final AND (a.state IS NULL OR x.after = 'approved') THEN x.after ELSE a.state END,
+            finished_at = CASE WHEN x.final AND (a.state IS NULL OR x.after = 'approved') THEN p_now ELSE a.finished_at END,
             noted = coalesce(x.noted, a.noted)
         FROM (SELECT i.*, z.t FROM unnest(p_moves) i CROSS JOIN LATERAL (
                   SELECT y.ctid AS t FROM attempt y WHERE y.id = i.attempt OFFSET 0) z
@@ -376,10 +377,6 @@ DECLARE
     v_rows tid[];
     v_due tid[];
 BEGIN
-    PERFORM 1 FROM sender s WHERE s.id = p_sender AND s.epoch = p_epoch AND NOT s.lost FOR SHARE;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
     -- Ids and positions are taken from this one look: a second one would see newer entries and move past them unclaimed.
     SELECT array_agg(e.partition), array_agg(e.position), array_agg(e.key), array_agg(convert_from(e.payload, 'UTF8'))
     INTO v_partitions, v_positions, v_payments, v_attempts
@@ -387,6 +384,16 @@ BEGIN
         SELECT l.partition, l.position, l.key, l.payload FROM log_entry l
         WHERE l.topic = 1 AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT p_each) e
     WHERE c.consumer = 'executor' AND c.sender = p_sender;
+    -- Nothing to do is the usual answer to a poll: it takes no lock, so it needs no transaction id and no flush of the WAL.
+    IF v_attempts IS NULL AND (p_due = 0 OR NOT EXISTS (
+        SELECT FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL)) THEN
+        RETURN;
+    END IF;
+    -- Against a takeover, which locks it for update; the heartbeat goes on beside it.
+    PERFORM 1 FROM sender s WHERE s.id = p_sender AND s.epoch = p_epoch AND NOT s.lost FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
     IF v_attempts IS NOT NULL THEN
         SELECT array_agg(x.t) INTO v_rows FROM (
             SELECT o.t FROM (SELECT * FROM unnest(v_payments, v_attempts) u(p, a) ORDER BY a) i CROSS JOIN LATERAL (
@@ -411,7 +418,7 @@ BEGIN
             RETURNING o.payment, o.attempt, o.state, o.slot, o.tries, o.since_at
         )
         SELECT a.id, a.payment, a.account, a.livemode, a.operation, c.slot, a.refund, a.amount, a.currency, a.execute_by, a.created_at,
-               a.facts, a.noted, c.state, c.tries, c.since_at, p.facts, p.version, p.confirmations, a.id = ANY (v_attempts)
+               a.facts, a.noted, c.state, c.tries, c.since_at, p.facts, p.version, p.confirmations, a.id = ANY (coalesce(v_attempts, ARRAY[]::text[]))
         FROM claimed c
         CROSS JOIN LATERAL (SELECT z.* FROM attempt z WHERE z.id = c.attempt OFFSET 0) a
         CROSS JOIN LATERAL (SELECT z.* FROM payment z WHERE z.id = c.payment OFFSET 0) p;
@@ -442,10 +449,12 @@ END $$;
 CREATE FUNCTION sender_take_over(p_sender text, p_epoch bigint, p_beat bigint, p_now bigint) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE sender SET epoch = epoch + 1, lost = true WHERE id = p_sender AND epoch = p_epoch AND beat = p_beat AND NOT lost;
+    -- FOR UPDATE: an update alone would not wait for a claim that is under way, which holds the row's key only.
+    PERFORM 1 FROM sender WHERE id = p_sender AND epoch = p_epoch AND beat = p_beat AND NOT lost FOR UPDATE;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
+    UPDATE sender SET epoch = epoch + 1, lost = true, lost_at = p_now WHERE id = p_sender;
     PERFORM attempts_set_free(p_sender, '{}', p_now);
     PERFORM 1 FROM log_consumer WHERE sender = p_sender ORDER BY consumer, partition FOR UPDATE;
     UPDATE log_consumer SET sender = NULL, epoch = NULL WHERE sender = p_sender;
@@ -460,7 +469,7 @@ DECLARE
     v_held int;
     v_share int;
 BEGIN
-    PERFORM 1 FROM sender WHERE id = p_sender AND epoch = p_epoch AND NOT lost FOR SHARE;
+    PERFORM 1 FROM sender WHERE id = p_sender AND epoch = p_epoch AND NOT lost FOR KEY SHARE;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;

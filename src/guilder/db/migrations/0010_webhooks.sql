@@ -33,8 +33,8 @@ CREATE TABLE webhook_lane (
     head          bigint NOT NULL DEFAULT 0,
     -- Up to here no delivery waits for its first try. Only saves reading: what was delivered says so itself.
     done_to       bigint NOT NULL DEFAULT 0,
-    -- Who delivers: one sender at a time, so no two processes ever send the same delivery at once.
-    sender        text COLLATE "C",
+    -- Who delivers: one sender at a time, so no two processes ever send the same delivery at once. Lost senders are tidied away.
+    sender        text COLLATE "C" REFERENCES sender ON DELETE SET NULL,
     epoch         bigint,
     -- The first failure since the last success, and how many there were.
     failing_since bigint,

@@ -77,9 +77,9 @@ def customer(facts: CustomerFacts, personal: Personal) -> dict[str, Any]:
         "name": known.get("name"),
         "next_invoice_sequence": 1,
         "phone": known.get("phone"),
-        "preferred_locales": [],
+        "preferred_locales": known.get("preferred_locales") or [],
         "shipping": _shipping(known.get("shipping")),
-        "tax_exempt": "none",
+        "tax_exempt": known.get("tax_exempt") or "none",
         "test_clock": None,
     }
 
