@@ -18,7 +18,7 @@ from guilder.core.clock import HOUR, MINUTE, SECOND, sleep
 from guilder.db.pages import Page
 from guilder.log import TOPIC_EVENTS, partition_of
 from guilder.shapes.facts import CustomerFacts
-from guilder.webhooks import Allowed, UpdateEndpoint
+from guilder.webhooks import Allowed, UpdateEndpoint, deliver
 from guilder.webhooks.lane import REST_MAX
 from guilder.webhooks.rules import DISABLED_EVENT, JITTER_PERCENT, RETRY_AFTER, TRIES_MAX
 from guilder.webhooks.tidy import call_off, tidy_deliveries
@@ -321,6 +321,17 @@ async def test_a_worker_that_dies_leaves_its_endpoints_to_another(world: Webhook
     late = [event for number in range(20) for event in await world.announce(PAID, key=f"pi_{number}")]
     await world.settled(160)
     assert set(receiver.events) == {*early, *late}
+
+
+async def test_a_worker_that_is_told_to_end_stores_what_has_landed(world: WebhookWorld, receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
+    """So that an orderly restart repeats only what is on its way."""
+    monkeypatch.setattr(deliver, "STORE_GAP_SECONDS", 60.0)
+    await world.endpoint(receiver.url)
+    worker = await world.worker()
+    await world.announce(*[PAID] * 30)
+    await world.until(lambda: len(worker.deliverer._results) == 30)
+    await worker.stop()
+    assert await world.states() == ["delivered"] * 30
 
 
 async def test_two_workers_share_the_endpoints_and_hand_them_over_without_doubles(world: WebhookWorld, receiver: Receiver):

@@ -44,6 +44,8 @@ READ_GAP_SECONDS: Final = 0.01
 STORE_GAP_SECONDS: Final = 0.02
 # Results of one statement.
 RESULTS_MAX: Final = 500
+# A process that is told to end has little more than a second.
+LAST_SECONDS: Final = 0.5
 # How often endpoints are shared out anew and changes of them are noticed.
 HOLD_SECONDS: Final = 1.0
 
@@ -78,6 +80,7 @@ class Deliverer:
         self._runners: set[asyncio.Task[None]] = set()
         self._bodies = Bodies(db, personal)
         self._results: list[tuple[Lane, Next, Result]] = []
+        self._storing: list[tuple[Lane, Next, Result]] = []
         self._gone: list[StoredEndpoint] = []
         self._wake = asyncio.Event()
         self._landed = asyncio.Event()
@@ -97,6 +100,8 @@ class Deliverer:
                 group.create_task(self._read_for_ever())
                 group.create_task(self._store_for_ever())
         finally:
+            await self._stop_flights()
+            await self._store_last()
             await self._drop_all()
             for transport in self._transports:
                 await transport.close()
@@ -158,15 +163,19 @@ class Deliverer:
 
     async def _drop_all(self) -> None:
         """Forget everything in hand: it is somebody else's now. What was written may have arrived; it is sent again."""
-        runners = list(self._runners)
-        for runner in runners:
-            runner.cancel()
-        await asyncio.gather(*runners, return_exceptions=True)
+        await self._stop_flights()
         self._lanes.clear()
         self._turns.clear()
         self._bodies.clear()
         self._results.clear()
+        self._storing = []
         self._flying = 0
+
+    async def _stop_flights(self) -> None:
+        runners = list(self._runners)
+        for runner in runners:
+            runner.cancel()
+        await asyncio.gather(*runners, return_exceptions=True)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -325,11 +334,23 @@ class Deliverer:
             await sleep(STORE_GAP_SECONDS)
             self._landed.clear()
             while self._results:
-                batch, self._results = self._results[:RESULTS_MAX], self._results[RESULTS_MAX:]
+                self._storing = batch = self._results[:RESULTS_MAX]
+                self._results = self._results[RESULTS_MAX:]
                 await self._store([result for _, _, result in batch])
                 crash_point("deliver.stored")
+                self._storing = []
                 for lane, delivery, result in batch:
                     self._settled(lane, delivery, result)
+
+    async def _store_last(self) -> None:
+        """At an orderly end store what has landed, so that only what is on its way is sent again. To do so twice changes nothing."""
+        results = [result for _, _, result in (*self._storing, *self._results)]
+        try:
+            async with asyncio.timeout(LAST_SECONDS):
+                if results:
+                    await store.store_results(self._db, results)
+        except Exception as error:
+            log.warning("results_not_stored", count=len(results), reason=str(error) or type(error).__name__)
 
     async def _store(self, results: Sequence[Result]) -> None:
         """Store these, however long the database is away. One that cannot be stored is left as it was, and reported."""
