@@ -67,7 +67,7 @@ async def snapshot(system: System) -> Snapshot:
     """Read the clocks now."""
     names = await processes(system)
     postmaster = next(pid for pid, name in names.items() if name == POSTMASTER)
-    cpu = {pid: _cpu(pid) for pid in names}
+    cpu = {pid: process_cpu(pid) for pid in names}
     return Snapshot(perf_counter(), {**names, ENDED: "postgres: ended meanwhile"}, {**cpu, ENDED: _ended(postmaster)}, _ticks())
 
 
@@ -131,7 +131,7 @@ def about() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cpu(pid: int) -> int:
+def process_cpu(pid: int) -> int:
     """CPU nanoseconds of all threads; ticks would be too coarse."""
     total = 0
     for task in _entries(f"/proc/{pid}/task"):

@@ -102,6 +102,11 @@ OTHERS: Final = """\
   asked about for the rest of the schedule ([recheck.py](../src/guilder/payments/recheck.py)).
 - `dead_letter.state` is `open` until a person has looked, then `replayed` or `discarded`. Until then the key of its entry
   stays closed ([consume.py](../src/guilder/log/consume.py)).
+- `webhook_endpoint.state` is `enabled`, `disabled` (by the merchant, or by us: `disabled_reason`) or `deleted`; a deleted endpoint
+  does not exist for the API, its deliveries still do.
+- `webhook_delivery.state` is `pending` from its writing on, through every try that fails, until it is `delivered`, or `exhausted`
+  when its schedule has run out, or `canceled` because its endpoint was deleted. A retry by hand makes any of the three `pending`
+  again, as long as the endpoint is enabled ([rules.py](../src/guilder/webhooks/rules.py)).
 """
 
 

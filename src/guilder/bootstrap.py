@@ -55,6 +55,12 @@ from guilder.wallet.announce import announce_available
 from guilder.wallet.chart import Chart
 from guilder.wallet.release import run_once as release_funds
 from guilder.wallet.store import balance_transactions
+from guilder.webhooks import Allowed, Deliveries, Endpoints
+from guilder.webhooks.deliver import Deliverer
+from guilder.webhooks.disable import disable_failing
+from guilder.webhooks.fan_out import CONSUMER as WEBHOOKS
+from guilder.webhooks.fan_out import FanOut
+from guilder.webhooks.tidy import call_off, tidy_deliveries
 
 APP_ROLE: Final = "guilder_app"
 VAULT_ROLE: Final = "guilder_vault"
@@ -86,6 +92,8 @@ PREPARE_CONNECTIONS: Final = 1
 SANDBOX_PSP_MERCHANT: Final = "GUILDERSANDBOX1"
 
 SANDBOX_NAME: Final = "Sandbox"
+
+WORKER_ROLE: Final = "worker"
 
 
 def prepare(settings: Settings) -> None:
@@ -150,6 +158,11 @@ async def _make_sandbox(settings: Settings, known_merchants: Merchants) -> None:
         settings.sandbox_file,
         Sandbox(account=merchant.id, secret_key=secret.reveal(), publishable_key=publishable.reveal()),
     )
+
+
+def webhooks_allowed(settings: Settings) -> tuple[Allowed, Allowed]:
+    """What webhooks may reach in test mode and in live mode."""
+    return Allowed.of(settings.webhook_allow, livemode=False), Allowed.of(settings.webhook_allow, livemode=True)
 
 
 def address(settings: Settings) -> str:
@@ -340,7 +353,45 @@ async def worker(settings: Settings, context: Context) -> None:
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await _until_told(context, _while_sound(rooms.guard, lambda: run_jobs(_jobs(rooms, sender))))
+        await _until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender)))
+
+
+async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
+    """Everything that a worker does; ends only by cancellation."""
+
+    async def personal(account: str, ids: Collection[str], livemode: bool) -> Mapping[str, Mapping[str, Any]]:
+        return await rooms.personal.open_many(account, ids, livemode=livemode)
+
+    deliverer = Deliverer(
+        db=rooms.db, sender=sender, clock=rooms.clock, ids=rooms.ids, keys=rooms.keys, personal=personal,
+        allowed=webhooks_allowed(settings), role=WORKER_ROLE,
+    )  # fmt: skip
+    async with asyncio.TaskGroup() as group:
+        group.create_task(deliverer.run())
+        group.create_task(run_jobs((*_jobs(rooms, sender), *_webhook_jobs(rooms, sender, deliverer))))
+
+
+def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer) -> Sequence[Job]:
+    db, clock, ids = rooms.db, rooms.clock, rooms.ids
+    consumer = Consumer(db, clock, ids, name=WEBHOOKS, topic=TOPIC_EVENTS, handle=FanOut(clock).handle, sender=lambda: sender.id)
+
+    async def hold() -> int:
+        await hold_partitions(db, WEBHOOKS, sender.id, sender.epoch, role=WORKER_ROLE)
+        return 0
+
+    async def fan_out() -> int:
+        count = await consumer.run_once()
+        if count:
+            deliverer.wake()
+        return count
+
+    return (
+        Job("hold_webhook_partitions", 1.0, hold),
+        Job("fan_out_events", 0.05, fan_out, full=BATCH_MAX // 2),
+        Job("disable_failing_endpoints", 1.0, lambda: disable_failing(db, clock, ids)),
+        Job("call_off_deliveries", 1.0, lambda: call_off(db)),
+        Job("tidy_deliveries", 60.0, lambda: tidy_deliveries(db, clock.now())),
+    )
 
 
 def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
@@ -348,7 +399,7 @@ def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
     consumer = Consumer(db, clock, ids, name=REFUNDS, topic=TOPIC_EVENTS, handle=note_money, sender=lambda: sender.id)
 
     async def hold() -> int:
-        await hold_partitions(db, REFUNDS, sender.id, sender.epoch, role="worker")
+        await hold_partitions(db, REFUNDS, sender.id, sender.epoch, role=WORKER_ROLE)
         return 0
 
     async def note() -> int:
@@ -395,6 +446,8 @@ async def api(settings: Settings, context: Context) -> None:
             payments=rooms.payments,
             books=Books(rooms.db, ledger, rooms.clock, rooms.ids),
             load=rooms.load,
+            endpoints=Endpoints(rooms.db, rooms.keys, rooms.clock, rooms.ids, allowed=webhooks_allowed(settings)),
+            deliveries=Deliveries(rooms.db, rooms.clock),
         )
         stack.push_async_callback(services.close)
         routes = registry()

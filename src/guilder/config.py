@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,6 +24,10 @@ RUN_FOLDER_MAX: Final = 107 - len("/pg/.s.PGSQL.5432")
 
 # With more, a process of the sixteen database connections of one `guilder up` would be left without one (bootstrap.POOLS).
 API_PROCESSES_MAX: Final = 4
+
+
+WEBHOOK_WORDS: Final = frozenset({"loopback", "private", "http", "none"})
+"""What webhooks may be allowed to reach, beside networks by their numbers (webhooks/addresses.py)."""
 
 
 class WrongSetting(GuilderError):
@@ -64,6 +69,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where the acquirer listens; the sandbox's own unless set."""
     raw_cards_live: bool
     """Whether live secret keys may send raw card numbers."""
+    webhook_allow: tuple[str, ...] | None
+    """What webhooks may reach beyond public addresses: words of WEBHOOK_WORDS and networks; None for each mode's default."""
 
     @classmethod
     def load(cls, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "Settings":
@@ -87,6 +94,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             app_key_file=Path(env.get("GUILDER_APP_KEY_FILE") or data / "keys" / "app.key"),
             network_host=env.get("GUILDER_NETWORK_HOST") or "127.0.0.1",
             raw_cards_live=_yes("GUILDER_RAW_CARDS_LIVE", env.get("GUILDER_RAW_CARDS_LIVE")),
+            webhook_allow=_allowance("GUILDER_WEBHOOK_ALLOW", env.get("GUILDER_WEBHOOK_ALLOW")),
         )
 
     @property
@@ -208,6 +216,21 @@ def _url(name: str, value: str | None) -> str | None:
     if urlsplit(value).scheme not in ("http", "https"):
         raise WrongSetting(f"{name} must begin with http:// or https://, not {value!r}")
     return value.rstrip("/")
+
+
+def _allowance(name: str, value: str | None) -> tuple[str, ...] | None:
+    if not value:
+        return None
+    words = tuple(word.strip() for word in value.split(","))
+    for word in words:
+        if word in WEBHOOK_WORDS:
+            continue
+        try:
+            ip_network(word)
+        except ValueError:
+            known = ", ".join(sorted(WEBHOOK_WORDS))
+            raise WrongSetting(f"{name} takes {known} and networks such as 10.1.0.0/16, separated by commas, not {word!r}") from None
+    return words
 
 
 def _yes(name: str, value: str | None) -> bool:

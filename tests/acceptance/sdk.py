@@ -47,7 +47,7 @@ def check(shown: dict[str, Any]) -> None:
     if kind == "list":
         kind = f"list of {shown['url']}"
     validate = validator()
-    if validate is None or "ledger" in kind:
+    if validate is None or "ledger" in kind or "webhook_deliver" in kind:
         return
     assert validate(shown) == [], shown
     Checked.seen[kind] += 1

@@ -15,6 +15,8 @@ from guilder.payments.create import create
 from guilder.payments.model import CancelPayment, CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.refund import refund
 from guilder.psp.model import Operation
+from guilder.security import PurposeKeys
+from guilder.webhooks import Allowed, CreateEndpoint, Endpoints
 
 
 async def pay(world, amount=1000, currency="eur", **more):
@@ -49,6 +51,18 @@ async def busy_history(world):
     await pay(world)
     await refund(world.services, world.claim(), CreateRefund(payment=refused.id))
     world.psp.answer = lambda order: Approved(order.reference, "123456")
+    await fan_out(world)
+
+
+async def fan_out(world):
+    """An endpoint that wants everything that has happened so far; nobody delivers."""
+    keys = PurposeKeys(bytes(32))
+    endpoints = Endpoints(world.db, keys, world.clock, world.ids, allowed=(Allowed(), Allowed()))
+    async with world.db.transaction() as connection:
+        command = CreateEndpoint(url="https://example.com/", enabled_events=("*",))
+        await endpoints.create(connection, world.account, command, livemode=False)
+        rows = await connection.fetch("SELECT account, livemode, id, type, '*' AS wildcard FROM event ORDER BY number")
+        await connection.execute("SELECT webhook_fan_out($1, $2::webhook_event_in[])", world.clock.now(), [tuple(row) for row in rows])
 
 
 async def tamper(world, sql):
@@ -142,6 +156,11 @@ TAMPERED = [
     ("what waits has no entry", "INSERT INTO log_parked VALUES ('refunds', 'pi_x', 3, 999, 2, 1, 0, 'broken')", "log"),
     ("an event is gone", "DELETE FROM event WHERE number = 3", "events"),
     ("an event was never made", "UPDATE event SET type = 'x' WHERE type = 'payment_intent.succeeded'", "events"),
+    ("a delivery is gone", "DELETE FROM webhook_delivery WHERE number = 3", "deliveries"),
+    ("an endpoint's counter was set back", "UPDATE webhook_lane SET head = head - 1", "deliveries"),
+    ("a delivery is passed over", "UPDATE webhook_lane SET done_to = 3", "deliveries"),
+    ("a delivery that failed has no next try", "UPDATE webhook_delivery SET tries = 1 WHERE number = 2", "deliveries"),
+    ("a delivery is of an event that is not there", "UPDATE webhook_delivery SET event = 'evt_x' WHERE number = 2", "deliveries"),
     ("an attempt is open again", "UPDATE attempt SET state = NULL WHERE state = 'declined' AND refund IS NULL", "attempts"),
     (
         "an attempt that ended holds its slot",

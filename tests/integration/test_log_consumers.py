@@ -106,6 +106,29 @@ async def test_a_poisoned_entry_parks_its_key_and_lets_the_others_pass(log: LogW
     assert await log.closed() == {"a"}
 
 
+async def test_a_conflict_with_another_transaction_parks_nothing(log: LogWorld):
+    """It says nothing of the entry: the batch is run again whole, and one by one as well as parked ones."""
+    conflicts = count()
+
+    async def conflicted(connection: Connection, entries: Sequence[Entry]) -> None:
+        await LogWorld.handle(log, connection, entries)
+        if next(conflicts) < 3:
+            raise asyncpg.DeadlockDetectedError("deadlock detected")
+
+    log.poison = {b"a0"}
+    await log.append(("a", b"a0"))
+    await log.drain()
+    log.poison = set()
+    await log.append(("b", b"b0"), ("c", b"c0"))
+    log.clock.advance(SCHEDULE[0])
+    consumer = Consumer(log.db, log.clock, log.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=conflicted, sender=lambda: READER)
+    for _ in range(4):
+        await consumer.run_once()
+    assert sorted(await log.handled()) == [b"a0", b"b0", b"c0"]
+    assert await log.closed() == set()
+    assert await dead_letters(log.db, closed=True) == []
+
+
 async def test_a_parked_entry_is_tried_on_its_schedule_and_opens_its_key_when_it_passes(log: LogWorld):
     """Not before its time; then what waited behind it follows in order, new entries of the key last."""
     log.poison = {b"a0"}
@@ -265,6 +288,8 @@ async def test_what_everybody_has_applied_is_kept_for_a_week_and_what_is_parked_
     log.clock.advance(6 * 24 * HOUR)
     assert await tidy_log(log.db, log.clock.now()) == 0
     log.clock.advance(2 * 24 * HOUR)
+    assert await tidy_log(log.db, log.clock.now()) == 0, "another consumer has not applied it"
+    await log.db.execute("UPDATE log_consumer SET applied_to = 1 WHERE topic = $1 AND consumer <> $2", TOPIC_EVENTS, CONSUMER)
     assert await tidy_log(log.db, log.clock.now()) == 1
     log.poison = set()
     await log.drain()

@@ -39,6 +39,8 @@ def test_port_zero_leaves_every_port_to_be_found() -> None:
         ({"GUILDER_API_PROCESSES": "99"}, "GUILDER_API_PROCESSES"),
         ({"GUILDER_API_PROCESSES": "5"}, "--api-processes.* 1 to 4.*sixteen database connections.*guilder run api"),
         ({"GUILDER_DATABASE_URL": "mysql://x"}, "GUILDER_DATABASE_URL"),
+        ({"GUILDER_WEBHOOK_ALLOW": "loopback,10.0.0.1/8"}, "GUILDER_WEBHOOK_ALLOW"),
+        ({"GUILDER_WEBHOOK_ALLOW": "localhost"}, "GUILDER_WEBHOOK_ALLOW"),
         ({"GUILDER_CHECKOUT_URL": "ftp://x"}, "GUILDER_CHECKOUT_URL"),
         ({"GUILDER_RAW_CARDS_LIVE": "perhaps"}, "GUILDER_RAW_CARDS_LIVE"),
     ],

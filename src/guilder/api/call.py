@@ -17,7 +17,7 @@ from guilder.log import NewEvent, announce
 from guilder.merchants import Caller
 from guilder.payments.answers import included_in
 from guilder.shapes.expand import DEPTH_MAX, unexpandable, wanted
-from guilder.shapes.facts import SHAPE, Answer, Facts
+from guilder.shapes.facts import SHAPE, Answer, Facts, WebhookEndpointFacts
 from guilder.shapes.render import encode_json, envelope, personal_ids, render_answer, render_error, render_list, render_object
 
 
@@ -147,9 +147,13 @@ class Call:
     # --- reads ----------------------------------------------------------------------------------------------------
 
     async def personal(self, objects: Collection[Facts]) -> Mapping[str, Mapping[str, Any]]:
-        """The personal records of these objects, opened; what was erased is not there."""
+        """What these objects hold sealed, opened: personal records (what was erased is not there), an endpoint's new secret."""
         ids = personal_ids(objects)
-        return await self.services.personal.open_many(self.account, ids, livemode=self.livemode) if ids else {}
+        records = await self.services.personal.open_many(self.account, ids, livemode=self.livemode) if ids else {}
+        for one in objects:
+            if isinstance(one, WebhookEndpointFacts) and one.sealed:
+                records[one.id] = {"secret": self.services.endpoints.open(self.account, one).reveal()}
+        return records
 
     async def load(self, roots: Sequence[Facts]) -> tuple[Facts, ...]:
         """What `expand` puts in place of ids, for all of these objects together."""

@@ -37,22 +37,26 @@ async def list_all(call: Call, p: Listed) -> Reply:
     if p.type and p.types:
         raise Refusal("You may only specify one of these parameters: type, types.", code="parameters_exclusive", param="types")
     types = (p.type,) if p.type else p.types
-    found, more = await list_events(call.services.db, call.account, call.livemode, page_of(p), types=types)
-    if p.delivery_success is False:
-        # There are no webhook endpoints yet, so no event waits for one.
-        found, more = [], False
+    undelivered: Sequence[str] = ()
+    if p.delivery_success is not UNSET:
+        undelivered = await call.services.deliveries.undelivered(call.account, livemode=call.livemode)
+    found, more = await list_events(
+        call.services.db, call.account, call.livemode, page_of(p), types=types,
+        among=undelivered if p.delivery_success is False else None, without=undelivered if p.delivery_success is True else (),
+    )  # fmt: skip
     return call.plain_list(await _shown(call, found), more=more)
 
 
 async def _shown(call: Call, events: Sequence[StoredEvent]) -> list[msgspec.Raw]:
-    """Events as JSON; what was erased since shows as null in them too."""
+    """Events as JSON; what was erased since shows as null in them too. `pending_webhooks` is as of now."""
+    pending = await call.services.deliveries.pending([event.id for event in events])
     ids = personal_ids(event.facts.object for event in events)
     personal = await call.services.personal.open_many(call.account, ids, livemode=call.livemode) if ids else {}
     return [
         event_json(
             EventHeader(
                 id=event.id, type=event.type, created=event.created, livemode=event.livemode, request_id=event.request_id,
-                idempotency_key=event.idempotency_key,
+                idempotency_key=event.idempotency_key, pending_webhooks=pending.get(event.id, 0),
             ),
             event.facts, personal,
         )

@@ -10,6 +10,8 @@ from guilder.api import (
     payment_intents,
     payment_methods,
     refunds,
+    webhook_deliveries,
+    webhook_endpoints,
 )
 from guilder.api.registry import Registry
 
@@ -23,6 +25,8 @@ def registry() -> Registry:
         charges.ROUTES,
         refunds.ROUTES,
         events.ROUTES,
+        webhook_endpoints.ROUTES,
+        webhook_deliveries.ROUTES,
         balance.ROUTES,
         account.ROUTES,
         ledger.ROUTES,

@@ -14,6 +14,7 @@ from guilder.payments.services import Services as Payments
 from guilder.security import PurposeKeys
 from guilder.shapes.facts import PaymentMethodFacts
 from guilder.vault import VaultClient
+from guilder.webhooks import Deliveries, Endpoints
 
 # PaymentMethods that one statement reads for concurrent requests.
 READ_MAX: Final = 100
@@ -33,6 +34,7 @@ class Services:
     def __init__(
         self, *, db: Database, hot: Database, clock: Clock, ids: Ids, keys: PurposeKeys, merchants: Merchants, vault: VaultClient,
         customers: Customers, methods: PaymentMethods, personal: Personal, payments: Payments, books: Books, load: Loader,
+        endpoints: Endpoints, deliveries: Deliveries,
     ) -> None:  # fmt: skip
         self.db = db
         self._hot = hot
@@ -48,6 +50,8 @@ class Services:
         self.payments = payments
         self.books = books
         self.load = load
+        self.endpoints = endpoints
+        self.deliveries = deliveries
         self._read: Coalescer[tuple[str, bool, str], PaymentMethodFacts | None] = Coalescer(
             self._load_methods,
             limit=READ_MAX,

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from guilder import __version__
-from guilder.cli import check, clock, demo, dlq, events, keys, migrate, network, payments, revenue, run, up
+from guilder.cli import check, clock, demo, dlq, events, keys, listen, migrate, network, payments, revenue, run, up, webhooks
 from guilder.cli.output import fail
 from guilder.core.errors import GuilderError
 
@@ -32,11 +32,13 @@ app.command("migrate")(migrate.migrate)
 app.command("check")(check.check)
 app.command("revenue")(revenue.revenue)
 app.command("network")(network.network)
+app.command("listen")(listen.listen)
 app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(clock.app, name="clock")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's shape of a callback

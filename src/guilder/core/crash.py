@@ -9,6 +9,10 @@ removes the file and kills itself with SIGKILL, so whoever replaces it goes on u
     send.after                      written, no answer read
     answer                          an answer was read, nothing is stored of it
     outcome.before outcome.after    around the commit of the outcome
+    fan_out                         the rows of an event's deliveries are written, not committed
+    deliver.before                  a delivery is in hand, nothing written
+    deliver.sent                    a receiver has answered, nothing is stored of it
+    deliver.stored                  what came of a delivery is stored
 """
 
 import os
@@ -18,7 +22,7 @@ from typing import Final
 VARIABLE: Final = "GUILDER_CRASH_FILE"
 POINTS: Final = frozenset({
     "accept.before", "accept.after", "claim.before", "claim.after", "send.before", "send.after", "answer", "outcome.before",
-    "outcome.after",
+    "outcome.after", "fan_out", "deliver.before", "deliver.sent", "deliver.stored",
 })  # fmt: skip
 
 

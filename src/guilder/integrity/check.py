@@ -6,7 +6,7 @@ from typing import Final
 
 from guilder.core.clock import Micros
 from guilder.db import Database
-from guilder.integrity import attempts, entries, ledger, log, payments, shown, truth
+from guilder.integrity import attempts, entries, ledger, log, payments, shown, truth, webhooks
 from guilder.integrity.model import Check, Examination, Progress, Result, Skipped
 from guilder.integrity.witness import Lines
 
@@ -25,6 +25,7 @@ CHECKS: Final = (
     Check("idempotency_keys", "Requests that have ended have their answers", payments.keys),
     Check("log", "Log positions and consumers have no gaps", log.positions),
     Check("events", "Events are numbered without gaps", log.events),
+    Check("deliveries", "Webhook deliveries are numbered without gaps", webhooks.deliveries),
     Check("attempts", "Attempts are final, in doubt, or still in time", attempts.attempts, live=True),
     Check("truth", "The bank's truth and the books agree", truth.truth, live=True),
 )

@@ -14,7 +14,8 @@ import structlog
 
 from guilder.core.clock import HOUR, MINUTE, SECOND, Clock
 from guilder.core.ids import Ids
-from guilder.db import Connection, Database
+from guilder.db import Again, Connection, Database
+from guilder.db.errors import translate
 from guilder.log.model import Entry
 
 log = structlog.get_logger(__name__)
@@ -106,14 +107,14 @@ class Consumer:
             return 0
         try:
             await self._apply(rows, one_by_one=False)
-        except Moved:
+        except (Moved, Again):
             return 0
         except Exception:
             # Something among them fails: find out which, keep the rest.
             log.warning("batch_failed_trying_one_by_one", consumer=self._name, exc_info=True)
             try:
                 await self._apply(rows, one_by_one=True)
-            except Moved:
+            except (Moved, Again):
                 return 0
         return len(rows)
 
@@ -154,6 +155,9 @@ class Consumer:
                 async with connection.transaction():
                     await self._handle(connection, [entry])
             except Exception as error:
+                if isinstance(translate(error, committing=False), Again):
+                    # A conflict with another transaction says nothing of the entry: all of it is run again.
+                    raise
                 log.exception("entry_parked", consumer=self._name, key=entry.key, partition=entry.partition, position=entry.position)
                 closed.add(entry.key)
                 await self._park(connection, entry, 1, _reason(error))
@@ -173,6 +177,8 @@ class Consumer:
                         continue
                     await self._handle(connection, [entry])
                     await connection.execute(_NEXT_DUE, self._name, entry.key, self._clock.now())
+            except Again:
+                continue
             except Exception as error:
                 await self._failed_again(entry, row["tries"] + 1, error)
         return len(rows)

@@ -38,6 +38,11 @@ async def retrieve_event(db: Database, account: str, livemode: bool, id_: str) -
     return _event(row)
 
 
+async def events_by_id(db: Database, ids: Sequence[str]) -> list[StoredEvent]:
+    """The events of these ids, whoever they belong to, in no order."""
+    return [_event(row) for row in await db.fetch(f"SELECT {_COLUMNS} FROM event WHERE id = ANY($1)", list(ids))]
+
+
 async def list_events(
     db: Database,
     account: str,
@@ -45,13 +50,21 @@ async def list_events(
     page: Page,
     *,
     types: Sequence[str] = (),
+    among: Sequence[str] | None = None,
+    without: Sequence[str] = (),
 ) -> tuple[Sequence[StoredEvent], bool]:
     """A page of events, newest first, and whether there are more.
 
     Args:
         types: only these; a `*` in one stands for any characters, as in `charge.*`. Empty means all.
+        among: only events of these ids; None means all.
+        without: none of these ids.
     """
     where: list[tuple[str, object]] = [("type LIKE ANY (?)", [_pattern(one) for one in types])] if types else []
+    if among is not None:
+        where.append(("id = ANY (?)", list(among)))
+    if without:
+        where.append(("id <> ALL (?)", list(without)))
     rows, more = await fetch_page(db, _EVENTS, page, account=account, livemode=livemode, where=where)
     return [_event(row) for row in rows], more
 

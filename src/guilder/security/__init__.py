@@ -1,4 +1,4 @@
-"""Security: pure cryptography, key files, types that cannot be printed by accident, and the mask for logs.
+"""Security: pure cryptography, key files, types that cannot be printed by accident, signatures of webhooks, and the mask for logs.
 
 Owns:       no table; the format of the key files.
 Announces:  nothing.
@@ -11,10 +11,12 @@ from guilder.security.aead import KEY_BYTES, Aead, NotAuthentic, bind
 from guilder.security.keys import FileKeyProvider, KeyFileError, KeyProvider, PurposeKeys, Wrapped, make_key_file
 from guilder.security.mask import LOG_FIELDS, mask_text, masking
 from guilder.security.secret import Pan, Secret
+from guilder.security.sign import SECRET_BYTES, Signer, webhook_secret
 
 __all__ = [
     "KEY_BYTES",
     "LOG_FIELDS",
+    "SECRET_BYTES",
     "Aead",
     "FileKeyProvider",
     "KeyFileError",
@@ -23,10 +25,12 @@ __all__ = [
     "Pan",
     "PurposeKeys",
     "Secret",
+    "Signer",
     "Wrapped",
     "bind",
     "luhn_valid",
     "make_key_file",
     "mask_text",
     "masking",
+    "webhook_secret",
 ]

@@ -27,6 +27,8 @@ FILE_MODE: Final = 0o600
 OTHERS: Final = 0o077
 # Long enough that two keys never share one by chance, short enough for a column.
 KEY_ID_BYTES: Final = 8
+# As many as a signing secret is made of.
+LISTEN_BYTES: Final = 30
 # Larger than any key file; whatever is longer is some other file.
 FILE_BYTES_MAX: Final = 1_024
 
@@ -174,6 +176,16 @@ class PurposeKeys:
     def personal(self) -> Aead:
         """Seals personal records."""
         return Aead(derive(self._root, "personal"), self._random_bytes)
+
+    @cached_property
+    def webhooks(self) -> Aead:
+        """Seals the signing secrets of webhook endpoints."""
+        return Aead(derive(self._root, "webhooks"), self._random_bytes)
+
+    def listen_secret(self, account: str, *, livemode: bool) -> bytes:
+        """What the signing secret of `guilder listen` is made of: the same one each time, so that it can stand in a file."""
+        place = bind(account, "live" if livemode else "test")
+        return hmac.digest(derive(self._root, "listen"), place, "sha256")[:LISTEN_BYTES]
 
     def api_key_hash(self, secret: str) -> bytes:
         """What is stored of an API key. The key is 256 random bits, so a fast keyed hash is enough."""

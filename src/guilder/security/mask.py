@@ -31,6 +31,8 @@ LOG_FIELDS: Final = frozenset({
     "amount_minor", "currency", "brand", "last4", "count", "limit", "rows", "bytes", "seconds", "milliseconds", "retry_at",
     "age_seconds", "generation", "sqlstate", "error", "error_type", "invariant", "problem", "restarts", "fault", "seed",
     "job", "tries", "dead_letter", "key", "link", "why", "peer", "outline", "frame", "failures",
+    # webhooks; of an address only its endpoint's id
+    "endpoint",
 })  # fmt: skip
 """Every field name that a log line may carry. A new one is added here, with a thought about what it will hold."""
 

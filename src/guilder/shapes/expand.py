@@ -72,6 +72,7 @@ EXPANDABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "balance_transaction": {"source": BY_PREFIX},
     "balance": {},
     "event": {},
+    "webhook_endpoint": {},
 }
 """Object -> field -> what stands there."""
 

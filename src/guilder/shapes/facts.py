@@ -185,6 +185,25 @@ class BalanceFacts(Struct, frozen=True, array_like=True, tag_field="object", tag
     pending: tuple[tuple[str, int], ...]
 
 
+class WebhookEndpointFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="webhook_endpoint"):
+    """A WebhookEndpoint. `sealed` is its signing secret as it is stored, in the answers that show it, and nowhere else."""
+
+    id: str
+    livemode: bool
+    created: int
+    url: str
+    enabled_events: tuple[str, ...]
+    status: str  # enabled | disabled
+    api_version: str | None = None
+    description: str | None = None
+    metadata: Metadata = ()
+    sealed: bytes = b""
+    deleted: bool = False
+    # Rendered under "guilder": what Stripe has no field for.
+    disabled_reason: str | None = None
+    previous_secret_until: int | None = None
+
+
 Facts = (
     PaymentIntentFacts
     | ChargeFacts
@@ -193,6 +212,7 @@ Facts = (
     | CustomerFacts
     | BalanceTransactionFacts
     | BalanceFacts
+    | WebhookEndpointFacts
 )
 """Any object that an event or an answer may hold; the tag is Stripe's `object`."""
 

@@ -1,0 +1,91 @@
+"""What may be subscribed to, when a failed delivery is tried again, and when an endpoint is given up: pure."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, Micros
+from guilder.core.errors import Refusal
+
+WILDCARD: Final = "*"
+
+STRIPE_EVENTS: Final = frozenset({
+    "balance.available",
+    "charge.captured", "charge.dispute.closed", "charge.dispute.created", "charge.dispute.funds_reinstated",
+    "charge.dispute.funds_withdrawn", "charge.dispute.updated", "charge.expired", "charge.failed", "charge.pending",
+    "charge.refund.updated", "charge.refunded", "charge.succeeded", "charge.updated",
+    "checkout.session.async_payment_failed", "checkout.session.async_payment_succeeded", "checkout.session.completed",
+    "checkout.session.expired",
+    "customer.created", "customer.deleted", "customer.updated",
+    "payment_intent.amount_capturable_updated", "payment_intent.canceled", "payment_intent.created",
+    "payment_intent.partially_funded", "payment_intent.payment_failed", "payment_intent.processing",
+    "payment_intent.requires_action", "payment_intent.succeeded",
+    "payment_method.attached", "payment_method.automatically_updated", "payment_method.detached", "payment_method.updated",
+    "payout.canceled", "payout.created", "payout.failed", "payout.paid", "payout.reconciliation_completed", "payout.updated",
+    "refund.created", "refund.failed", "refund.updated",
+    "terminal.reader.action_failed", "terminal.reader.action_succeeded", "terminal.reader.action_updated",
+})  # fmt: skip
+"""Stripe's types about what Guilder does, those of parts that are still to come included."""
+
+DISABLED_EVENT: Final = "webhook_endpoint.disabled"
+OWN_EVENTS: Final = frozenset({DISABLED_EVENT})
+"""Types that Stripe does not have. `*` leaves them out, because clients have strict lists; they are sent where they are named."""
+
+# More than there are types: a list that is longer repeats itself.
+ENABLED_EVENTS_MAX: Final = 100
+# Stripe's limit, for each account and mode. Each endpoint costs every event a row.
+ENDPOINTS_MAX: Final = 16
+
+RETRY_AFTER: Final = (
+    5 * SECOND, 1 * MINUTE, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 18 * HOUR, 22 * HOUR,
+)  # fmt: skip
+"""The waits after the first, second, ... failure: 71 hours and 36 minutes in all. A deploy is seconds, a weekend is three days."""
+TRIES_MAX: Final = len(RETRY_AFTER) + 1
+# Each wait is drawn from so many percent around it, so that what failed together does not come back together.
+JITTER_PERCENT: Final = 10
+
+# An endpoint is disabled when nothing has succeeded for so long ...
+FAILING_MAX: Final = 3 * DAY
+# ... and so many tries have failed meanwhile: more than a single event has, or one bad event would end an endpoint.
+FAILURES_MIN: Final = 20
+# "Gone": the receiver says that it wants nothing any more (Standard Webhooks).
+GONE: Final = 410
+
+# What is kept of an answer, for people to read.
+ANSWER_CHARACTERS_MAX: Final = 500
+
+
+def check_events(types: Sequence[str]) -> tuple[str, ...]:
+    """The types without repetitions. Raises Refusal (400) that names those which do not exist."""
+    if not types:
+        raise Refusal("Pass at least one event type, or `*` for all of them.", code="parameter_missing", param="enabled_events")
+    unknown = [one for one in types if one not in STRIPE_EVENTS and one not in OWN_EVENTS and one != WILDCARD]
+    if unknown:
+        listed = ", ".join(f"'{one[:100]}'" for one in unknown[:10])
+        raise Refusal(
+            f"Unknown event type{'s' if len(unknown) > 1 else ''}: {listed}. Guilder does not send them; "
+            "`*` stands for all that it sends.",
+            param=f"enabled_events[{list(types).index(unknown[0])}]",
+        )
+    return tuple(dict.fromkeys(types))
+
+
+def wildcard_of(type_: str) -> str | None:
+    """What may stand for a type in a subscription beside its name."""
+    return None if type_ in OWN_EVENTS else WILDCARD
+
+
+def next_due(tries: int, now: Micros, uniform: Callable[[], float]) -> Micros | None:
+    """When the next try is due after so many have failed; None when that was the last one.
+
+    `uniform` draws from [0, 1).
+    """
+    if tries >= TRIES_MAX:
+        return None
+    wait = RETRY_AFTER[tries - 1]
+    spread = wait * JITTER_PERCENT // 100
+    return Micros(now + wait - spread + int(2 * spread * uniform()))
+
+
+def succeeded(status: int) -> bool:
+    """Whether an answer says that the event has arrived: any 2xx. A redirect is a failure: nothing is followed."""
+    return 200 <= status < 300

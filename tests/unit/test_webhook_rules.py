@@ -1,0 +1,165 @@
+"""What may be subscribed to, the schedule, and which addresses nothing is sent to: tables, one line per case."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import guilder
+from guilder.core.clock import DAY, HOUR, Micros
+from guilder.core.errors import Refusal
+from guilder.webhooks import Allowed
+from guilder.webhooks.addresses import check_url, numeric
+from guilder.webhooks.rules import (
+    ENABLED_EVENTS_MAX,
+    FAILURES_MIN,
+    OWN_EVENTS,
+    RETRY_AFTER,
+    STRIPE_EVENTS,
+    TRIES_MAX,
+    check_events,
+    next_due,
+    succeeded,
+    wildcard_of,
+)
+
+LIVE, SANDBOX = Allowed.of(None, livemode=True), Allowed.of(None, livemode=False)
+
+
+# --- types ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_type_that_the_code_announces_can_be_subscribed_to():
+    """Whoever adds an event adds it here, or nobody could ever get it."""
+    first = {type_.split(".")[0] for type_ in STRIPE_EVENTS | OWN_EVENTS}
+    found = set()
+    for room in ("payments", "api", "wallet", "webhooks"):
+        for path in (Path(guilder.__file__).parent / room).rglob("*.py"):
+            found |= {
+                node.value for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.split(".")[0] in first
+                and node.value.count(".") >= 1 and all(part.replace("_", "").isalpha() for part in node.value.split("."))
+            }  # fmt: skip
+    # A field that can be expanded, not a type.
+    assert found - {"charge.refunds"} <= STRIPE_EVENTS | OWN_EVENTS
+    assert "payment_intent.succeeded" in found
+
+
+def test_subscriptions_are_named_types_or_the_star():
+    """Once each, in their order; a list longer than there are types cannot be."""
+    assert check_events(["charge.failed", "*", "charge.failed"]) == ("charge.failed", "*")
+    assert len(STRIPE_EVENTS | OWN_EVENTS) < ENABLED_EVENTS_MAX
+    for wrong in ([], ["charge.*"], ["invoice.paid"], ["Charge.failed"], [""]):
+        with pytest.raises(Refusal):
+            check_events(wrong)
+
+
+def test_the_star_means_stripes_types_only():
+    """Ours have to be named."""
+    assert {wildcard_of(type_) for type_ in STRIPE_EVENTS} == {"*"}
+    assert {wildcard_of(type_) for type_ in OWN_EVENTS} == {None}
+
+
+# --- schedule ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_schedule_spans_three_days():
+    """Short waits first; about 72 hours in all."""
+    assert list(RETRY_AFTER) == sorted(RETRY_AFTER)
+    assert 70 * HOUR < sum(RETRY_AFTER) <= 3 * DAY
+    assert FAILURES_MIN > TRIES_MAX, "one bad event does not end an endpoint"
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.5, 0.999_999])
+def test_each_wait_lies_within_its_jitter_and_the_last_try_has_none_after_it(draw: float):
+    """What is drawn is handed in."""
+    for tries, wait in enumerate(RETRY_AFTER, 1):
+        due = next_due(tries, Micros(1_000), lambda: draw)
+        assert due is not None
+        assert 0.9 * wait <= due - 1_000 <= 1.1 * wait
+        assert draw != 0.5 or due - 1_000 == wait
+    assert next_due(TRIES_MAX, Micros(0), lambda: draw) is None
+
+
+@pytest.mark.parametrize(("status", "ok"), [(200, True), (204, True), (299, True), (199, False), (301, False), (400, False), (500, False)])
+def test_any_2xx_is_a_success_and_nothing_else(status: int, ok: bool):
+    """A redirect is a failure."""
+    assert succeeded(status) is ok
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+PUBLIC = ("8.8.8.8", "1.1.1.1", "2001:4860:4860::8888", "64:ff9b::808:808", "::ffff:8.8.8.8")
+LOOPBACK = ("127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1")
+PRIVATE = ("10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1")
+NEVER = (
+    "0.0.0.0", "::", "169.254.169.254", "fe80::1", "fe80::1%eth0", "100.64.0.1", "100.100.100.200", "224.0.0.1", "ff02::1", "240.0.0.1",
+    "255.255.255.255", "192.0.2.1", "198.18.0.1", "203.0.113.1", "2001:db8::1", "2002:7f00:1::", "2002:a00:1::", "::7f00:1", "fec0::1",
+    "64:ff9b:1::1", "2001::1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "no address", "",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_may_always_be_connected_to(address: str):
+    """In both modes, also where they are written inside IPv6."""
+    assert LIVE.refuses(address) is SANDBOX.refuses(address) is None
+
+
+@pytest.mark.parametrize("address", [*LOOPBACK, *PRIVATE, *NEVER])
+def test_nothing_else_may_in_live_mode(address: str):
+    """Whatever is not public, in whatever clothes."""
+    assert LIVE.refuses(address) is not None
+
+
+@pytest.mark.parametrize("address", [*PRIVATE, *NEVER])
+def test_the_sandbox_may_reach_this_machine_and_no_further(address: str):
+    """Loopback is where receivers are built."""
+    assert SANDBOX.refuses(address) is not None
+
+
+@pytest.mark.parametrize("address", LOOPBACK)
+def test_the_sandbox_may_reach_this_machine(address: str):
+    """In whatever clothes, since the same machine is meant."""
+    assert SANDBOX.refuses(address) is None
+
+
+def test_the_setting_allows_what_it_names_and_replaces_the_default():
+    """Words and networks (what is no such thing is refused with the settings)."""
+    private = Allowed.of(("private", "100.64.0.0/10"), livemode=True)
+    assert private.refuses("10.1.2.3") is private.refuses("100.64.0.1") is None
+    assert private.refuses("127.0.0.1") is not None
+    assert not private.plain_http
+    assert Allowed.of(("none",), livemode=False) == Allowed()
+    assert Allowed.of(("http", "loopback"), livemode=True).plain_http
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "127.1", "127.0.0.1", "127.0.0.1."])
+def test_an_ipv4_address_is_recognised_in_every_spelling(host: str):
+    """As the C library reads it, because that is who resolves it."""
+    assert numeric(host) == "127.0.0.1"
+    with pytest.raises(Refusal):
+        check_url(f"https://{host}/", LIVE)
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://example.com/hook", True), ("https://example.com:8443/hook?a=b", True), ("https://example.com:443/", True),
+        ("https://8.8.8.8/", True), ("https://[2001:4860:4860::8888]/", True), ("https://bücher.example/", True),
+        ("http://example.com/", False), ("https://", False), ("example.com/hook", False), ("ftp://example.com/", False),
+        ("https://user@example.com/", False), ("https://user:pass@example.com/", False), ("https://@example.com/", False),
+        ("https://example.com/#part", False), ("https://example.com:0/", True), ("https://example.com:99999/", False),
+        ("https://example.com:22/", False), ("https://example.com:5432/", False), ("https://example.com:6379/", False),
+        ("https://exa mple.com/", False), ("https://example.com\\@127.0.0.1/", False), ("https://example.com/\n", False),
+        ("https://[::1]/", False), ("https://[fe80::1%25eth0]/", False), ("https://[::1", False), ("https://10.0.0.1/", False),
+        (f"https://example.com/{'x' * 2048}", False),
+    ],
+)  # fmt: skip
+def test_addresses_to_which_nothing_could_be_sent_are_refused_when_they_are_written(url: str, good: bool):
+    """In live mode; names are looked at when they are connected to."""
+    if good:
+        check_url(url, LIVE)
+        return
+    with pytest.raises(Refusal) as refused:
+        check_url(url, LIVE)
+    assert (refused.value.facts.code, refused.value.facts.param) == ("url_invalid", "url")
