@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from benchmarks import ledger_http, measure, payments, report
 from benchmarks.books import Wrong
+from benchmarks.receiver import receiver
 from benchmarks.system import System, system
 
 PARTS: Final = ("payments", "http", "ledger")
@@ -73,6 +74,11 @@ async def _payments(running: System, seconds: Mapping[str, float]) -> list[dict[
     rows.append(await _said(workload.run(payments.Load(
         name="payments at half, open loop", connections=OPEN_CONNECTIONS, seconds=seconds["open"], rate=half,
     ))))  # fmt: skip
+    with receiver() as to:
+        running.post("/v1/webhook_endpoints", {"url": to.url, "enabled_events": ["payment_intent.succeeded"]})
+        load = payments.Load(name="payments at 128 *", connections=128, seconds=seconds["128"])
+        rows.append(await _said(workload.run(load, to=to)))
+    sys.stdout.write(f"* with a webhook of each payment; the last ones came {rows[-1]['drained_seconds']} s after the load\n")
     counts = await workload.check()
     sys.stdout.write(f"the books and the bank world agree: {counts}\n")
     return rows

@@ -11,6 +11,7 @@ from msgspec import Struct, to_builtins
 
 from benchmarks import books, measure
 from benchmarks.generate import Order, Report, generate
+from benchmarks.receiver import Receiver
 from benchmarks.system import System
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -39,12 +40,18 @@ class Workload:
         self._runs = count(1)
         self._good = 0
 
-    async def run(self, load: Load) -> dict[str, Any]:
-        """Send, wait until all is settled, and return the row for the history."""
+    async def run(self, load: Load, *, to: Receiver | None = None) -> dict[str, Any]:
+        """Send, wait until all is settled, and return the row for the history.
+
+        Args:
+            to: gets a webhook of each payment; what is left of them when the load ends is waited for and counted too.
+        """
         system = self._system
         marked = await books.markers(system)
         before = await measure.snapshot(system)
+        came, spent = to.looked_at() if to else (0, 0.0)
         report = generate(self._order(load))
+        drained = {"drained_seconds": round(to.drained(came + report.good), 2)} if to else {}
         await books.settled(system)
         after = await measure.snapshot(system)
         self._good += report.good
@@ -53,9 +60,16 @@ class Workload:
         since = marked["newest"]
         wal = (await books.markers(system))["wal"] - marked["wal"]
         cpu = measure.cpu_each(before, after, report.good) | {"generator": round(report.cpu_seconds / report.good * 1e6, 1)}
-        machine = measure.machine(before, after, generator_seconds=report.cpu_seconds, folder=system.data)
+        ours = report.cpu_seconds
+        if to is not None:
+            received, until = to.looked_at()
+            ours += until - spent
+            cpu["receiver"] = round((until - spent) / report.good * 1e6, 1)
+            if received - came < report.good:
+                raise books.Wrong(f"{load.name}: {received - came} webhooks for {report.good} payments")
+        machine = measure.machine(before, after, generator_seconds=ours, folder=system.data)
         return {
-            "run": load.name, **row_of(report), "rate": load.rate, "cpu_us": cpu, "cpu_us_all": round(sum(cpu.values()), 1),
+            "run": load.name, **row_of(report), **drained, "rate": load.rate, "cpu_us": cpu, "cpu_us_all": round(sum(cpu.values()), 1),
             "machine": to_builtins(machine), "batches": await books.batches(system, since),
             "wal_bytes_each": wal // max(report.good, 1), "memory_mb": measure.memory(after),
         }  # fmt: skip

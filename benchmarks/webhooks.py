@@ -3,27 +3,25 @@
     python -m benchmarks.webhooks [--deliveries N] [--profile]
 
 Events of a typical payment are announced first, then written out and delivered by one worker process as the product wires
-it, on an embedded PostgreSQL with fsync on. The receiver is a process of its own (asyncio and httptools) that verifies nothing.
+it, on an embedded PostgreSQL with fsync on. The receiver is a process of its own (benchmarks/receiver.py).
 Prints CPU microseconds per delivery by process: the worker (fan-out, reading, rendering, signing, sending, storing), the
 sessions of PostgreSQL, the receiver. The reference machine has two cores, shared with everything else.
 """
 
 import argparse
 import asyncio
-import multiprocessing
 import resource
 import sys
 import tempfile
 from collections.abc import Mapping
-from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Final
 
-import httptools
 import uvloop
 
 from benchmarks import measure
+from benchmarks.receiver import Receiver, receiver
 from guilder.core.clock import SystemClock
 from guilder.core.ids import Ids
 from guilder.db import Database
@@ -40,43 +38,10 @@ from guilder.webhooks.fan_out import CONSUMER, FanOut
 ACCOUNT: Final = "acct_0123456789abcdefghijbnch"
 _DELIVERED: Final = "SELECT count(*) FROM webhook_delivery WHERE state = 'delivered'"
 PAID: Final = "payment_intent.succeeded"
-ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 # What is to be reached on the reference machine.
 TARGET_PER_SECOND: Final = 3_500
 TARGET_WORKER_US: Final = 120.0
 TARGET_POSTGRES_US: Final = 60.0
-
-
-class _Receiving(asyncio.Protocol):
-    """Answers 200 to whatever comes."""
-
-    count = 0
-    transport: Any
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.parser = httptools.HttpRequestParser(self)
-
-    def data_received(self, data: bytes) -> None:
-        self.parser.feed_data(data)
-
-    def on_message_complete(self) -> None:
-        _Receiving.count += 1
-        self.transport.write(ANSWER)
-
-
-def _receive(pipe: Pipe) -> None:
-    """The receiver's process: says its port, then on each question how many came and the CPU that it used."""
-
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(_Receiving, "127.0.0.1", 0)
-        pipe.send(server.sockets[0].getsockname()[1])
-        loop.add_reader(pipe.fileno(), lambda: (pipe.recv(), pipe.send((_Receiving.count, process_time()))))
-        await asyncio.Event().wait()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve())
 
 
 class Bench:
@@ -107,7 +72,7 @@ class Bench:
             metadata=(("order", "7"),), latest_charge=self.ids.new("ch"),
         )  # fmt: skip
 
-    async def deliver(self, count: int, pipe: Pipe) -> dict[str, float]:
+    async def deliver(self, count: int, to: Receiver) -> dict[str, float]:
         """Write out and deliver what was announced; the figures."""
         sender = Sender(self.beats, self.clock, self.ids, role="worker", lost=lambda _before: None)
         await sender.start()
@@ -125,28 +90,28 @@ class Bench:
         )  # fmt: skip
         await hold_partitions(self.db, CONSUMER, sender.id, sender.epoch, role="worker")
         before = await self._backends()
-        (_, receiver), began, cpu = _asked(pipe), perf_counter(), process_time()
+        (_, spent), began, cpu = to.looked_at(), perf_counter(), process_time()
         system = resource.getrusage(resource.RUSAGE_SELF).ru_stime
         running = asyncio.ensure_future(deliverer.run())
         while await consumer.run_once():
             deliverer.wake()
             await asyncio.sleep(0.02)
         written = perf_counter() - began
-        while await self.db.fetchval("SELECT count(*) FROM webhook_retry") + _asked(pipe)[0] < count:  # noqa: ASYNC110 - another process
+        while await self.db.fetchval("SELECT count(*) FROM webhook_retry") + to.looked_at()[0] < count:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.02)
         seconds = perf_counter() - began
         own, kernel = process_time() - cpu, resource.getrusage(resource.RUSAGE_SELF).ru_stime - system
         while await self.db.fetchval(_DELIVERED) < count:  # noqa: ASYNC110 - nothing here tells when
             await asyncio.sleep(0.05)
         after = await self._backends()
-        received = _asked(pipe)
+        received = to.looked_at()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await sender.close()
         each = 1e6 / count
         return {
             "per_second": count / seconds, "fan_out_seconds": written, "worker_us": own * each, "of_which_kernel_us": kernel * each,
-            "postgres_us": sum(after[pid] - before.get(pid, 0.0) for pid in after) * each, "receiver_us": (received[1] - receiver) * each,
+            "postgres_us": sum(after[pid] - before.get(pid, 0.0) for pid in after) * each, "receiver_us": (received[1] - spent) * each,
             "received": received[0],
         }  # fmt: skip
 
@@ -156,38 +121,27 @@ class Bench:
         return {row["pid"]: measure.process_cpu(row["pid"]) / 1e9 for row in rows}
 
 
-def _asked(pipe: Pipe) -> tuple[int, float]:
-    pipe.send(None)
-    count, cpu = pipe.recv()
-    return count, cpu
-
-
-async def _run(dsn: str, deliveries: int, *, profile: bool) -> dict[str, float]:
-    ours, theirs = multiprocessing.Pipe()
-    receiver = multiprocessing.get_context("spawn").Process(target=_receive, args=(theirs,), daemon=True)
-    receiver.start()
-    port = ours.recv()
+async def _run(dsn: str, deliveries: int, to: Receiver, *, profile: bool) -> dict[str, float]:
     db = await Database.connect(dsn, role="guilder_app", max_size=2, name="bench")
     beats = await Database.connect(dsn, role="guilder_app", max_size=1, name="bench beat")
     bench = Bench(db, beats)
     endpoints = Endpoints(db, bench.keys, bench.clock, bench.ids, allowed=(Allowed.of(None, livemode=False),) * 2)
     async with db.transaction() as connection:
         await endpoints.create(
-            connection, ACCOUNT, CreateEndpoint(url=f"http://127.0.0.1:{port}/hook", enabled_events=(PAID,)), livemode=False,
+            connection, ACCOUNT, CreateEndpoint(url=to.url, enabled_events=(PAID,)), livemode=False,
         )
     try:
         await bench.announce(deliveries)
         if not profile:
-            return await bench.deliver(deliveries, ours)
+            return await bench.deliver(deliveries, to)
         import cProfile
         import pstats
 
         with cProfile.Profile() as found:
-            figures = await bench.deliver(deliveries, ours)
+            figures = await bench.deliver(deliveries, to)
         pstats.Stats(found).sort_stats("tottime").print_stats(45)
         return figures
     finally:
-        receiver.terminate()
         await db.close()
         await beats.close()
 
@@ -208,7 +162,8 @@ def main() -> int:
         try:
             server.wait_until_ready()
             uvloop.run(migrate(server.dsn()))
-            figures = uvloop.run(_run(server.dsn(), given.deliveries, profile=given.profile))
+            with receiver() as to:
+                figures = uvloop.run(_run(server.dsn(), given.deliveries, to, profile=given.profile))
         finally:
             server.stop()
     sys.stdout.write("".join(f"{name:>20} {value:10.1f}\n" for name, value in figures.items()))

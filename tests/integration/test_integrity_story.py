@@ -2,6 +2,7 @@
 
 import pytest
 
+from guilder.core.clock import SECOND
 from guilder.core.outcome import Approved, Declined, NotFound, Unknown
 from guilder.integrity import NoSuchPayment, story_rows, tell
 from guilder.payments.capture import capture
@@ -130,3 +131,23 @@ async def test_what_does_not_exist_has_no_story(world, id_):
     """Whatever the id looks like."""
     with pytest.raises(NoSuchPayment, match="there is nothing with the id"):
         await tell(world.dsn, id_)
+
+
+async def test_each_try_of_a_webhook_is_told_with_its_answer(world):
+    """The one that failed and the one that arrived, behind the event that they tell of."""
+    paid = await pay(world)
+    [event] = await world.db.fetch("SELECT id, account, created_at FROM event WHERE type = 'payment_intent.succeeded'")
+    sent_at = event["created_at"] + SECOND
+    await world.db.execute(
+        """INSERT INTO webhook_delivery (id, account, livemode, endpoint, number, event, type, fanout, state, tries, created_at, sent_at, status)
+        VALUES ('whd_1', $1, false, 'we_1', 4, $2, 'payment_intent.succeeded', 1, 'delivered', 2, $3, $4, 200)""",
+        event["account"], event["id"], event["created_at"], sent_at + SECOND,
+    )  # fmt: skip
+    await world.db.execute(
+        "INSERT INTO webhook_attempt (endpoint, number, try, sent_at, milliseconds, failure) VALUES ('we_1', 4, 1, $1, 10, 'reset')", sent_at,
+    )
+    story = await tell(world.dsn, paid.id)
+    assert [(one.what, one.detail, one.about) for one in story.moments if one.kind == "webhook"] == [
+        ("payment_intent.succeeded not answered: reset", "to we_1, number 4", event["id"]),
+        ("payment_intent.succeeded answered 200", "to we_1, number 4", event["id"]),
+    ]

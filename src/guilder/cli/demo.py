@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from guilder.cli.demo_report import Kept, Merchant, Outcome, Progress
     from guilder.config import Settings
+    from guilder.demo.inbox import Inbox
     from guilder.demo.model import Done, Stage
 
 # `guilder up` is ready within five seconds; a machine that is busy with other things may take longer.
@@ -66,19 +67,23 @@ def _run(place: Path, *, keep: bool, quiet: bool) -> "Outcome":
     from guilder.cli import check
     from guilder.cli.demo_report import Outcome, meter
     from guilder.config import Settings
+    from guilder.demo.inbox import inbox
     from guilder.demo.scenario import acts
 
     began = time.monotonic()
     settings = Settings.load({}, {"data_dir": place / "data"})
     stopped = True
-    with _system(place, settings, keep=keep) as process:
+    with inbox() as letters, _system(place, settings, keep=keep) as process:
         with meter(len(acts()) + 2, quiet=quiet) as progress:
             progress("Starting the system", 0)
             api = _wait_until_ready(process, place)
             progress("Making a merchant", 1)
             merchant = _merchant(settings)
-            stage = _stage(settings, api, merchant)
+            stage = _stage(settings, api, merchant, letters)
+            endpoint, letters.secret = stage.shop.subscribe(letters.url)
             done = _play(stage, progress)
+            # A system that is kept running would go on calling an inbox that has gone.
+            stage.shop.unsubscribe(endpoint)
             progress("Proving the books", 1)
             results = check.results(settings, None, quiet=True)
         outcome = Outcome(
@@ -172,12 +177,12 @@ def _merchant(settings: "Settings") -> "Merchant":
         return run_in_loop(make(found))
 
 
-def _stage(settings: "Settings", api: str, merchant: "Merchant") -> "Stage":
+def _stage(settings: "Settings", api: str, merchant: "Merchant", letters: "Inbox") -> "Stage":
     from guilder.demo.bank import Bank
     from guilder.demo.model import Stage
     from guilder.demo.shop import Shop
 
-    return Stage(Shop(api, merchant.secret_key), Bank(_control(settings)))
+    return Stage(Shop(api, merchant.secret_key), Bank(_control(settings)), letters)
 
 
 def _control(settings: "Settings") -> str:

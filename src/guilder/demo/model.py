@@ -5,6 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from guilder.demo.bank import Bank
+from guilder.demo.inbox import Inbox
 from guilder.demo.shop import Shop
 
 
@@ -20,6 +21,7 @@ class Stage(Struct, frozen=True):
 
     shop: Shop
     bank: Bank
+    inbox: Inbox
 
 
 class Act(Struct, frozen=True, kw_only=True):
@@ -29,6 +31,7 @@ class Act(Struct, frozen=True, kw_only=True):
         amount: as people write it.
         expected: what is to happen; the act went well when it happened in just these words.
         beside: it waits for long, so it is done beside the others.
+        closing: it looks back at all others, so it is done when they are over.
     """
 
     group: str
@@ -37,6 +40,7 @@ class Act(Struct, frozen=True, kw_only=True):
     expected: str
     do: Callable[[Stage], Told]
     beside: bool = False
+    closing: bool = False
 
 
 class Done(Struct, frozen=True, kw_only=True):

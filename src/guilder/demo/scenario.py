@@ -15,6 +15,8 @@ BASIS_POINTS: Final = 150
 # The connector waits 8 s for an answer that was lost, and asks a second later; this is ample.
 RESOLVED_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 0.1
+# Webhooks follow their events within a fraction of a second; this is ample.
+NOTIFIED_SECONDS: Final = 15.0
 # An amount that no other act has, so that the fault hits this one, and the bank's record of it can be counted.
 LOST_AMOUNT: Final = 7_331
 RETRIED_AMOUNT: Final = 4_242
@@ -43,8 +45,8 @@ DECLINES: Final = (
 
 
 def acts() -> Sequence[Act]:
-    """What is done, in this order, save what is done beside."""
-    return (_lost_answer(), *_successes(), *_declines(), *_captures(), *_refunds(), *_retries())
+    """What is done, in this order, save what is done beside and what closes."""
+    return (_lost_answer(), *_successes(), *_declines(), *_captures(), *_refunds(), *_retries(), _notified())
 
 
 def play(stage: Stage, tell: Callable[[Act], None]) -> Iterator[Done]:
@@ -53,7 +55,7 @@ def play(stage: Stage, tell: Callable[[Act], None]) -> Iterator[Done]:
     with ThreadPoolExecutor(max_workers=1 + sum(act.beside for act in every)) as pool:
         beside: list[Future[Done]] = [pool.submit(_done, act, stage) for act in every if act.beside]
         for act in every:
-            if not act.beside:
+            if not act.beside and not act.closing:
                 tell(act)
                 yield _done(act, stage)
         for act in every:
@@ -61,6 +63,10 @@ def play(stage: Stage, tell: Callable[[Act], None]) -> Iterator[Done]:
                 tell(act)
         for future in as_completed(beside):
             yield future.result()
+    for act in every:
+        if act.closing:
+            tell(act)
+            yield _done(act, stage)
 
 
 def _done(act: Act, stage: Stage) -> Done:
@@ -184,4 +190,23 @@ def _lost_answer() -> Act:
     return Act(
         group="Resolved", what="PSP's answer lost", amount=written(LOST_AMOUNT, "eur"), do=do, beside=True,
         expected="processing, then succeeded, charged 1 time",
+    )  # fmt: skip
+
+
+def _notified() -> Act:
+    """Every event of the shop has come as a webhook, once, and signed."""
+
+    def do(stage: Stage) -> Told:
+        events = {event.id for event in stage.shop.client.v1.events.list({"limit": 100}).auto_paging_iter()}
+        began = time.monotonic()
+        while events - stage.inbox.events.keys() and time.monotonic() - began < NOTIFIED_SECONDS:
+            time.sleep(POLL_SECONDS)
+        came = stage.inbox.events
+        missing, twice = len(events - came.keys()), sum(times - 1 for times in came.values())
+        if events and not (missing or twice or stage.inbox.unsigned):
+            return Told("each came once, signed")
+        return Told(f"of {len(events)}: {missing} missing, {twice} again, {stage.inbox.unsigned} not signed")
+
+    return Act(
+        group="Notified", what="a webhook of every event", amount="", expected="each came once, signed", do=do, closing=True,
     )  # fmt: skip

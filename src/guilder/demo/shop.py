@@ -67,6 +67,15 @@ class Shop:
         except self._stripe.CardError as error:
             return declined(error)
 
+    def subscribe(self, url: str) -> tuple[str, str]:
+        """Have every event sent to this address; the endpoint's id, and the secret that they are signed with."""
+        made = self.client.v1.webhook_endpoints.create({"url": url, "enabled_events": ["*"]})
+        return made.id, str(made.secret)
+
+    def unsubscribe(self, endpoint: str) -> None:
+        """Have nothing sent there any more."""
+        self.client.v1.webhook_endpoints.delete(endpoint)
+
     def balance(self) -> dict[str, tuple[int, int]]:
         """By currency: what is available, and what is pending; minor units by ISO 4217."""
         found = self.client.v1.balance.retrieve()

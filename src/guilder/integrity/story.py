@@ -18,12 +18,13 @@ from guilder.integrity.story_rows import Rows
 _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # What happens in one commit has one time; within it, a cause stands before what follows from it.
-_RANKS: Final = {"request": 0, "attempt": 1, "psp": 2, "outcome": 3, "ledger": 4, "balance": 5, "event": 6, "open": 7}
+_RANKS: Final = {"request": 0, "attempt": 1, "psp": 2, "outcome": 3, "ledger": 4, "balance": 5, "event": 6, "webhook": 7, "open": 8}
 
 _KINDS: Final = ("transfer", "hold", "post", "void", "expire")
 _CODES: Final = {
     1: "captured", 2: "fee", 3: "authorized", 4: "hold captured", 5: "hold moved", 6: "hold released", 7: "refund reserved",
     8: "refund settled", 9: "refund failed", 10: "refund found", 11: "released", 12: "moved on",
+    13: "refund returned",
 }  # fmt: skip
 """The business events by which the system's transfers are marked (docs/ledger.md)."""
 
@@ -41,7 +42,7 @@ class Moment(Struct, frozen=True, kw_only=True):
 
     Args:
         at: microseconds of business time.
-        kind: request, attempt, psp, outcome, ledger, balance, event; open for what is not at its end yet.
+        kind: request, attempt, psp, outcome, ledger, balance, event, webhook; open for what is not at its end yet.
         what: in a few words.
         detail: the rest of it, such as a masked message; may be empty.
         about: the id of the object that it is about.
@@ -185,7 +186,7 @@ def story_of(rows: Rows) -> Story:
     facts = _payment(rows.payment["facts"])
     moments = [
         *_requests(rows), *_attempts(rows), *_transfers(rows, facts.currency), *_entries(rows), *_releases(rows), *_events(rows),
-        *_unfinished(rows),
+        *_webhooks(rows), *_unfinished(rows),
     ]  # fmt: skip
     # The sort is stable, so what has one time and one rank keeps the order of its table.
     moments.sort(key=lambda moment: (moment.at, _RANKS[moment.kind]))
@@ -304,6 +305,15 @@ def _events(rows: Rows) -> Iterator[Moment]:
     for row in rows.events:
         by = f"by request {row['request_id']}" if row["request_id"] else ""
         yield Moment(at=row["created_at"], kind="event", what=row["type"], detail=by, about=row["id"])
+
+
+def _webhooks(rows: Rows) -> Iterator[Moment]:
+    for row in rows.webhooks:
+        came = f"answered {row['status']}" if row["status"] is not None else f"not answered: {row['failure']}"
+        yield Moment(
+            at=row["sent_at"], kind="webhook", what=f"{row['type']} {came}", detail=f"to {row['endpoint']}, number {row['number']}",
+            about=row["event"],
+        )  # fmt: skip
 
 
 def _unfinished(rows: Rows) -> Iterator[Moment]:

@@ -53,6 +53,15 @@ WHERE account = $1 AND livemode = $2 AND number >= $3 AND number <= $4
   AND EXISTS (SELECT FROM unnest($5::text[]) x(id) WHERE position(convert_to(x.id, 'UTF8') IN e.facts) > 0)
 ORDER BY number
 """
+# One row for each try that is told of: those that failed, and the one that arrived.
+_WEBHOOKS: Final = """
+SELECT a.sent_at, d.event, d.type, d.endpoint, d.number, a.status, a.failure
+FROM webhook_delivery d JOIN webhook_attempt a ON a.endpoint = d.endpoint AND a.number = d.number WHERE d.event = ANY ($1)
+UNION ALL
+SELECT d.sent_at, d.event, d.type, d.endpoint, d.number, d.status, NULL
+FROM webhook_delivery d WHERE d.event = ANY ($1) AND d.sent_at IS NOT NULL
+ORDER BY sent_at, endpoint, number
+"""
 
 
 class Rows(Struct, frozen=True, kw_only=True):
@@ -69,6 +78,7 @@ class Rows(Struct, frozen=True, kw_only=True):
     releases: list[Record]
     keys: list[Record]
     events: list[Record]
+    webhooks: list[Record]
     # False when only the events around the payment's own moments were looked at.
     all_events: bool
 
@@ -95,7 +105,7 @@ async def read(connection: Connection, id_: str, key_of: Callable[[bytes], str |
     }
     return Rows(
         payment=payment, attempts=attempts, charges=charges, refunds=refunds, events=events, all_events=whole,
-        open=await connection.fetch(_OPEN, payment_id),
+        open=await connection.fetch(_OPEN, payment_id), webhooks=await connection.fetch(_WEBHOOKS, [row["id"] for row in events]),
         messages=await connection.fetch(_MESSAGES, [row["id"] for row in attempts]),
         transfers=await connection.fetch(_TRANSFERS, sources),
         entries=await connection.fetch(_ENTRIES, sources),
