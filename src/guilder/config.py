@@ -25,6 +25,10 @@ RUN_FOLDER_MAX: Final = 107 - len("/pg/.s.PGSQL.5432")
 API_PROCESSES_MAX: Final = 4
 
 
+# A content network, a balancer and a web server; a longer chain is a mistake.
+PROXIES_MAX: Final = 5
+
+
 class WrongSetting(GuilderError):
     """A flag or variable that makes no sense; the message names it and says what would be right."""
 
@@ -64,6 +68,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where the acquirer listens; the sandbox's own unless set."""
     raw_cards_live: bool
     """Whether live secret keys may send raw card numbers."""
+    proxies: int
+    """How many proxies of ours stand before the payment page: so many of X-Forwarded-For's last addresses are believed."""
 
     @classmethod
     def load(cls, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "Settings":
@@ -87,6 +93,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             app_key_file=Path(env.get("GUILDER_APP_KEY_FILE") or data / "keys" / "app.key"),
             network_host=env.get("GUILDER_NETWORK_HOST") or "127.0.0.1",
             raw_cards_live=_yes("GUILDER_RAW_CARDS_LIVE", env.get("GUILDER_RAW_CARDS_LIVE")),
+            proxies=_whole("GUILDER_PROXIES", env.get("GUILDER_PROXIES") or 0, 0, PROXIES_MAX),
         )
 
     @property
@@ -147,6 +154,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def api_url(self) -> str:
         """The API's address, as others reach it."""
         return f"http://{_in_url(self.host)}:{self.ports.api}"
+
+    @property
+    def page_url(self) -> str:
+        """The payment page's origin, as buyers reach it."""
+        return self.checkout_url or f"http://{_in_url(self.host)}:{self.ports.checkout}"
 
     @property
     def network_control(self) -> str:

@@ -9,6 +9,7 @@ removes the file and kills itself with SIGKILL, so whoever replaces it goes on u
     send.after                      written, no answer read
     answer                          an answer was read, nothing is stored of it
     outcome.before outcome.after    around the commit of the outcome
+    session.before session.after    around the commit of a Checkout Session, with its payment or alone
 """
 
 import os
@@ -18,7 +19,7 @@ from typing import Final
 VARIABLE: Final = "GUILDER_CRASH_FILE"
 POINTS: Final = frozenset({
     "accept.before", "accept.after", "claim.before", "claim.after", "send.before", "send.after", "answer", "outcome.before",
-    "outcome.after",
+    "outcome.after", "session.before", "session.after",
 })  # fmt: skip
 
 

@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_arriving", "_current", "_drained", "_fresh", "_gone", "_headers", "_held", "_host", "_in_head", "_last", "_parser", "_paused",
-        "_phase", "_raw", "_refusal", "_transport", "_unread", "_url", "_waiting", "deadline", "task",
+        "_peer", "_phase", "_raw", "_refusal", "_transport", "_unread", "_url", "_waiting", "deadline", "task",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -93,6 +93,7 @@ class Connection(asyncio.Protocol):
         # Of the message that is being parsed: its head so far, its request once the head is complete, its bytes in further
         # pieces since it began, or since the last part of its body.
         self._url = b""
+        self._peer = ""
         self._headers: list[Header] = []
         self._in_head = False
         self._arriving: Incoming | None = None
@@ -114,6 +115,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's
+        self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         if not self._host.opened(self) and not transport.is_closing():
             self._refuse(heads.too_many_connections())
 
@@ -178,6 +180,7 @@ class Connection(asyncio.Protocol):
             raise heads.head_too_large()
         parser = self._parser
         incoming = heads.read_head(parser.get_method().decode(), parser.get_http_version(), self._url, self._headers)
+        incoming.peer = self._peer
         # What follows an upgrade would be another protocol's, which we do not take up.
         self._last = not parser.should_keep_alive() or parser.should_upgrade()
         self._in_head = False
