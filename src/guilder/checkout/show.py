@@ -164,7 +164,8 @@ def _form(
     return {
         "alert": alert,
         "problems": {name: texts[key] for name, key in problems.items()},
-        "first_problem": next((name for name in order if name in problems), None),
+        # Where the buyer goes on; after a refusal that no field is named for, with another card.
+        "first_problem": next((name for name in order if name in problems), "number" if alert else None),
         "typed": typed,
         "email_fixed": bool(known.get("customer_email")),
         "try_number": standing.number,
