@@ -221,8 +221,7 @@ def test_the_page_is_small_and_locked_up(shop: Shop) -> None:
     session = asked(shop)
     seen = fetch(session["url"])
     origin = session["url"].partition("/c/")[0]
-    loaded = {path for path in seen.html.replace("href=", "src=").split('src="')[1:]}
-    paths = [path.partition('"')[0] for path in loaded]
+    paths = {path.partition('"')[0] for path in seen.html.replace("href=", "src=").split('src="')[1:]}
     files = [fetch(origin + path) for path in paths if path.startswith(("/static/", "/brand/"))]
     files.append(fetch(origin + next(one.html for one in files if "cards." in one.html).partition("url(")[2].partition(")")[0]))
     assert all(one.status == 200 for one in files)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from guilder import __version__
-from guilder.cli import check, clock, demo, dlq, events, keys, migrate, network, payments, revenue, run, up
+from guilder.cli import brand, check, clock, demo, dlq, events, keys, migrate, network, payments, revenue, run, up
 from guilder.cli.output import fail
 from guilder.core.errors import GuilderError
 
@@ -32,6 +32,7 @@ app.command("migrate")(migrate.migrate)
 app.command("check")(check.check)
 app.command("revenue")(revenue.revenue)
 app.command("network")(network.network)
+app.command("brand")(brand.brand)
 app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")

@@ -93,7 +93,6 @@ class Connection(asyncio.Protocol):
         # Of the message that is being parsed: its head so far, its request once the head is complete, its bytes in further
         # pieces since it began, or since the last part of its body.
         self._url = b""
-        self._peer = ""
         self._headers: list[Header] = []
         self._in_head = False
         self._arriving: Incoming | None = None
