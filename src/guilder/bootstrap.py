@@ -463,7 +463,9 @@ async def _until_told(context: Context, work: Coroutine[Any, Any, None]) -> None
         await asyncio.gather(working, told, return_exceptions=True)
 
 
-ROLES: Final[Mapping[str, Body]] = {"vault": vault, "network": network, "executor": executor, "worker": worker, "api": api, "checkout": checkout}
+ROLES: Final[Mapping[str, Body]] = {
+    "vault": vault, "network": network, "executor": executor, "worker": worker, "api": api, "checkout": checkout,
+}  # fmt: skip
 """What `guilder up` and `guilder run` can start."""
 
 NEED_DATABASE: Final = frozenset({"api", "vault", "executor", "worker", "checkout"})

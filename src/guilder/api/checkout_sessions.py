@@ -185,8 +185,8 @@ _SESSIONS: Final = "/v1/checkout/sessions"
 ROUTES: Final = (
     Route(method="POST", path=_SESSIONS, params=Create, handle=create, answers=KIND, summary="Ask a buyer for payment"),
     Route(method="GET", path=_SESSIONS, params=Listed, handle=list_all, answers=KIND, summary="List Checkout Sessions", of_list=True),
-    Route(method="GET", path=f"{_SESSIONS}/{{session}}", params=Params, handle=retrieve, answers=KIND, summary="Retrieve a Checkout Session"),
-    Route(method="POST", path=f"{_SESSIONS}/{{session}}", params=Update, handle=update, answers=KIND, summary="Change a Checkout Session"),
+    Route(method="GET", path=f"{_SESSIONS}/{{session}}", params=Params, handle=retrieve, answers=KIND, summary="Retrieve a session"),
+    Route(method="POST", path=f"{_SESSIONS}/{{session}}", params=Update, handle=update, answers=KIND, summary="Change a session"),
     Route(
         method="POST", path=f"{_SESSIONS}/{{session}}/expire", params=Params, handle=expire, answers=KIND,
         summary="End an open Checkout Session",

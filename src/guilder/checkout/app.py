@@ -81,7 +81,8 @@ class Page:
             return None
         query = _query(incoming)
         shown = Shown(
-            language=_language(incoming, standing, query.get("lang")), step=query.get("step") == STEP, other_card=query.get("card") == "other",
+            language=_language(incoming, standing, query.get("lang")), step=query.get("step") == STEP,
+            other_card=query.get("card") == "other",
         )  # fmt: skip
         body = await html(self._services, standing, shown)
         return page(body, https=self._services.https, language=shown.language)

@@ -5,8 +5,8 @@ from typing import Final
 
 TEXTS: Final[Mapping[str, str]] = {
     "skip": "Zur Zahlung springen",
-    "title_pay": "{merchant} bezahlen",
-    "pay_to": "{merchant} bezahlen",
+    "title_pay": "Zahlung an {merchant}",
+    "pay_to": "Zahlung an {merchant}",
     "pay_now": "{amount} bezahlen",
     "book_now": "Für {amount} buchen",
     "donate_now": "{amount} spenden",
@@ -16,7 +16,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "each": "je {amount}",
     "show_items": "{count} Artikel",
     "your_order": "Ihre Bestellung",
-    "test_mode": "Testmodus",
+    "test_mode": "Test",
     "test_mode_hint": "Es fließt kein Geld. Zum Ausprobieren: 4242 4242 4242 4242, ein Datum in der Zukunft, eine beliebige Prüfnummer.",
     "back": "Zurück zu {merchant}",
     "contact": "Kontakt",

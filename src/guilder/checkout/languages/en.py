@@ -16,7 +16,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "each": "{amount} each",
     "show_items": "{count} items",
     "your_order": "Your order",
-    "test_mode": "Test mode",
+    "test_mode": "Test",
     "test_mode_hint": "No money moves. Try 4242 4242 4242 4242, any future date and any CVC.",
     "back": "Back to {merchant}",
     "contact": "Contact",
