@@ -22,7 +22,7 @@ _ALWAYS: Final[Sequence[Header]] = (
     (b"x-frame-options", b"DENY"),
     # The address lets its holder pay; no other site is told it.
     (b"referrer-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=(), interest-cohort=()"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"x-robots-tag", b"noindex"),

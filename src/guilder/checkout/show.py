@@ -15,13 +15,14 @@ from guilder.core.errors import ErrorFacts
 from guilder.merchants import Brand
 from guilder.orders import Standing
 from guilder.orders.create import success_url
+from guilder.orders.pay import ON_THE_WAY
 from guilder.orders.states import SessionState
 from guilder.payments.states import PaymentState
 from guilder.shapes.facts import CheckoutSessionFacts
 
 State = Literal["form", "paid", "waiting", "action", "expired", "canceled"]
 
-STEP: Final = "next"
+STEP: Final = ON_THE_WAY.partition("=")[2]
 """`?step=next` in an address: the buyer is on the way, so the page takes them on by itself. Without it a back button stays."""
 
 # Lines that stand open; the rest opens by a click.
