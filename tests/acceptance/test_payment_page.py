@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import stripe
 from buyer import DECLINED, NO_FUNDS, PAYS, asked, bought, charges_of, events_of, fetch, filled, session_of
 from payments_system import Shop, running_shop, wait
+
+from guilder.demo.shop import ADDRESSES
 
 pytestmark = pytest.mark.slow
 
@@ -264,6 +267,23 @@ def test_a_card_number_is_in_the_vault_and_nowhere_else(shop: Shop) -> None:
     places = [path for path in shop.data.rglob("*") if path.is_file() and not path.is_relative_to(shop.data / "network")]
     found = [path for path in places if canary.encode() in path.read_bytes()]
     assert found == []
+
+
+def test_the_official_sdk_makes_finds_and_expires_sessions(shop: Shop) -> None:
+    """stripe-python unmodified: typed objects, expanded payment, line items that page by themselves."""
+    client = stripe.StripeClient(shop.line["secret_key"], base_addresses=dict.fromkeys(ADDRESSES, shop.line["api"]))
+    price = {"currency": "eur", "unit_amount": 500, "product_data": {"name": "Tea"}}
+    made = client.v1.checkout.sessions.create({
+        "mode": "payment", "success_url": "http://127.0.0.1:9/thanks", "line_items": [{"price_data": price, "quantity": 1}] * 12,
+    })  # fmt: skip
+    assert isinstance(made, stripe.checkout.Session) and made.amount_total == 6000
+    items = list(client.v1.checkout.sessions.line_items.list(made.id, {"limit": 5}).auto_paging_iter())
+    assert [item.amount_total for item in items] == [500] * 12
+    fetch(made.url, filled(fetch(made.url), DECLINED))
+    found = client.v1.checkout.sessions.retrieve(made.id, {"expand": ["payment_intent"]})
+    assert found.payment_intent.status == "requires_payment_method"
+    assert client.v1.checkout.sessions.expire(made.id).status == "expired"
+    assert made.id in {one.id for one in client.v1.checkout.sessions.list({"status": "expired"})}
 
 
 def test_a_session_that_nobody_pays_expires_by_itself(shop: Shop) -> None:

@@ -1,11 +1,18 @@
 """/v1/checkout/sessions: shape, parameters, refusals, lists; every answer is held against Stripe's schema by `send`."""
 
+import asyncio
+import re
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
 from api_world import Answer, ApiWorld, api_world, database_name, fresh_database
+
+from guilder.core.errors import Refusal
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -153,3 +160,69 @@ async def test_another_merchants_session_does_not_exist(world: ApiWorld) -> None
         assert (await world.get(path, key)).status == 404
         assert (await world.post(path + "/expire", key)).status == 404
     assert (await world.get(path, shop.publishable)).status == 403
+
+
+# --- the page on the same roles -------------------------------------------------------------------------------------
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 50
+
+
+async def browse(url: str, form: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """One request of a browser, as (status, page)."""
+
+    def ask() -> tuple[int, str]:
+        body = None if form is None else urlencode(form).encode()
+        try:
+            with urllib.request.urlopen(url, body, timeout=20) as answer:
+                return answer.status, answer.read().decode("latin-1")
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return await asyncio.to_thread(ask)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page(world: ApiWorld) -> ApiWorld:
+    """The same chain with the page."""
+    await world.start("checkout")
+    return world
+
+
+async def test_a_card_that_nobody_takes_is_told_and_another_may_be_tried(page: ApiWorld) -> None:
+    """There is no connector to real money: nothing is sent, each try is told so, and none is lost in a stored answer."""
+    shop = await page.merchant()
+    url = (await asked(page, shop.live_secret))["url"]
+    for number in ("4242424242424242", "5555555555554444"):
+        _, html = await browse(url)
+        form = dict(re.findall(r'name="(try|token|lang)" value="([^"]*)"', html))
+        form |= {"email": "ada@example.com", "number": number, "expiry": "12/34", "cvc": "123", "name": "Ada"}
+        status, html = await browse(url, form)
+        assert status == 422
+        assert "This card cannot be used here" in html
+
+
+async def test_a_page_looks_like_its_merchant(page: ApiWorld) -> None:
+    """Name, colour and logo, from our own origin; the usual look comes back."""
+    shop = await page.merchant()
+    url = (await asked(page, shop.secret))["url"]
+    await page.merchants.set_brand(shop.id, name="Coffee & Co", color="#FFE000", logo=PNG)
+    other = await asked(page, shop.secret)
+    _, html = await browse(other["url"])
+    assert "Coffee &amp; Co" in html and "/brand/ffe000.css" in html
+    origin = url.partition("/c/")[0]
+    assert (await browse(f"{origin}/logo/{other['id']}")) == (200, PNG.decode("latin-1"))
+    status, sheet = await browse(f"{origin}/brand/ffe000.css")
+    assert status == 200 and "--on-brand:#000000" in sheet
+    assert (await browse(f"{origin}/brand/evil}}.css"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"name": "x" * 81}, {"color": "red"}, {"color": "#12345"}, {"logo": b"<svg/>"}, {"logo": PNG + b"0" * 30_000}],
+)
+async def test_a_look_that_cannot_be_is_refused(page: ApiWorld, wrong: dict[str, Any]) -> None:
+    """What could run in a browser, what is too large, and what is no colour."""
+    shop = await page.merchant()
+    with pytest.raises(Refusal):
+        await page.merchants.set_brand(shop.id, **({"name": None, "color": None, "logo": None} | wrong))

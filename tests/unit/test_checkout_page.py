@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from guilder.checkout import colors, money
 from guilder.checkout.fields import read_form
-from guilder.checkout.http import address_of
+from guilder.checkout.http import address_of, page, redirect
 from guilder.checkout.languages import LANGUAGES, NAMES, language
 from guilder.core.clock import Micros
 from guilder.core.currencies import CURRENCIES
@@ -182,3 +182,10 @@ def test_only_our_own_proxies_are_believed(proxies: int, forwarded: str, expecte
     incoming = Incoming("POST", "/", b"", {b"x-forwarded-for": forwarded.encode()})
     incoming.peer = "9.9.9.9"
     assert address_of(incoming, proxies) == expected
+
+
+def test_hsts_is_sent_over_https_only() -> None:
+    """Over http it would be ignored, and on a merchant's test machine it would lock the address up."""
+    named = {name: {header for header, _ in page(b"", https=https).headers} for name, https in (("https", True), ("http", False))}
+    assert named["https"] - named["http"] == {b"strict-transport-security"}
+    assert redirect("/c/x", https=True).status == 303

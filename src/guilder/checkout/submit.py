@@ -47,6 +47,9 @@ async def _pay(services: Services, standing: Standing, form: Form, shown: Shown,
     try:
         after = await pay(services.orders, Pay(session=session.id, number=form.number, card=form.card, buyer=form.buyer))
     except Refusal as refusal:
+        if refusal.status == 400:
+            used_up = refusal.facts.code == "payment_intent_unexpected_state"
+            return await _again(services, standing, replace(shown, notice="used_up" if used_up else "card_unusable"), 422)
         if refusal.facts.type != "card_error":
             raise
         field = {"number": "number", "cvc": "cvc"}.get((refusal.facts.param or "").partition("[")[2].rstrip("]"), "expiry")

@@ -184,8 +184,8 @@ def story_of(rows: Rows) -> Story:
     """The timeline that the rows make. Pure."""
     facts = _payment(rows.payment["facts"])
     moments = [
-        *_orders(rows), *_requests(rows), *_attempts(rows), *_transfers(rows, facts.currency), *_entries(rows), *_releases(rows), *_events(rows),
-        *_unfinished(rows),
+        *_orders(rows), *_requests(rows), *_attempts(rows), *_transfers(rows, facts.currency), *_entries(rows), *_releases(rows),
+        *_events(rows), *_unfinished(rows),
     ]  # fmt: skip
     # The sort is stable, so what has one time and one rank keeps the order of its table.
     moments.sort(key=lambda moment: (moment.at, _RANKS[moment.kind]))

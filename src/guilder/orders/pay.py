@@ -66,13 +66,14 @@ async def pay(services: Services, command: Pay) -> Standing:
     method = await services.methods.store_now(await services.methods.prepare(
         session.account, command.card, livemode=session.facts.livemode, billing=command.buyer.details(), from_our_page=True,
     ))  # fmt: skip
+    # A key of this submit alone: what makes two of them one is the number, which is checked under the payment's version.
+    request = services.ids.new("req")
     claim = Claim(
-        account=session.account, livemode=session.facts.livemode, key=f"{session.facts.id}/{command.number}",
-        fingerprint=services.fingerprint(bind("pay", session.facts.id, str(command.number), method.card.fingerprint)),
-        request_id=services.ids.new("req"),
+        account=session.account, livemode=session.facts.livemode, key=request.replace("req", "key", 1),
+        fingerprint=services.fingerprint(bind("pay", session.facts.id, str(command.number))), request_id=request,
     )  # fmt: skip
     try:
-        await confirm(
+        result = await confirm(
             services.payments, claim,
             ConfirmPayment(
                 payment=payment.facts.id, payment_method=method, checkout_session=session.facts.id, number=command.number,
@@ -80,8 +81,12 @@ async def pay(services: Services, command: Pay) -> Standing:
         )  # fmt: skip
     except Refusal as refusal:
         # Somebody was quicker, or is under way: what stands now is the answer.
-        if refusal.status != 409 and refusal.facts.type != "idempotency_error":
+        if refusal.status != 409:
             raise
+    else:
+        error = result.answer.error
+        if error is not None and result.answer.status == 400:
+            raise Refusal(error.message, code=error.code, param=error.param)
     return await stand(services, session.facts.id) or standing
 
 

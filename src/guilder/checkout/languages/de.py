@@ -59,6 +59,8 @@ TEXTS: Final[Mapping[str, str]] = {
     "limited_title": "Zu viele Versuche",
     "limited_seconds": "Es wurde nichts abgebucht. In {count} Sekunden können Sie es wieder versuchen.",
     "limited_minutes": "Es wurde nichts abgebucht. In {count} Minuten können Sie es wieder versuchen.",
+    "card_unusable": "Diese Karte kann hier nicht verwendet werden. Es wurde nichts abgebucht; bitte nehmen Sie eine andere.",
+    "used_up": "Diese Zahlung wurde zu oft versucht. Es wurde nichts abgebucht; bitte gehen Sie zurück zum Shop und beginnen Sie neu.",
     "closed_form": "Dieses Formular war zu lange offen. Es wurde nichts abgebucht; bitte senden Sie es noch einmal.",
     "paid_title": "Bezahlt",
     "paid_text": "Vielen Dank. {merchant} hat Ihre Bestellung erhalten.",

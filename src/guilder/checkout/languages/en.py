@@ -59,6 +59,8 @@ TEXTS: Final[Mapping[str, str]] = {
     "limited_title": "Too many tries",
     "limited_seconds": "Nothing was charged. You can try again in {count} seconds.",
     "limited_minutes": "Nothing was charged. You can try again in {count} minutes.",
+    "card_unusable": "This card cannot be used here. Nothing was charged; please use another one.",
+    "used_up": "This payment was tried too often. Nothing was charged; please go back to the shop and start again.",
     "closed_form": "This form was open for too long. Nothing was charged; please send it again.",
     "paid_title": "Payment complete",
     "paid_text": "Thank you. {merchant} has received your order.",
