@@ -235,6 +235,9 @@ async def api_world(dsn: str, folder: Path) -> AsyncIterator[ApiWorld]:
         finally:
             await world.stop()
             await world.db.close()
+            # A role that no test has started has not taken its own.
+            for opened in sockets.values():
+                opened.close()
 
 
 def _listener() -> socket.socket:
