@@ -98,7 +98,8 @@ async def read(connection: Connection, id_: str, key_of: Callable[[bytes], str |
         row["idempotency_key"] for row in events if row["idempotency_key"]
     }
     return Rows(
-        payment=payment, sessions=await connection.fetch(_SESSIONS, payment_id), attempts=attempts, charges=charges, refunds=refunds, events=events, all_events=whole,
+        payment=payment, attempts=attempts, charges=charges, refunds=refunds, events=events, all_events=whole,
+        sessions=await connection.fetch(_SESSIONS, payment_id),
         open=await connection.fetch(_OPEN, payment_id),
         messages=await connection.fetch(_MESSAGES, [row["id"] for row in attempts]),
         transfers=await connection.fetch(_TRANSFERS, sources),
