@@ -46,7 +46,7 @@ arch: $(DEVELOPMENT) ## who may import whom
 generate: $(DEVELOPMENT) ## documents that are drawn from the code
 	$(BIN)/python docs/generate.py
 
-node: ## the official stripe-node, for its test (needs npm; checked against the hashes in requirements/node)
+node: ## the official stripe-node and axe, for their tests (needs npm; checked against the hashes in requirements/node)
 	npm ci --prefix requirements/node --ignore-scripts --no-audit --no-fund --loglevel=error
 
 bench: $(DEVELOPMENT) ## the canonical workload; appends to benchmarks/history

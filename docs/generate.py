@@ -12,6 +12,7 @@ import msgspec
 
 from guilder.api.openapi import document
 from guilder.api.routes import registry
+from guilder.orders.states import SESSION, SessionEvent, SessionState
 from guilder.payments.states import (
     ATTEMPT,
     PAYMENT,
@@ -67,6 +68,13 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         RefundEvent.RETURNED: "the money came back after it had been paid",
         RefundEvent.FOUND: "the PSP had paid it all the same, and the charge still had room for it",
     },
+    SessionEvent: {
+        SessionEvent.ORDER_PLACED: "the buyer submits the page for the first time: the session's one PaymentIntent is made",
+        SessionEvent.PAID: "its payment has succeeded",
+        SessionEvent.AUTHORIZED: "its payment is authorized (manual capture); `payment_status` stays `unpaid`",
+        SessionEvent.CAPTURED: "the authorized payment is captured; `payment_status` becomes `paid`",
+        SessionEvent.EXPIRED: "the merchant expires it, or its time has passed while nothing was under way; its payment is canceled",
+    },
 }
 
 HEAD: Final = """\
@@ -93,6 +101,12 @@ REFUND_TEXT: Final = """\
 What a Refund's `status` shows. It is `pending` while it waits for money, is under way, or is in doubt.
 """
 
+SESSION_TEXT: Final = """\
+What a Checkout Session's `status` shows ([orders/states.py](../src/guilder/orders/states.py)). A commit that ends it cancels its
+payment too; while an attempt of that is open, what comes of it decides first. News of the payment comes by the log
+([attend.py](../src/guilder/orders/attend.py)), and the page looks for itself before it shows anything.
+"""
+
 OTHERS: Final = """\
 ## Other states in the database
 
@@ -117,6 +131,7 @@ def states() -> str:
         *_machine("Payment", PAYMENT_TEXT, PAYMENT, (_P.REQUIRES_PAYMENT_METHOD, _P.REQUIRES_CONFIRMATION)),
         *_machine("Attempt", ATTEMPT_TEXT, ATTEMPT, (AttemptState.CREATED,)),
         *_machine("Refund", REFUND_TEXT, REFUND, (RefundState.PENDING,)),
+        *_machine("Checkout Session", SESSION_TEXT, SESSION, (SessionState.OPEN,)),
         OTHERS,
     ]
     return "\n".join(parts)

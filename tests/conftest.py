@@ -76,12 +76,15 @@ def _stripe_node() -> bool:
 # Where `make node` puts the packages that requirements/node/package-lock.json names, each checked against its hash there.
 STRIPE_NODE = Path(__file__).resolve().parents[1] / "requirements" / "node" / "node_modules"
 
+AXE = STRIPE_NODE / "axe-core" / "axe.min.js"
+
 ABILITIES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "ordinary user": lambda: os.geteuid() != 0,
     "user namespaces": _namespaces,
     "mounting": _mounting,
     "stripe-node": _stripe_node,
+    "axe": AXE.exists,
     "stripe schemas": lambda: _shared("reference/stripe_inscope.jsonschema.min.json") is not None,
 }
 

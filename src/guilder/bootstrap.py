@@ -15,6 +15,8 @@ from guilder.api.app import Api
 from guilder.api.openapi import document
 from guilder.api.routes import registry
 from guilder.api.services import Services
+from guilder.checkout import Page
+from guilder.checkout import Services as Checkout
 from guilder.config import Settings
 from guilder.core.clock import SystemClock
 from guilder.core.errors import Unavailable, missing
@@ -35,6 +37,9 @@ from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, hold_partitions, tidy
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
 from guilder.network import NetworkSettings, serve
+from guilder.orders import Services as Orders
+from guilder.orders import attend_sessions, note_payments
+from guilder.orders.attend import CONSUMER as ORDERS
 from guilder.payments import expire_authorizations, note_money, note_waiting, offer_refunds
 from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
@@ -46,7 +51,7 @@ from guilder.payments.waiting import Waiting
 from guilder.psp.connectors import cardnet
 from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings
 from guilder.psp.router import Route
-from guilder.risk import SignalSource
+from guilder.risk import SignalSource, Velocity
 from guilder.role import Body, Context, run_in_loop
 from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
 from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
@@ -76,14 +81,15 @@ class Pools(Struct, frozen=True, kw_only=True):
 
 # All of `guilder up` may have 16 connections (DESIGN section 11), so each further API process takes some from the others. The first
 # connection of two that waits is the one that counts, so more would bring nothing.
+PAGE: Final = Pools(plain=0, hot=1)
 POOLS: Final[Mapping[int, Mapping[str, Pools]]] = {
-    1: {"api": Pools(plain=3, hot=2), "executor": Pools(plain=2, hot=2), "worker": Pools(plain=2, hot=0)},
-    2: {"api": Pools(plain=1, hot=1), "executor": Pools(plain=2, hot=2), "worker": Pools(plain=2, hot=0)},
-    3: {"api": Pools(plain=1, hot=1), "executor": Pools(plain=1, hot=1), "worker": Pools(plain=1, hot=0)},
-    4: {"api": Pools(plain=0, hot=1), "executor": Pools(plain=1, hot=2), "worker": Pools(plain=1, hot=0)},
+    1: {"api": Pools(plain=1, hot=2), "executor": Pools(plain=2, hot=2), "worker": Pools(plain=2, hot=0), "checkout": PAGE},
+    2: {"api": Pools(plain=1, hot=1), "executor": Pools(plain=1, hot=2), "worker": Pools(plain=1, hot=0), "checkout": PAGE},
+    3: {"api": Pools(plain=0, hot=1), "executor": Pools(plain=1, hot=2), "worker": Pools(plain=1, hot=0), "checkout": PAGE},
+    4: {"api": Pools(plain=0, hot=1), "executor": Pools(plain=0, hot=1), "worker": Pools(plain=1, hot=0), "checkout": PAGE},
 }
 """By the number of API processes."""
-BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1}
+BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1, "checkout": 1}
 """What a process has besides its pools: listeners, and the beats of senders."""
 VAULT_CONNECTIONS: Final = 1
 PREPARE_CONNECTIONS: Final = 1
@@ -240,6 +246,10 @@ class Rooms:
             load=self.load,
             payment_method=self._payment_method,
         )
+        self.orders = Orders(
+            db=db, payments=self.payments, methods=self.methods, personal=self.personal, keys=keys, clock=clock, ids=ids,
+            page_url=settings.page_url,
+        )  # fmt: skip
 
     @classmethod
     async def open(
@@ -398,8 +408,11 @@ def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
     consumer = Consumer(db, clock, ids, name=REFUNDS, topic=TOPIC_EVENTS, handle=note_money, sender=lambda: sender.id)
 
+    news = Consumer(db, clock, ids, name=ORDERS, topic=TOPIC_EVENTS, handle=note_payments(clock), sender=lambda: sender.id)
+
     async def hold() -> int:
-        await hold_partitions(db, REFUNDS, sender.id, sender.epoch, role=WORKER_ROLE)
+        for name in (REFUNDS, ORDERS):
+            await hold_partitions(db, name, sender.id, sender.epoch, role=WORKER_ROLE)
         return 0
 
     async def note() -> int:
@@ -412,6 +425,8 @@ def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
     return (
         Job("hold_partitions", 1.0, hold),
         Job("consume_events", 0.25, consumer.run_once, full=BATCH_MAX // 2),
+        Job("consume_orders", 0.25, news.run_once, full=BATCH_MAX // 2),
+        Job("attend_sessions", 0.5, lambda: attend_sessions(rooms.orders)),
         Job("note_waiting_refunds", 60.0, note),
         Job("offer_refunds", 0.5, lambda: offer_refunds(rooms.payments)),
         Job("release_funds", 0.5, release),
@@ -445,6 +460,7 @@ async def api(settings: Settings, context: Context) -> None:
             personal=rooms.personal,
             payments=rooms.payments,
             books=Books(rooms.db, ledger, rooms.clock, rooms.ids),
+            orders=rooms.orders,
             load=rooms.load,
             endpoints=Endpoints(rooms.db, rooms.keys, rooms.clock, rooms.ids, allowed=webhooks_allowed(settings)),
             deliveries=Deliveries(rooms.db, rooms.clock),
@@ -454,6 +470,20 @@ async def api(settings: Settings, context: Context) -> None:
         listener = context.sockets.get("api") or listen_on(settings.host, settings.ports.api)
         app = Api(services, routes, document(routes))
         await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
+
+
+async def checkout(settings: Settings, context: Context) -> None:
+    """The payment page, on an origin of its own."""
+    async with AsyncExitStack() as stack:
+        rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "checkout"))
+        await rooms.waiting.start()
+        stack.push_async_callback(rooms.waiting.close)
+        services = Checkout(
+            orders=rooms.orders, merchants=rooms.merchants, velocity=Velocity(rooms.clock), keys=rooms.keys, clock=rooms.clock,
+            ids=rooms.ids, proxies=settings.proxies,
+        )  # fmt: skip
+        listener = context.sockets.get("checkout") or listen_on(settings.host, settings.ports.checkout)
+        await serve_http(Page(services), listener, clock=context.clock, ready=context.ready, stop=context.stop)
 
 
 async def _while_sound(guard: ClockGuard, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -486,12 +516,14 @@ async def _until_told(context: Context, work: Coroutine[Any, Any, None]) -> None
         await asyncio.gather(working, told, return_exceptions=True)
 
 
-ROLES: Final[Mapping[str, Body]] = {"vault": vault, "network": network, "executor": executor, "worker": worker, "api": api}
+ROLES: Final[Mapping[str, Body]] = {
+    "vault": vault, "network": network, "executor": executor, "worker": worker, "api": api, "checkout": checkout,
+}  # fmt: skip
 """What `guilder up` and `guilder run` can start."""
 
-NEED_DATABASE: Final = frozenset({"api", "vault", "executor", "worker"})
+NEED_DATABASE: Final = frozenset({"api", "vault", "executor", "worker", "checkout"})
 
-SOCKETS: Final[Mapping[str, Sequence[str]]] = {"api": ("api",), "network": ("network_http", "network_iso")}
+SOCKETS: Final[Mapping[str, Sequence[str]]] = {"api": ("api",), "checkout": ("checkout",), "network": ("network_http", "network_iso")}
 """Which of the ports each role listens on; the supervisor opens them, so that no caller is refused during a restart."""
 
 

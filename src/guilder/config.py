@@ -28,6 +28,8 @@ API_PROCESSES_MAX: Final = 4
 
 WEBHOOK_WORDS: Final = frozenset({"loopback", "private", "http", "none"})
 """What webhooks may be allowed to reach, beside networks by their numbers (webhooks/addresses.py)."""
+# A content network, a balancer and a web server; a longer chain is a mistake.
+PROXIES_MAX: Final = 5
 
 
 class WrongSetting(GuilderError):
@@ -71,6 +73,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Whether live secret keys may send raw card numbers."""
     webhook_allow: tuple[str, ...] | None
     """What webhooks may reach beyond public addresses: words of WEBHOOK_WORDS and networks; None for each mode's default."""
+    proxies: int
+    """How many proxies of ours stand before the payment page: so many of X-Forwarded-For's last addresses are believed."""
 
     @classmethod
     def load(cls, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "Settings":
@@ -95,6 +99,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             network_host=env.get("GUILDER_NETWORK_HOST") or "127.0.0.1",
             raw_cards_live=_yes("GUILDER_RAW_CARDS_LIVE", env.get("GUILDER_RAW_CARDS_LIVE")),
             webhook_allow=_allowance("GUILDER_WEBHOOK_ALLOW", env.get("GUILDER_WEBHOOK_ALLOW")),
+            proxies=_whole("GUILDER_PROXIES", env.get("GUILDER_PROXIES") or 0, 0, PROXIES_MAX),
         )
 
     @property
@@ -155,6 +160,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def api_url(self) -> str:
         """The API's address, as others reach it."""
         return f"http://{_in_url(self.host)}:{self.ports.api}"
+
+    @property
+    def page_url(self) -> str:
+        """The payment page's origin, as buyers reach it."""
+        return self.checkout_url or f"http://{_in_url(self.host)}:{self.ports.checkout}"
 
     @property
     def network_control(self) -> str:

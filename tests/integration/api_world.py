@@ -217,11 +217,11 @@ async def fresh_database(server: Mapping[str, str], name: str) -> AsyncIterator[
 @asynccontextmanager
 async def api_world(dsn: str, folder: Path) -> AsyncIterator[ApiWorld]:
     """All roles but the worker, running until the block ends."""
-    sockets = {name: _listener() for name in ("api", "network_http", "network_iso")}
+    sockets = {name: _listener() for name in ("api", "checkout", "network_http", "network_iso")}
     ports = {name: opened.getsockname()[1] for name, opened in sockets.items()}
     settings = replace(
         Settings.load({}, {"data_dir": folder, "database_url": dsn}),
-        ports=Ports(checkout=0, dashboard=0, **ports),
+        ports=Ports(dashboard=0, **ports),
     )
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file in (settings.master_key_file, settings.app_key_file):
@@ -236,6 +236,9 @@ async def api_world(dsn: str, folder: Path) -> AsyncIterator[ApiWorld]:
         finally:
             await world.stop()
             await world.db.close()
+            # A role that no test has started has not taken its own.
+            for opened in sockets.values():
+                opened.close()
 
 
 def _listener() -> socket.socket:

@@ -5,10 +5,12 @@ import asyncio
 import asyncpg
 import msgspec
 import pytest
+from orders_world import orders_on, placed, standing, tried
 
 from guilder.core.clock import HOUR, MINUTE
 from guilder.core.outcome import Approved, Declined, NotFound, Unknown
 from guilder.integrity import CHECKS, examine
+from guilder.orders import complete, expire
 from guilder.payments.cancel import cancel
 from guilder.payments.capture import capture
 from guilder.payments.create import create
@@ -47,6 +49,11 @@ async def busy_history(world):
     await cancel(world.services, world.claim(), CancelPayment(payment=given_up.id))
     await pay(world, 800, capture_method="manual")
     refused = await pay(world, 900)
+    orders = orders_on(world)
+    bought = await placed(orders, world)
+    await tried(orders, world, bought)
+    await complete(orders, await standing(orders, bought))
+    await expire(orders, world.claim(), (await placed(orders, world)).facts.id)
     world.psp.answer = lambda order: Declined("insufficient_funds", "51")
     await pay(world)
     await refund(world.services, world.claim(), CreateRefund(payment=refused.id))
@@ -148,6 +155,9 @@ TAMPERED = [
     ("a payment shows what it is not", "UPDATE payment SET state = 'canceled' WHERE state = 'succeeded'", "shown"),
     ("a charge shows other amounts", "UPDATE charge SET captured = captured * 2, refunded = 0 WHERE captured > 0", "shown"),
     ("a refund's amount was changed", "UPDATE refund SET amount = amount + 1 WHERE state = 'succeeded'", "shown"),
+    ("an order was paid and has expired", "UPDATE checkout_session SET state = 'expired' WHERE state = 'complete'", "sessions"),
+    ("an order's payment is gone", "UPDATE checkout_session SET payment = 'pi_x' WHERE state = 'complete'", "sessions"),
+    ("an order's end was never told", "UPDATE event SET type = 'x' WHERE type = 'checkout.session.expired'", "sessions"),
     ("stored facts cannot be read", "UPDATE payment SET facts = '\\x00'", "shown"),
     ("an answer is gone", "UPDATE idempotency_key SET answer = NULL", "idempotency_keys"),
     ("a log entry is gone", "DELETE FROM log_entry WHERE topic = 2 AND position = 2", "log"),

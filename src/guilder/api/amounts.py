@@ -6,7 +6,7 @@ from typing import Final
 from guilder.core.currencies import CURRENCIES
 from guilder.core.errors import Refusal
 from guilder.core.money import format_minor
-from guilder.shapes.units import from_wire, step
+from guilder.shapes.units import from_wire, step, to_wire
 
 # Stripe's: eight digits.
 AMOUNT_MAX: Final = 99_999_999
@@ -65,6 +65,17 @@ def payable(amount: int, code: str) -> int:
     least = -(-MINIMUMS.get(code, MINIMUM_ELSE) // step(code)) * step(code)
     if amount < least:
         raise Refusal(f"Amount must be at least {_money(least, code)}.", code="amount_too_small", param="amount")
+    return units
+
+
+def total(units: int, code: str) -> int:
+    """The sum of an order in minor units, within the limits that hold for charging a card."""
+    wire = to_wire(units, code)
+    if wire > AMOUNT_MAX:
+        raise Refusal(f"The total must be no more than {_money(AMOUNT_MAX, code)}.", code="amount_too_large", param="line_items")
+    least = -(-MINIMUMS.get(code, MINIMUM_ELSE) // step(code)) * step(code)
+    if wire < least:
+        raise Refusal(f"The total must be at least {_money(least, code)}.", code="amount_too_small", param="line_items")
     return units
 
 

@@ -48,6 +48,7 @@ Metadata = dict[str, str | None] | None | UnsetType
 
 # What to do in place of parameters that many clients still know.
 HINTS: Final[Mapping[str, str]] = {
+    "price": "Stored prices are not supported; say the price itself, as price_data.",
     "source": "Sources are not supported; make a PaymentMethod, and name it as payment_method.",
     "default_source": "Sources are not supported; use invoice_settings[default_payment_method].",
 }

@@ -9,6 +9,7 @@ from guilder.customers import Customers, PaymentMethods, Personal, is_test_token
 from guilder.db import Coalescer, Database
 from guilder.ledger.product import Books
 from guilder.merchants.merchants import Merchants
+from guilder.orders import Services as Orders
 from guilder.payments.load import Loader
 from guilder.payments.services import Services as Payments
 from guilder.security import PurposeKeys
@@ -29,11 +30,12 @@ class Services:
         load: loads what `expand` asks for.
         payments: the dependencies of the verbs of payments.
         books: the ledger as a product of its own.
+        orders: the dependencies of the verbs of orders.
     """
 
     def __init__(
         self, *, db: Database, hot: Database, clock: Clock, ids: Ids, keys: PurposeKeys, merchants: Merchants, vault: VaultClient,
-        customers: Customers, methods: PaymentMethods, personal: Personal, payments: Payments, books: Books, load: Loader,
+        customers: Customers, methods: PaymentMethods, personal: Personal, payments: Payments, books: Books, orders: Orders, load: Loader,
         endpoints: Endpoints, deliveries: Deliveries,
     ) -> None:  # fmt: skip
         self.db = db
@@ -49,6 +51,7 @@ class Services:
         self.personal = personal
         self.payments = payments
         self.books = books
+        self.orders = orders
         self.load = load
         self.endpoints = endpoints
         self.deliveries = deliveries

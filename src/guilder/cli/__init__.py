@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from guilder import __version__
-from guilder.cli import check, clock, demo, dlq, events, keys, listen, migrate, network, payments, revenue, run, up, webhooks
+from guilder.cli import brand, check, clock, demo, dlq, events, keys, listen, migrate, network, payments, revenue, run, up, webhooks
 from guilder.cli.output import fail
 from guilder.core.errors import GuilderError
 
@@ -33,6 +33,7 @@ app.command("check")(check.check)
 app.command("revenue")(revenue.revenue)
 app.command("network")(network.network)
 app.command("listen")(listen.listen)
+app.command("brand")(brand.brand)
 app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")

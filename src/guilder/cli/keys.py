@@ -1,18 +1,17 @@
 """`guilder keys`: API keys of merchants. A secret is shown once, when it is made."""
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from guilder.cli.options import Account, Data, Json, load
+from guilder.cli.system import with_merchants
 
 if TYPE_CHECKING:
     from guilder.config import Settings
-    from guilder.merchants import ApiKey, KeyKind, Merchants
+    from guilder.merchants import ApiKey, KeyKind
 
 app = typer.Typer(help="List, make and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
-Result = TypeVar("Result")
 
 
 @app.command("list")
@@ -20,7 +19,7 @@ def list_keys(account: Account = None, data: Data = None, as_json: Json = False)
     """List the API keys of a merchant, without their secrets."""
     from guilder.cli.output import write_json, write_table
 
-    found = _with_merchants(load(data_dir=data), account, lambda merchants, id_: merchants.list_keys(id_))
+    found = with_merchants(load(data_dir=data), account, lambda merchants, id_: merchants.list_keys(id_))
     if as_json:
         write_json({"keys": list(found)})
         return
@@ -44,7 +43,7 @@ def create(
     if live:
         _refuse_keys_beside_their_data(settings)
         _refuse_moved_clock(settings)
-    key, secret = _with_merchants(
+    key, secret = with_merchants(
         settings,
         account,
         lambda merchants, id_: merchants.create_key(id_, livemode=live, kind=kind),
@@ -89,7 +88,7 @@ def revoke(
     """Stop an API key from working, everywhere within a second. Safe to repeat."""
     from guilder.cli.output import write_json
 
-    revoked = _with_merchants(load(data_dir=data), account, lambda merchants, id_: merchants.revoke_key(id_, key))
+    revoked = with_merchants(load(data_dir=data), account, lambda merchants, id_: merchants.revoke_key(id_, key))
     if as_json:
         write_json({"key": revoked})
     else:
@@ -98,22 +97,3 @@ def revoke(
 
 def _mode(key: "ApiKey") -> str:
     return "live" if key.livemode else "test"
-
-
-def _with_merchants(settings: "Settings", account: str | None, work: "Callable[[Merchants, str], Awaitable[Result]]") -> Result:
-    """Do something with the merchants of the system that the settings name."""
-    from guilder import bootstrap, folder
-    from guilder.cli.system import NoSystem, with_database
-    from guilder.role import run_in_loop
-
-    sandbox = folder.read_sandbox(settings)
-    id_ = account or (sandbox.account if sandbox else None)
-    if id_ is None:
-        raise NoSystem(f"there is no sandbox merchant in {settings.data_dir}; name the merchant with --account")
-
-    async def do(found: "Settings") -> Result:
-        async with bootstrap.merchants(found) as merchants:
-            return await work(merchants, id_)
-
-    with with_database(settings) as found:
-        return run_in_loop(do(found))

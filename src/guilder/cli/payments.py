@@ -13,7 +13,7 @@ app = typer.Typer(help="Look at single payments.", no_args_is_help=True, rich_ma
 
 _COLOURS: Final = {
     "request": "bold cyan", "attempt": "bold", "psp": "magenta", "outcome": "bold green", "ledger": "yellow", "balance": "green",
-    "event": "blue", "webhook": "blue", "open": "bold red",
+    "event": "blue", "webhook": "blue", "open": "bold red", "order": "bold cyan",
 }  # fmt: skip
 
 

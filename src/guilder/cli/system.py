@@ -1,12 +1,18 @@
 """Finding the system that a command is about: a running one, a given database, or a stopped one whose database is started."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from guilder.config import Settings
 from guilder.core.errors import GuilderError
+
+if TYPE_CHECKING:
+    from guilder.merchants import Merchants
+
+Result = TypeVar("Result")
 
 
 class NoSystem(GuilderError):
@@ -39,3 +45,21 @@ def with_database(settings: Settings, *, create: bool = False) -> Iterator[Setti
             yield msgspec.structs.replace(settings, database_url=server.dsn())
         finally:
             server.stop()
+
+
+def with_merchants(settings: Settings, account: str | None, work: "Callable[[Merchants, str], Awaitable[Result]]") -> Result:
+    """Do something with the merchants of the system that the settings name."""
+    from guilder import bootstrap, folder
+    from guilder.role import run_in_loop
+
+    sandbox = folder.read_sandbox(settings)
+    id_ = account or (sandbox.account if sandbox else None)
+    if id_ is None:
+        raise NoSystem(f"there is no sandbox merchant in {settings.data_dir}; name the merchant with --account")
+
+    async def do(found: Settings) -> Result:
+        async with bootstrap.merchants(found) as merchants:
+            return await work(merchants, id_)
+
+    with with_database(settings) as found:
+        return run_in_loop(do(found))

@@ -13,6 +13,7 @@ removes the file and kills itself with SIGKILL, so whoever replaces it goes on u
     deliver.before                  a delivery is in hand, nothing written
     deliver.sent                    a receiver has answered, nothing is stored of it
     deliver.stored                  what came of a delivery is stored
+    session.before session.after    around the commit of a Checkout Session, with its payment or alone
 """
 
 import os
@@ -22,7 +23,7 @@ from typing import Final
 VARIABLE: Final = "GUILDER_CRASH_FILE"
 POINTS: Final = frozenset({
     "accept.before", "accept.after", "claim.before", "claim.after", "send.before", "send.after", "answer", "outcome.before",
-    "outcome.after", "fan_out", "deliver.before", "deliver.sent", "deliver.stored",
+    "outcome.after", "fan_out", "deliver.before", "deliver.sent", "deliver.stored", "session.before", "session.after",
 })  # fmt: skip
 
 

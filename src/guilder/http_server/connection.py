@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_arriving", "_current", "_drained", "_fresh", "_gone", "_headers", "_held", "_host", "_in_head", "_last", "_parser", "_paused",
-        "_phase", "_raw", "_refusal", "_transport", "_unread", "_url", "_waiting", "deadline", "task",
+        "_peer", "_phase", "_raw", "_refusal", "_transport", "_unread", "_url", "_waiting", "deadline", "task",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -114,6 +114,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's
+        self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         if not self._host.opened(self) and not transport.is_closing():
             self._refuse(heads.too_many_connections())
 
@@ -178,6 +179,7 @@ class Connection(asyncio.Protocol):
             raise heads.head_too_large()
         parser = self._parser
         incoming = heads.read_head(parser.get_method().decode(), parser.get_http_version(), self._url, self._headers)
+        incoming.peer = self._peer
         # What follows an upgrade would be another protocol's, which we do not take up.
         self._last = not parser.should_keep_alive() or parser.should_upgrade()
         self._in_head = False

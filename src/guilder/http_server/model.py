@@ -44,9 +44,10 @@ class Incoming:
         query: as it came.
         headers: by lower-case name; of several with one name the last.
         ask: the connection's, told once that the body is wanted and how much of it.
+        peer: the address at the other end of the connection; a proxy's, where there is one.
     """
 
-    __slots__ = ("_complete", "_failure", "_limit", "_parts", "_size", "_waiter", "ask", "headers", "method", "path", "query")
+    __slots__ = ("_complete", "_failure", "_limit", "_parts", "_size", "_waiter", "ask", "headers", "method", "path", "peer", "query")
 
     def __init__(self, method: str, path: str, query: bytes, headers: Mapping[bytes, bytes]) -> None:
         self.method: Final = method
@@ -54,6 +55,7 @@ class Incoming:
         self.query: Final = query
         self.headers: Final = headers
         self.ask: Callable[[], None] | None = None
+        self.peer = ""
         self._parts: list[bytes] = []
         self._size = 0
         self._complete = False

@@ -6,7 +6,7 @@ from typing import Final
 
 from guilder.core.clock import Micros
 from guilder.db import Database
-from guilder.integrity import attempts, entries, ledger, log, payments, shown, truth, webhooks
+from guilder.integrity import attempts, entries, ledger, log, payments, sessions, shown, truth, webhooks
 from guilder.integrity.model import Check, Examination, Progress, Result, Skipped
 from guilder.integrity.witness import Lines
 
@@ -21,6 +21,7 @@ CHECKS: Final = (
     Check("charges", "Charges agree with attempts, holds, refunds", payments.charges),
     Check("refunds", "Refunds agree with their attempts", payments.refunds),
     Check("payments", "Payments' states agree with their charges", payments.payments),
+    Check("sessions", "Orders agree with their payments and events", sessions.sessions),
     Check("shown", "What the API shows is what the books hold", shown.shown),
     Check("idempotency_keys", "Requests that have ended have their answers", payments.keys),
     Check("log", "Log positions and consumers have no gaps", log.positions),

@@ -18,7 +18,9 @@ from guilder.integrity.story_rows import Rows
 _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # What happens in one commit has one time; within it, a cause stands before what follows from it.
-_RANKS: Final = {"request": 0, "attempt": 1, "psp": 2, "outcome": 3, "ledger": 4, "balance": 5, "event": 6, "webhook": 7, "open": 8}
+_RANKS: Final = {
+    "order": -1, "request": 0, "attempt": 1, "psp": 2, "outcome": 3, "ledger": 4, "balance": 5, "event": 6, "webhook": 7, "open": 8,
+}  # fmt: skip
 
 _KINDS: Final = ("transfer", "hold", "post", "void", "expire")
 _CODES: Final = {
@@ -42,7 +44,7 @@ class Moment(Struct, frozen=True, kw_only=True):
 
     Args:
         at: microseconds of business time.
-        kind: request, attempt, psp, outcome, ledger, balance, event, webhook; open for what is not at its end yet.
+        kind: order, request, attempt, psp, outcome, ledger, balance, event, webhook; open for what is not at its end yet.
         what: in a few words.
         detail: the rest of it, such as a masked message; may be empty.
         about: the id of the object that it is about.
@@ -185,8 +187,8 @@ def story_of(rows: Rows) -> Story:
     """The timeline that the rows make. Pure."""
     facts = _payment(rows.payment["facts"])
     moments = [
-        *_requests(rows), *_attempts(rows), *_transfers(rows, facts.currency), *_entries(rows), *_releases(rows), *_events(rows),
-        *_webhooks(rows), *_unfinished(rows),
+        *_orders(rows), *_requests(rows), *_attempts(rows), *_transfers(rows, facts.currency), *_entries(rows), *_releases(rows),
+        *_events(rows), *_webhooks(rows), *_unfinished(rows),
     ]  # fmt: skip
     # The sort is stable, so what has one time and one rank keeps the order of its table.
     moments.sort(key=lambda moment: (moment.at, _RANKS[moment.kind]))
@@ -195,6 +197,12 @@ def story_of(rows: Rows) -> Story:
         payment=row["id"], account=row["account"], livemode=row["livemode"], state=row["state"], amount=facts.amount,
         currency=facts.currency, created_at=row["created_at"], moments=tuple(moments), all_events=rows.all_events,
     )  # fmt: skip
+
+
+def _orders(rows: Rows) -> Iterator[Moment]:
+    for row in rows.sessions:
+        yield Moment(at=row["created_at"], kind="order", what="the merchant asks for it, by a Checkout Session", about=row["id"])
+        yield Moment(at=rows.payment["created_at"], kind="order", what="the buyer places the order on the payment page", about=row["id"])
 
 
 def _key_of(facts: bytes) -> str | None:

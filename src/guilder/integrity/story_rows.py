@@ -19,9 +19,11 @@ _FIND: Final = {
     "ch": "SELECT payment FROM charge WHERE id = $1",
     "re": "SELECT payment FROM refund WHERE id = $1",
     "at": "SELECT payment FROM attempt WHERE id = $1",
+    "cs": "SELECT payment FROM checkout_session WHERE id = $1",
     "txn": "SELECT payment FROM balance_transaction WHERE id = $1",
 }
 _PAYMENT: Final = "SELECT * FROM payment WHERE id = $1"
+_SESSIONS: Final = "SELECT id, state, created_at FROM checkout_session WHERE payment = $1"
 _ATTEMPTS: Final = "SELECT * FROM attempt WHERE payment = $1 ORDER BY created_at, id"
 _OPEN: Final = "SELECT * FROM attempt_open WHERE payment = $1 ORDER BY slot"
 _MESSAGES: Final = "SELECT * FROM attempt_message WHERE attempt = ANY ($1) ORDER BY at, ctid"
@@ -68,6 +70,8 @@ class Rows(Struct, frozen=True, kw_only=True):
     """Everything that was found, in the tables' own words."""
 
     payment: Record
+    # The Checkout Session that it was made for: one, or none.
+    sessions: list[Record]
     attempts: list[Record]
     open: list[Record]
     messages: list[Record]
@@ -105,6 +109,7 @@ async def read(connection: Connection, id_: str, key_of: Callable[[bytes], str |
     }
     return Rows(
         payment=payment, attempts=attempts, charges=charges, refunds=refunds, events=events, all_events=whole,
+        sessions=await connection.fetch(_SESSIONS, payment_id),
         open=await connection.fetch(_OPEN, payment_id), webhooks=await connection.fetch(_WEBHOOKS, [row["id"] for row in events]),
         messages=await connection.fetch(_MESSAGES, [row["id"] for row in attempts]),
         transfers=await connection.fetch(_TRANSFERS, sources),

@@ -1,12 +1,13 @@
 """Merchants: who may call, and on what terms.
 
-Owns:       tables merchant, merchant_mode, price_list, api_key.
+Owns:       tables merchant, merchant_mode, merchant_brand, price_list, api_key.
 Announces:  nothing.
 May import: db, security, config, shapes, core.
 Start with: model.py, then merchants.py.
 """
 
+from guilder.merchants.brand import Brand
 from guilder.merchants.merchants import Merchants
 from guilder.merchants.model import ApiKey, Caller, KeyKind, MerchantFacts, Terms
 
-__all__ = ["ApiKey", "Caller", "KeyKind", "MerchantFacts", "Merchants", "Terms"]
+__all__ = ["ApiKey", "Brand", "Caller", "KeyKind", "MerchantFacts", "Merchants", "Terms"]

@@ -10,6 +10,7 @@ from guilder.core.errors import Refusal, missing
 from guilder.core.ids import Ids
 from guilder.db import Database
 from guilder.merchants import store
+from guilder.merchants.brand import Brand, select_brand, set_brand
 from guilder.merchants.cache import Fresh
 from guilder.merchants.model import KEY_PREFIXES, ApiKey, Caller, KeyKind, MerchantFacts, Terms
 from guilder.security import PurposeKeys, Secret
@@ -19,6 +20,8 @@ STALE_SECONDS_MAX: Final = 1.0
 # Callers and wrong keys that are remembered: about 500 bytes each. A flood of invented keys pushes out real ones, which
 # then cost one read a second each.
 CALLERS_HELD_MAX: Final = 10_000
+# Looks of merchants that are remembered, logos included: at most 30 MB.
+BRANDS_HELD_MAX: Final = 1_000
 # 256 bits: nobody guesses it, so a fast hash of it may be stored.
 KEY_BITS: Final = 256
 # The sandbox's price list (DESIGN section 6): 1.5 percent.
@@ -55,6 +58,9 @@ class Merchants:
             lambda wanted: store.select_terms(db, wanted.account, livemode=wanted.livemode, now=clock.now()),
             clock, age_seconds=STALE_SECONDS_MAX, held_max=CALLERS_HELD_MAX,
         )  # fmt: skip
+        self._brands: Fresh[str, Brand | None] = Fresh(
+            lambda account: select_brand(db, account), clock, age_seconds=STALE_SECONDS_MAX, held_max=BRANDS_HELD_MAX,
+        )  # fmt: skip
 
     async def authenticate(self, secret: str) -> Caller | None:
         """Whose API key this is; None when it is nobody's. At most a second stale. Raises Unavailable."""
@@ -65,6 +71,19 @@ class Merchants:
     async def terms(self, account: str, livemode: bool) -> Terms:  # noqa: FBT001 - handed on as a plain function
         """What applies to a merchant's payments now; at most a second stale. Raises Refusal for an unknown merchant."""
         return await self._terms.get(_Wanted(account, livemode))
+
+    async def brand(self, account: str) -> Brand:
+        """How a merchant's page looks; at most a second stale. Raises Refusal (404)."""
+        brand = await self._brands.get(account)
+        if brand is None:
+            raise missing("account", account)
+        return brand
+
+    async def set_brand(self, account: str, *, name: str | None, color: str | None, logo: bytes | None) -> None:
+        """Set how a merchant's page looks; None is the usual look. Raises Refusal for what cannot be."""
+        await self.retrieve(account)
+        await set_brand(self._db, account, name=name, color=color, logo=logo)
+        self._brands.forget(account)
 
     async def create(
         self,

@@ -8,12 +8,12 @@ from guilder.core.clock import epoch_seconds
 from guilder.core.ids import Ids
 from guilder.idempotency.model import Claim, Result
 from guilder.payments.accept import accept
-from guilder.payments.answers import failure, success
+from guilder.payments.answers import expand_of, failure, success
 from guilder.payments.begin import follow
 from guilder.payments.declines import NOT_CHARGED, nothing_charged
 from guilder.payments.events import created, event
 from guilder.payments.model import PAYMENT_SLOT, UNCLAIMED, AttemptMove, CancelPayment, Change, Key, Payment
-from guilder.payments.services import Services, lock_timeout, wrong_state
+from guilder.payments.services import Services, lock_timeout, of_session, wrong_state
 from guilder.payments.states import PAYMENT, AttemptState, PaymentEvent, PaymentState, after, allows
 from guilder.psp.model import Operation
 from guilder.shapes.facts import PaymentIntentFacts
@@ -37,16 +37,25 @@ async def cancel(services: Services, claim: Claim, command: CancelPayment) -> Re
     async def plan(payment: Payment) -> Change:
         now, ids = services.clock.now(), services.ids
         key = Key(claim.key, claim.request_id, claim.expand)
-        status = PaymentState(payment.facts.status)
-        if status is PaymentState.PROCESSING:
-            return _unclaimed(payment, claim, key, command.cancellation_reason, now, ids)
-        if allows(PAYMENT, status, PaymentEvent.CANCEL_SENT):
+        if allows(PAYMENT, PaymentState(payment.facts.status), PaymentEvent.CANCEL_SENT):
             return void(payment, claim, key, command.cancellation_reason, now=now, ids=ids)
-        if allows(PAYMENT, status, PaymentEvent.CANCELED):
-            return _at_once(payment, claim, key, command.cancellation_reason, now, ids)
-        raise wrong_state(payment.facts, "cancel", _CANCELABLE)
+        if payment.facts.checkout_session is not None:
+            raise of_session(payment.facts, "cancel")
+        return given_up(payment, claim, key, command.cancellation_reason, now=now, ids=ids)
 
     return await accept(services, claim, command.payment, plan)
+
+
+def given_up(
+    payment: Payment, claim: Claim | None, key: Key | None, reason: str | None, *, now: int, ids: Ids,
+) -> Change:  # fmt: skip
+    """The change that cancels a payment for which nothing is held. Raises Refusal: wrong state (400), under way at the PSP (409)."""
+    status = PaymentState(payment.facts.status)
+    if status is PaymentState.PROCESSING:
+        return _unclaimed(payment, claim, key, reason, now, ids)
+    if allows(PAYMENT, status, PaymentEvent.CANCELED):
+        return _at_once(payment, claim, key, reason, now, ids)
+    raise wrong_state(payment.facts, "cancel", _CANCELABLE)
 
 
 def void(payment: Payment, claim: Claim | None, key: Key | None, reason: str | None, *, now: int, ids: Ids) -> Change:
@@ -56,17 +65,17 @@ def void(payment: Payment, claim: Claim | None, key: Key | None, reason: str | N
     return replace(_change(payment, facts, claim), attempts=(attempt,))
 
 
-def _at_once(payment: Payment, claim: Claim, key: Key, reason: str | None, now: int, ids: Ids) -> Change:
+def _at_once(payment: Payment, claim: Claim | None, key: Key | None, reason: str | None, now: int, ids: Ids) -> Change:
     facts = replace(
         payment.facts, status=after(PAYMENT, PaymentState(payment.facts.status), PaymentEvent.CANCELED), canceled_at=epoch_seconds(now),
         cancellation_reason=reason, next_action_url=None,
     )  # fmt: skip
     change = _change(payment, facts, claim)
     events = (event(ids, payment.account, "payment_intent.canceled", facts, key),)
-    return replace(change, events=events, answer=success(facts, key.expand))
+    return replace(change, events=events, answer=success(facts, expand_of(key)))
 
 
-def _unclaimed(payment: Payment, claim: Claim, key: Key, reason: str | None, now: int, ids: Ids) -> Change:
+def _unclaimed(payment: Payment, claim: Claim | None, key: Key | None, reason: str | None, now: int, ids: Ids) -> Change:
     """Nobody has sent the open attempt yet: close it as not sent and cancel, in one commit that fails if somebody claims it."""
     open_ = payment.open_in(PAYMENT_SLOT)
     if open_ is None or open_.state != AttemptState.CREATED or open_.sender is not None or payment.facts.amount_capturable:

@@ -12,7 +12,7 @@ from guilder.payments.answers import failure
 from guilder.payments.begin import Try, take
 from guilder.payments.events import event
 from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms
-from guilder.payments.services import Services, lock_timeout, wrong_state
+from guilder.payments.services import Services, lock_timeout, of_session, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.psp.errors import RouteRefused
 from guilder.psp.router import choose
@@ -34,6 +34,10 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
 
     async def plan(payment: Payment) -> Change:
         facts = payment.facts
+        if facts.checkout_session != command.checkout_session:
+            raise of_session(facts, "confirm")
+        if command.number is not None and command.number != payment.confirmations + 1:
+            raise _overtaken()
         if facts.status == PaymentState.PROCESSING:
             raise lock_timeout()
         if not allows(PAYMENT, PaymentState(facts.status), PaymentEvent.CONFIRMED):
@@ -54,6 +58,11 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
         )
 
     return await accept(services, claim, command.payment, plan)
+
+
+def _overtaken() -> Refusal:
+    """The refusal of a try that another one has come before: the payment as it stands now may need none."""
+    return Refusal("This payment has been tried since. Look at its present state first.", status=409, code="lock_timeout")
 
 
 _CONFIRMABLE: Final = tuple(state for state in PaymentState if allows(PAYMENT, state, PaymentEvent.CONFIRMED))

@@ -27,7 +27,7 @@ async def create(services: Services, claim: Claim, command: CreatePayment) -> Re
     Raises:
         Refusal: the payment method cannot be used (400); nobody takes the payment; another request has the key.
     """
-    facts = _facts(services, claim, command)
+    facts = facts_of(services, claim.livemode, command)
     key = Key(claim.key, claim.request_id, claim.expand)
     created = event(services.ids, claim.account, "payment_intent.created", facts, key)
     change = Change(
@@ -56,11 +56,12 @@ async def _begun(services: Services, change: Change, command: CreatePayment) -> 
     return replace(begun, attempts=attempts, events=()) if attempts else begun
 
 
-def _facts(services: Services, claim: Claim, command: CreatePayment) -> PaymentIntentFacts:
+def facts_of(services: Services, livemode: bool, command: CreatePayment) -> PaymentIntentFacts:  # noqa: FBT001
+    """A new payment as the command describes it; nothing is stored."""
     id_ = services.ids.new("pi")
     state = PaymentState.REQUIRES_CONFIRMATION if command.payment_method else PaymentState.REQUIRES_PAYMENT_METHOD
     return PaymentIntentFacts(
-        id=id_, livemode=claim.livemode, created=epoch_seconds(services.clock.now()), amount=command.amount,
+        id=id_, livemode=livemode, created=epoch_seconds(services.clock.now()), amount=command.amount,
         currency=command.currency, status=state, client_secret=services.ids.secret(f"{id_}_secret_", CLIENT_SECRET_BITS),
         capture_method=command.capture_method, confirmation_method=command.confirmation_method,
         payment_method=command.payment_method.id if command.payment_method else None,
@@ -68,7 +69,5 @@ def _facts(services: Services, claim: Claim, command: CreatePayment) -> PaymentI
         customer=command.customer, description=command.description, metadata=command.metadata, personal=command.personal,
         statement_descriptor=command.statement_descriptor, statement_descriptor_suffix=command.statement_descriptor_suffix,
         setup_future_usage=command.setup_future_usage, return_url=command.return_url,
-        request_three_d_secure=command.request_three_d_secure,
+        request_three_d_secure=command.request_three_d_secure, checkout_session=command.checkout_session,
     )  # fmt: skip
-
-

@@ -18,6 +18,26 @@ SELECT * FROM payments_flush(
     $19::boolean[], $20::smallint[], $21::text[], $22::event_in[], $23::log_in[], $24::answer_in[])
 """
 
+# How many arguments FLUSH takes.
+ARGUMENTS: Final = FLUSH.count("$")
+
+
+def beside(lock: str, write: str, locked: int, written: int) -> str:
+    """FLUSH in one statement with a row of a room above: locked before everything else, written when all was stored.
+
+    Args:
+        lock: an SQL function that locks the row and says whether it is still what was decided on; takes `locked` arguments.
+        write: one that takes the flush's results and `written` arguments more, and gives back the first result, if any.
+
+    The arguments follow those of FLUSH. A branch of CASE is evaluated only when it is taken, and a subquery only when it is needed.
+    """
+    own = [f"${ARGUMENTS + 1 + number}" for number in range(locked + written)]
+    return (
+        f"SELECT CASE WHEN {lock}({', '.join(own[:locked])}) "
+        f"THEN {write}(ARRAY(SELECT f.result FROM ({FLUSH}) f), {', '.join(own[locked:])}) ELSE 'stale' END"
+    )
+
+
 Numbers = Mapping[AccountKey, int]
 Row = tuple[Any, ...]
 

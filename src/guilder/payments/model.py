@@ -50,6 +50,7 @@ class CreatePayment(Struct, frozen=True, kw_only=True):
     off_session: bool = False
     error_on_requires_action: bool = False
     request_three_d_secure: str = "automatic"
+    checkout_session: str | None = None
 
 
 class ConfirmPayment(Struct, frozen=True, kw_only=True):
@@ -65,6 +66,10 @@ class ConfirmPayment(Struct, frozen=True, kw_only=True):
     off_session: bool = False
     error_on_requires_action: bool = False
     request_three_d_secure: str | UnsetType = UNSET
+    # The Checkout Session that asks; a payment that belongs to one is confirmed by nobody else.
+    checkout_session: str | None = None
+    # Which confirmation this is to be, counted from 1; refused when another one has come before it. None for whichever.
+    number: int | None = None
 
 
 class UpdatePayment(Struct, frozen=True, kw_only=True):

@@ -60,6 +60,15 @@ def wrong_state(facts: PaymentIntentFacts, verb: str, allowed: Sequence[str]) ->
     )
 
 
+def of_session(facts: PaymentIntentFacts, verb: str) -> Refusal:
+    """The refusal of what only a payment's Checkout Session may do with it."""
+    return Refusal(
+        f"You cannot {verb} this PaymentIntent because it was created by the Checkout Session {facts.checkout_session}. "
+        "The buyer confirms it on the session's page; to give it up, expire the session.",
+        code="payment_intent_unexpected_state",
+    )
+
+
 _PARTICIPLES = {"confirm": "confirmed", "capture": "captured", "cancel": "canceled", "update": "updated"}
 
 

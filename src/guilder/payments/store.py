@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
+
 from guilder.core.clock import Clock
 from guilder.core.crash import crash_point
 from guilder.core.errors import ResultUnknown
@@ -15,6 +17,7 @@ from guilder.ledger.accounts import Accounts
 from guilder.ledger.model import AccountKey
 from guilder.payments.codec import attempt_from, charge_from, payment_facts_from, refund_from
 from guilder.payments.flush import FLUSH, arguments
+from guilder.payments.flush import beside as beside_sql
 from guilder.payments.model import NEW_PAYMENTS, Attempt, Change, Noted, OpenSlot, Payment, attempt_facts_from, pack
 from guilder.psp.model import Operation
 
@@ -75,6 +78,15 @@ SELECT r.id, r.payment, r.account, r.livemode FROM refund r WHERE r.waiting AND 
 """
 
 
+class Beside(Struct, frozen=True, kw_only=True):
+    """A row of a room above that changes together with a payment: see `flush.beside`."""
+
+    lock: str
+    locked: Sequence[object]
+    write: str
+    written: Sequence[object]
+
+
 class Store:
     """Commits changes and reads payments; one per process. `hot` is a connection pool whose plans need no statistics."""
 
@@ -112,6 +124,16 @@ class Store:
             if stored != UNTOLD:
                 return stored
         raise ResultUnknown(f"the answers of {COMMITS_MAX} commits in a row were lost")
+
+    async def commit_beside(self, change: Change, beside: Beside) -> str | None:
+        """Store a change together with a row of a room above: both or neither, in a statement of their own; as `commit`.
+
+        Raises Unavailable (nothing stored) or ResultUnknown (nobody could tell).
+        """
+        numbers = await self._accounts.numbers(_ledger_keys(change))
+        sql = beside_sql(beside.lock, beside.write, len(beside.locked), len(beside.written))
+        own = arguments(change.livemode, self._clock.now(), [change], numbers)
+        return await self._db.fetchval(sql, *own, *beside.locked, *beside.written)  # type: ignore[no-any-return]
 
     def commit_soon(self, change: Change) -> "asyncio.Future[str | None]":
         """The same without waiting: the result is the future's."""

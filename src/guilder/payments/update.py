@@ -15,7 +15,7 @@ from guilder.payments.answers import success
 from guilder.payments.confirm import check_method
 from guilder.payments.events import event
 from guilder.payments.model import Change, Key, Payment, Refund, UpdateCharge, UpdatePayment, UpdateRefund
-from guilder.payments.services import Services, wrong_state
+from guilder.payments.services import Services, of_session, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
 from guilder.shapes.facts import ChargeFacts, Metadata, RefundFacts
 from guilder.shapes.previous import previous_attributes
@@ -36,6 +36,8 @@ async def update(services: Services, claim: Claim, command: UpdatePayment) -> Re
 
     async def plan(payment: Payment) -> Change:
         facts = payment.facts
+        if facts.checkout_session is not None and set(given) - _ALWAYS:
+            raise of_session(facts, "update")
         if facts.status not in _CHANGEABLE and set(given) - _ALWAYS:
             raise wrong_state(facts, "update", _CHANGEABLE)
         changes = {name: value for name, value in given.items() if name not in ("payment", "metadata", "payment_method")}

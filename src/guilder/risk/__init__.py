@@ -8,5 +8,6 @@ Start with: rules.py.
 
 from guilder.risk.rules import Decision, Limit, Rules, Signals, Verdict, decide
 from guilder.risk.signals import LIVE_RULES, TEST_RULES, SignalSource
+from guilder.risk.velocity import Velocity
 
-__all__ = ["LIVE_RULES", "TEST_RULES", "Decision", "Limit", "Rules", "SignalSource", "Signals", "Verdict", "decide"]
+__all__ = ["LIVE_RULES", "TEST_RULES", "Decision", "Limit", "Rules", "SignalSource", "Signals", "Velocity", "Verdict", "decide"]

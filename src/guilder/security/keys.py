@@ -173,6 +173,10 @@ class PurposeKeys:
         return derive(self._root, "personal lookup")
 
     @cached_property
+    def _form(self) -> bytes:
+        return derive(self._root, "page form")
+
+    @cached_property
     def personal(self) -> Aead:
         """Seals personal records."""
         return Aead(derive(self._root, "personal"), self._random_bytes)
@@ -194,6 +198,10 @@ class PurposeKeys:
     def fingerprint(self, canonical: bytes) -> bytes:
         """The idempotency fingerprint of a request's canonical parameters."""
         return hmac.digest(self._idempotency, canonical, "sha256")
+
+    def form_token(self, *parts: str) -> str:
+        """What a form of the payment page bears, so that only somebody who was shown that form can send it."""
+        return hmac.digest(self._form, bind(*parts), "sha256")[:16].hex()
 
     def lookup(self, *parts: str) -> bytes:
         """A value by which a personal field can be found (a customer by mail) without standing in the database."""

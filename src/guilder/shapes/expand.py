@@ -25,6 +25,9 @@ BY_PREFIX: Final = "*"
 LISTS: Final = frozenset({("charge", "refunds")})
 """Fields that are lists of objects which point back, and are shown only when asked for."""
 
+OWN_LISTS: Final[Mapping[str, tuple[str, ...]]] = {"checkout.session": ("line_items",)}
+"""Fields that the object holds itself, and shows only when asked for."""
+
 EXPANDABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "payment_intent": {
         "customer": "customer",
@@ -73,6 +76,15 @@ EXPANDABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "balance": {},
     "event": {},
     "webhook_endpoint": {},
+    "checkout.session": {
+        "customer": "customer",
+        "line_items": NEVER,
+        "payment_intent": "payment_intent",
+        "invoice": NEVER,
+        "payment_link": NEVER,
+        "setup_intent": NEVER,
+        "subscription": NEVER,
+    },
 }
 """Object -> field -> what stands there."""
 

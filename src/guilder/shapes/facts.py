@@ -99,6 +99,8 @@ class PaymentIntentFacts(Struct, frozen=True, array_like=True, tag_field="object
     request_three_d_secure: str = "automatic"
     # Rendered under "guilder": what Stripe has no field for.
     in_doubt: bool = False
+    # The Checkout Session that it was made for: only that confirms, changes and gives it up.
+    checkout_session: str | None = None
 
 
 class ChargeFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="charge"):
@@ -204,6 +206,57 @@ class WebhookEndpointFacts(Struct, frozen=True, array_like=True, tag_field="obje
     previous_secret_until: int | None = None
 
 
+class LineItemFacts(Struct, frozen=True, array_like=True):
+    """One line of a Checkout Session; `unit_amount` times `quantity` is its amount."""
+
+    id: str
+    price: str
+    product: str
+    name: str
+    unit_amount: int
+    quantity: int
+    description: str | None = None
+    product_metadata: Metadata = ()
+
+
+class OrderedPaymentFacts(Struct, frozen=True, array_like=True):
+    """What the PaymentIntent of a Checkout Session is to be made with (`payment_intent_data`)."""
+
+    capture_method: str = "automatic_async"
+    description: str | None = None
+    metadata: Metadata = ()
+    personal: str | None = None  # receipt_email, shipping
+    statement_descriptor: str | None = None
+    statement_descriptor_suffix: str | None = None
+    setup_future_usage: str | None = None
+
+
+class CheckoutSessionFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="checkout.session"):
+    """A Checkout Session. `personal` holds customer_email (the merchant's) and customer_details (the buyer's)."""
+
+    id: str
+    livemode: bool
+    created: int
+    currency: str
+    amount_total: int
+    line_items: tuple[LineItemFacts, ...]
+    status: str  # open | complete | expired
+    payment_status: str  # unpaid | paid
+    expires_at: int
+    success_url: str
+    url: str
+    cancel_url: str | None = None
+    client_reference_id: str | None = None
+    customer: str | None = None
+    personal: str | None = None
+    locale: str | None = None
+    metadata: Metadata = ()
+    submit_type: str | None = None
+    payment_intent: str | None = None
+    payment: OrderedPaymentFacts = OrderedPaymentFacts()
+
+
+
 Facts = (
     PaymentIntentFacts
     | ChargeFacts
@@ -213,6 +266,7 @@ Facts = (
     | BalanceTransactionFacts
     | BalanceFacts
     | WebhookEndpointFacts
+    | CheckoutSessionFacts
 )
 """Any object that an event or an answer may hold; the tag is Stripe's `object`."""
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from guilder.core.errors import ErrorFacts
 from guilder.shapes import version1
-from guilder.shapes.expand import EXPANDABLE, LISTS, Tree, kind_of, subtree, tree_of
+from guilder.shapes.expand import EXPANDABLE, LISTS, OWN_LISTS, Tree, kind_of, subtree, tree_of
 from guilder.shapes.facts import SHAPE, Answer, EventFacts, Facts, PaymentIntentFacts, RefundFacts
 from guilder.shapes.version1 import client, payment
 from guilder.shapes.version1.personal import Personal
@@ -70,6 +70,9 @@ def shown(
     view = _BUILDERS[shape][type(facts)](facts, personal)
     if client_side:
         view = client.redacted(view)
+    for field in OWN_LISTS.get(view["object"], ()):
+        if expand is None or field not in expand:
+            del view[field]
     if expand:
 
         def show(one: Facts, branch: Tree) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def _expand(view: dict[str, Any], kind: str, tree: Tree, included: Mapping[str, 
     """Put in place what the tree asks for of this object."""
     for field in EXPANDABLE.get(kind, {}):
         branch = subtree(tree, field)
-        if branch is None:
+        if branch is None or field in OWN_LISTS.get(kind, ()):
             continue
         if (kind, field) in LISTS:
             view[field] = _embedded(view["id"], kind, field, [show(one, branch) for one in _pointing(view["id"], included)])

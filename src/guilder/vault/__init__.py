@@ -10,7 +10,7 @@ Everyone else sees a card by its PaymentMethod's id and what CardFacts holds. On
 
 from guilder.vault.client import VaultClient
 from guilder.vault.model import Amendment, Card, CardEntry, CardRefused, Reveal
-from guilder.vault.rules import check_expiry, full_year, refusal
+from guilder.vault.rules import check_cvc, check_expiry, check_number, full_year, refusal
 from guilder.vault.server import VaultServer, listen
 from guilder.vault.service import Vault
 
@@ -23,7 +23,9 @@ __all__ = [
     "Vault",
     "VaultClient",
     "VaultServer",
+    "check_cvc",
     "check_expiry",
+    "check_number",
     "full_year",
     "listen",
     "refusal",

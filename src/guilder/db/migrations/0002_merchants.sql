@@ -45,7 +45,21 @@ CREATE TABLE api_key (
 );
 CREATE INDEX api_key_by_account ON api_key (account, livemode, created_at, id);
 
+-- How a merchant's payment page looks; null means the usual one.
+CREATE TABLE merchant_brand (
+    account   text COLLATE "C" PRIMARY KEY REFERENCES merchant ON DELETE RESTRICT,
+    -- Instead of the merchant's name.
+    name      text,
+    -- As CSS writes it, lower case.
+    color     text COLLATE "C" CHECK (color ~ '^#[0-9a-f]{6}$'),
+    -- A PNG, JPEG or WebP picture; small, because each buyer loads it.
+    logo      bytea CHECK (octet_length(logo) <= 30000),
+    logo_type text COLLATE "C" CHECK ((logo IS NULL) = (logo_type IS NULL))
+);
+
 GRANT SELECT, INSERT ON merchant, merchant_mode, price_list, api_key TO guilder_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON merchant_brand TO guilder_app;
+GRANT SELECT ON merchant_brand TO guilder_reader;
 GRANT UPDATE (overdraft_units) ON merchant_mode TO guilder_app;
 GRANT UPDATE (revoked_at) ON api_key TO guilder_app;
 GRANT SELECT ON merchant, merchant_mode, price_list TO guilder_reader;

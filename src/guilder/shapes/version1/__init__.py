@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from guilder.shapes import facts
-from guilder.shapes.version1 import customer, money, payment, webhook
+from guilder.shapes.version1 import customer, money, payment, session, webhook
 from guilder.shapes.version1.personal import Personal
 
 Builder = Callable[[Any, Personal], dict[str, Any]]
@@ -24,4 +24,5 @@ BUILDERS: Final[Mapping[type, Builder]] = {
     facts.BalanceTransactionFacts: money.balance_transaction,
     facts.BalanceFacts: money.balance,
     facts.WebhookEndpointFacts: webhook.endpoint,
+    facts.CheckoutSessionFacts: session.checkout_session,
 }

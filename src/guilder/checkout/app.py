@@ -1,0 +1,137 @@
+"""The application: one request of a buyer's browser, from its address to its answer. Whatever goes wrong is a page too."""
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qsl
+
+import structlog
+
+from guilder.checkout import colors
+from guilder.checkout.assets import PREFIX
+from guilder.checkout.http import file, page
+from guilder.checkout.languages import LANGUAGES, NAMES, USUAL, language
+from guilder.checkout.services import Services
+from guilder.checkout.show import STEP, Shown, html
+from guilder.checkout.submit import submit
+from guilder.core.errors import Refusal, ResultUnknown, Unavailable
+from guilder.db.errors import Again
+from guilder.http_server import HungUpError, Incoming, Outgoing
+from guilder.orders import Standing, stand
+
+_log = structlog.get_logger()
+
+PAGES: Final = "/c/"
+BRANDS: Final = "/brand/"
+LOGOS: Final = "/logo/"
+# What a browser is told to wait when we cannot serve.
+RETRY_AFTER_SECONDS: Final = 2
+QUERY_FIELDS_MAX: Final = 10
+# No id of ours is longer.
+ID_CHARACTERS_MAX: Final = 64
+
+
+class Page:
+    """The application. Built once per process by bootstrap."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def answer(self, incoming: Incoming) -> Outgoing:
+        """Answer one request, whatever it is. Raises HungUpError when there is nobody to answer."""
+        tongue = language(asked=None, session=None, accepted=_accepted(incoming))
+        try:
+            found = await self._found(incoming)
+            return found or self._notice("missing", 404, tongue)
+        except Refusal as refusal:
+            return self._notice("missing" if refusal.status == 404 else "unknown", refusal.status, tongue, incoming)
+        except Unavailable as error:
+            _log.warning("page_unavailable", problem=str(error), method=incoming.method)
+            return self._notice("down", 503, tongue)
+        except (ResultUnknown, Again) as error:
+            _log.warning("page_result_unknown", problem=str(error), method=incoming.method)
+        except HungUpError:
+            raise
+        except Exception:
+            _log.exception("page_failed", method=incoming.method)
+        if incoming.method == "POST":
+            return self._notice("unknown", 500, tongue, incoming)
+        return self._notice("down", 503, tongue)
+
+    def refuse(self, refusal: Refusal) -> Outgoing:
+        """The answer to what is no request, or cannot be taken."""
+        return self._notice("down" if refusal.status >= 500 else "missing", refusal.status, USUAL)
+
+    async def _found(self, incoming: Incoming) -> Outgoing | None:
+        """The answer of whatever is at this address; None when nothing is."""
+        method, path = incoming.method, incoming.path
+        if path.startswith(PAGES):
+            session = path.removeprefix(PAGES)
+            if not (session.isascii() and session.replace("_", "").isalnum() and len(session) <= ID_CHARACTERS_MAX):
+                return None
+            if method in ("GET", "HEAD"):
+                return await self._show(incoming, session)
+            if method == "POST":
+                return await submit(self._services, incoming, session, lambda standing, asked: _language(incoming, standing, asked))
+            return None
+        return await self._file(path) if method in ("GET", "HEAD") else None
+
+    async def _show(self, incoming: Incoming, session: str) -> Outgoing | None:
+        standing = await stand(self._services.orders, session)
+        if standing is None:
+            return None
+        query = _query(incoming)
+        shown = Shown(
+            language=_language(incoming, standing, query.get("lang")), step=query.get("step") == STEP,
+            other_card=query.get("card") == "other",
+        )  # fmt: skip
+        body = await html(self._services, standing, shown)
+        return page(body, https=self._services.https, language=shown.language)
+
+    async def _file(self, path: str) -> Outgoing | None:
+        services = self._services
+        if path.startswith(PREFIX):
+            asset = services.assets.find(path)
+            return None if asset is None else file(asset.content, asset.content_type, https=services.https)
+        if path.startswith(BRANDS) and path.endswith(".css"):
+            digits = path[len(BRANDS) : -len(".css")]
+            if colors.is_color(digits):
+                return file(colors.stylesheet(f"#{digits}"), b"text/css; charset=utf-8", https=services.https)
+        if path.startswith(LOGOS):
+            return await self._logo(path.removeprefix(LOGOS))
+        return None
+
+    async def _logo(self, session: str) -> Outgoing | None:
+        found = await self._services.orders.store.find(session)
+        if found is None:
+            return None
+        brand = await self._services.merchants.brand(found.account)
+        if brand.logo is None or brand.logo_type is None:
+            return None
+        return file(brand.logo, brand.logo_type.encode(), https=self._services.https)
+
+    def _notice(self, kind: str, status: int, tongue: str, incoming: Incoming | None = None) -> Outgoing:
+        """A page about no session that we could show: nothing is there, or nothing can be said now."""
+        texts = LANGUAGES[tongue]
+        look = incoming.path if kind == "unknown" and incoming is not None else None
+        body = self._services.assets.render("notice.html", {
+            "t": texts, "language": tongue, "title": texts[f"{kind}_title"], "text": texts[f"{kind}_text"], "look": look,
+            "brand_css": f"{BRANDS}{colors.USUAL.removeprefix('#')}.css", "languages": list(NAMES.items()),
+        })  # fmt: skip
+        more = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if status == 503 else []
+        return page(body, status=status, https=self._services.https, language=tongue, more=more)
+
+
+def _language(incoming: Incoming, standing: Standing, asked: str | None) -> str:
+    wanted = standing.session.facts.locale
+    return language(asked=asked, session=None if wanted == "auto" else wanted, accepted=_accepted(incoming))
+
+
+def _accepted(incoming: Incoming) -> str:
+    return incoming.headers.get(b"accept-language", b"").decode("latin-1")
+
+
+def _query(incoming: Incoming) -> Mapping[str, str]:
+    try:
+        return dict(parse_qsl(incoming.query.decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX))
+    except ValueError:
+        return {}

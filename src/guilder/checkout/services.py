@@ -1,0 +1,33 @@
+"""What the page works with; built once per process by bootstrap."""
+
+from typing import Final
+
+from guilder.checkout.assets import Assets
+from guilder.core.clock import Clock
+from guilder.core.ids import Ids
+from guilder.merchants import Merchants
+from guilder.orders import Services as Orders
+from guilder.risk import Velocity
+from guilder.security import PurposeKeys
+
+
+class Services:
+    """The dependencies of the page.
+
+    Args:
+        proxies: how many proxies of ours stand before it.
+    """
+
+    def __init__(
+        self, *, orders: Orders, merchants: Merchants, velocity: Velocity, keys: PurposeKeys, clock: Clock, ids: Ids, proxies: int,
+    ) -> None:  # fmt: skip
+        self.orders = orders
+        self.merchants = merchants
+        self.personal = orders.personal
+        self.velocity = velocity
+        self.form_token = keys.form_token
+        self.clock = clock
+        self.ids = ids
+        self.proxies = proxies
+        self.https: Final = orders.page_url.startswith("https://")
+        self.assets = Assets()

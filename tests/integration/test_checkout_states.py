@@ -1,0 +1,81 @@
+"""What the page shows when the issuer wants to see the buyer: the way there, the way back, and another card."""
+
+import pytest
+from msgspec.structs import replace
+from orders_world import KEYS, orders_on, placed, standing, tried
+
+from conftest import ACCOUNT
+from guilder.checkout import Page, Services
+from guilder.core.clock import DAY
+from guilder.http_server import Incoming
+from guilder.merchants import Merchants
+from guilder.orders import attend_sessions
+from guilder.orders.expire import expire
+from guilder.payments.model import pack
+from guilder.risk import Velocity
+
+CHALLENGE = "http://pay.example/challenge/ch_1"
+
+
+@pytest.fixture
+async def page(world):
+    """The page over the orders room, and a session whose payment waits for the buyer at the issuer."""
+    services = orders_on(world)
+    merchants = Merchants(world.db, KEYS, world.clock, world.ids)
+    await merchants.create(name="Test Shop", account=ACCOUNT)
+    session = await placed(services, world)
+    facts = await world.payment(session.facts.payment_intent)
+    assert facts.return_url == f"{session.facts.url}?step=next"
+    waiting = replace(facts, status="requires_action", next_action_url=CHALLENGE)
+    await world.db.execute("UPDATE payment SET state = 'requires_action', facts = $2 WHERE id = $1", facts.id, pack(waiting))
+    app = Page(Services(
+        orders=services, merchants=merchants, velocity=Velocity(world.clock), keys=KEYS, clock=world.clock, ids=world.ids, proxies=0,
+    ))  # fmt: skip
+
+    async def look(query: str = "") -> str:
+        answer = await app.answer(Incoming("GET", f"/c/{session.facts.id}", query.encode(), {}))
+        assert answer.status == 200
+        return answer.body.decode()
+
+    return services, session, look
+
+
+async def test_a_buyer_on_the_way_is_taken_to_the_bank(page):
+    """By the script at once, without one by an address to follow; there is a link for whoever stays."""
+    _, _, look = page
+    html = await look("step=next")
+    assert f'data-url="{CHALLENGE}" data-wait="0"' in html
+    assert f'http-equiv="refresh" content="0;url={CHALLENGE}"' in html
+    assert f'<a class="pay" href="{CHALLENGE}">' in html
+
+
+async def test_a_buyer_who_goes_back_is_not_driven_away_again(page):
+    """They find the way to the bank, and the form for another card."""
+    _, session, look = page
+    html = await look()
+    assert "data-url" not in html and "http-equiv" not in html
+    assert f'/c/{session.facts.id}?card=other' in html
+    assert 'name="number"' not in html
+    assert 'name="number"' in await look("card=other")
+
+
+async def test_another_card_may_be_tried_while_the_bank_waits(world, page):
+    """The same payment, its next number; the order is paid."""
+    services, session, look = page
+    await tried(services, world, session)
+    assert (await standing(services, session)).payment.facts.status == "succeeded"
+    assert "Payment complete" in await look()
+
+
+@pytest.mark.parametrize("by", ["merchant", "time"])
+async def test_a_session_ends_while_the_bank_waits(world, page, by):
+    """A waiting buyer holds no slot: the payment is canceled with its session, and leads nowhere any more."""
+    services, session, look = page
+    if by == "merchant":
+        await expire(services, world.claim(), session.facts.id)
+    else:
+        world.clock.advance(DAY)
+        await attend_sessions(services)
+    now = await standing(services, session)
+    assert (now.session.facts.status, now.payment.facts.status, now.payment.facts.next_action_url) == ("expired", "canceled", None)
+    assert "This page has expired" in await look("step=next")

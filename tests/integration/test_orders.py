@@ -1,0 +1,161 @@
+"""Orders on a real database: one payment to a session, changes that lose a race, and a session's end against its payment."""
+
+import asyncio
+
+import pytest
+from orders_world import asked, orders_on, placed, standing, tried
+
+from guilder import orders
+from guilder.core.clock import DAY, HOUR, SECOND
+from guilder.core.errors import Refusal
+from guilder.core.outcome import Approved, Declined
+from guilder.orders import UpdateSession, attend_sessions
+from guilder.orders.attend import AGAIN_SECONDS
+from guilder.orders.expire import ended_of, expire
+from guilder.orders.pay import _make_payment
+from guilder.orders.store import STALE
+from guilder.payments.cancel import cancel, given_up
+from guilder.payments.model import CancelPayment
+
+
+async def count(world, table):
+    """Rows of a table."""
+    return await world.db.fetchval(f"SELECT count(*) FROM {table}")
+
+
+async def test_a_session_gets_one_payment_however_many_ask(world):
+    """Ten at once on one session: one payment is stored and announced, and the session names it."""
+    services = orders_on(world)
+    session = await asked(services, world)
+    await asyncio.gather(*(_make_payment(services, session) for _ in range(10)))
+    stored = await services.store.find(session.facts.id)
+    assert await count(world, "payment") == 1
+    assert stored.facts.payment_intent == await world.db.fetchval("SELECT id FROM payment")
+    assert await world.event_types() == ["payment_intent.created"]
+
+
+async def test_a_change_of_a_session_that_has_moved_on_stores_nothing_of_its_payment(world):
+    """The session's lock comes first, and without its version not a row of the flush is written."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    payment = (await standing(services, session)).payment
+    await orders.update(services, world.claim(), UpdateSession(session=session.facts.id, metadata={"a": "b"}))
+    ended, happened = ended_of(session, world.ids, None)
+    change = given_up(payment, None, None, "expired", now=world.clock.now(), ids=world.ids)
+    assert await services.store.commit_with_payment(ended, change) == STALE
+    assert (await world.payment(payment.facts.id)).status == "requires_payment_method"
+    assert happened.type not in await world.event_types()
+
+
+async def test_a_change_of_a_payment_that_has_moved_on_leaves_its_session_open(world):
+    """Both or neither: the payment was tried since it was read."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    payment = (await standing(services, session)).payment
+    world.psp.answer = lambda order: Declined("insufficient_funds", "51")
+    await tried(services, world, session)
+    ended, _ = ended_of(session, world.ids, None)
+    change = given_up(payment, None, None, "expired", now=world.clock.now(), ids=world.ids)
+    assert await services.store.commit_with_payment(ended, change) == STALE
+    assert (await services.store.find(session.facts.id)).facts.status == "open"
+
+
+async def test_a_try_with_an_old_number_charges_nothing(world):
+    """The number is checked under the payment's version, so two at once are one."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    world.psp.answer = lambda order: Declined("insufficient_funds", "51")
+    results = await asyncio.gather(*(tried(services, world, session) for _ in range(6)), return_exceptions=True)
+    refused = [one for one in results if isinstance(one, Refusal)]
+    assert len(refused) == 5 and {one.status for one in refused} == {409}
+    assert len(world.psp.orders) == 1
+
+
+async def test_nobody_else_confirms_or_cancels_a_sessions_payment(world):
+    """The refusal names the session."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    result = await cancel(world.services, world.claim(), CancelPayment(payment=session.facts.payment_intent))
+    assert result.answer.status == 400
+    assert session.facts.id in result.answer.error.message
+
+
+async def test_what_nobody_has_sent_yet_ends_with_its_session(world):
+    """The attempt is closed as not sent, the payment canceled, the session expired, in one commit; the buyer is told."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    await world.pause()
+    trying = asyncio.create_task(tried(services, world, session))
+    await world.until(lambda: count(world, "attempt_open"))
+    result = await expire(services, world.claim(), session.facts.id)
+    assert result.answer.root.status == "expired"
+    assert (await trying).answer.status == 402
+    world.go_on()
+    assert (await world.payment(session.facts.payment_intent)).status == "canceled"
+    assert world.psp.orders == []
+
+
+async def test_a_session_whose_payment_is_under_way_is_not_expired(world):
+    """409 while the PSP is asked; afterwards it is complete, and 400."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    world.psp.answer = lambda _order: None
+    trying = asyncio.create_task(tried(services, world, session))
+    await world.until(lambda: world.psp.held)
+    with pytest.raises(Refusal) as refused:
+        await expire(services, world.claim(), session.facts.id)
+    assert refused.value.facts.code == "lock_timeout"
+    order, deliver = world.psp.held[0]
+    deliver(order, Approved(order.reference, "123456"))
+    await trying
+    assert (await expire(services, world.claim(), session.facts.id)).answer.status == 400
+
+
+async def test_the_worker_completes_and_announces_once(world):
+    """However often it looks, and whoever else has completed it meanwhile."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    await tried(services, world, session)
+    now = await standing(services, session)
+    await asyncio.gather(*(orders.complete(services, now) for _ in range(5)))
+    await world.db.execute("UPDATE checkout_session SET due_at = 0")
+    await attend_sessions(services)
+    await attend_sessions(services)
+    assert (await services.store.find(session.facts.id)).facts.payment_status == "paid"
+    assert (await world.event_types()).count("checkout.session.completed") == 1
+    assert await world.db.fetchval("SELECT count(*) FROM checkout_session WHERE due_at IS NOT NULL") == 0
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(Approved("", "123456"), "complete"), (Declined("lost_card", "41"), "expired")])
+async def test_a_time_that_passes_while_the_psp_is_asked_waits_for_the_outcome(world, outcome, status):
+    """Meanwhile the worker looks again soon, and changes nothing."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    world.psp.answer = lambda _order: None
+    trying = asyncio.create_task(tried(services, world, session))
+    await world.until(lambda: world.psp.held)
+    world.clock.advance(DAY)
+    assert await attend_sessions(services) == 1
+    assert (await services.store.find(session.facts.id)).facts.status == "open"
+    assert await attend_sessions(services) == 0
+    order, deliver = world.psp.held[0]
+    deliver(order, Approved(order.reference, "123456") if isinstance(outcome, Approved) else outcome)
+    await trying
+    world.clock.advance(AGAIN_SECONDS * SECOND)
+    assert await attend_sessions(services) == 1
+    assert (await services.store.find(session.facts.id)).facts.status == status
+
+
+async def test_a_session_ends_at_its_own_time(world):
+    """Not before; with half an hour at least and a day at most."""
+    services = orders_on(world)
+    now = world.clock.now() // SECOND
+    session = await asked(services, world, expires_at=now + 3600)
+    assert await attend_sessions(services) == 0
+    world.clock.advance(HOUR)
+    assert await attend_sessions(services) == 1
+    assert (await services.store.find(session.facts.id)).facts.status == "expired"
+    now = world.clock.now() // SECOND
+    for wrong in (now, now + 60, now + 2 * 24 * 3600):
+        with pytest.raises(Refusal):
+            await asked(services, world, expires_at=wrong)
