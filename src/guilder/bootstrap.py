@@ -35,7 +35,7 @@ from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, hold_partitions, tidy
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
 from guilder.network import NetworkSettings, serve
-from guilder.payments import expire_authorizations, note_money, note_waiting, offer_refunds
+from guilder.payments import expire_authorizations, expire_challenges, note_money, note_waiting, offer_refunds
 from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
 from guilder.payments.load import Loader
@@ -226,6 +226,7 @@ class Rooms:
             signals=SignalSource(clock),
             load=self.load,
             payment_method=self._payment_method,
+            checkout_url=settings.checkout_origin,
         )
 
     @classmethod
@@ -311,7 +312,7 @@ async def executor(settings: Settings, context: Context) -> None:
         sender = Sender(beats, rooms.clock, rooms.ids, role=EXECUTOR_ROLE, lost=lost)
         working = Executor(
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
-            forget_cvc=rooms.vault.drop_cvc,
+            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin,
         )
         executors.append(working)
         connector = Cardnet(
@@ -366,6 +367,7 @@ def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
         Job("release_funds", 0.5, release),
         Job("announce_available", 0.5, lambda: announce_available(db, clock, ids)),
         Job("expire_authorizations", 0.5, lambda: expire_authorizations(rooms.payments)),
+        Job("expire_challenges", 0.5, lambda: expire_challenges(rooms.payments)),
         Job("expire_transfers", 0.5, lambda: expire_transfers(db, clock, ids)),
         Job("tidy_log", 60.0, lambda: tidy_log(db, clock.now())),
         Job("tidy_keys", 60.0, lambda: tidy_keys(db, clock.now())),

@@ -149,6 +149,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         return f"http://{_in_url(self.host)}:{self.ports.api}"
 
     @property
+    def checkout_origin(self) -> str:
+        """Where buyers are served, as their browsers reach it."""
+        return self.checkout_url or f"http://{_in_url(self.host)}:{self.ports.checkout}"
+
+    @property
     def network_control(self) -> str:
         """The sandbox bank world's control port."""
         return f"http://{_in_url(self.network_host)}:{self.ports.network_http}"

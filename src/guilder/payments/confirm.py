@@ -9,20 +9,19 @@ from guilder.core.errors import ErrorFacts, Refusal
 from guilder.idempotency.model import Claim, Result
 from guilder.payments.accept import accept
 from guilder.payments.answers import failure
-from guilder.payments.begin import Try, take
+from guilder.payments.begin import CVC_SECONDS, Try, take
+from guilder.payments.challenge import discarded
 from guilder.payments.events import event
 from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms
 from guilder.payments.services import Services, lock_timeout, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.psp.errors import RouteRefused
-from guilder.psp.router import choose
+from guilder.psp.router import Choice, choose
 from guilder.risk import Decision, Signals, Verdict, decide
 from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, PaymentMethodFacts
 
 # A card that is tried more often than this on one payment is being tested, not used.
 CONFIRMATIONS_MAX: Final = 25
-CVC_SECONDS: Final = 15 * 60
-"""How long the vault keeps a CVC after its entry (DESIGN 2.4)."""
 
 
 async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> Result:
@@ -42,7 +41,7 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
         facts = _merged(facts, command, method)
         change = Change(
             account=payment.account, livemode=facts.livemode, payment=facts, expected=payment.version, claim=claim,
-            confirmations=payment.confirmations + 1,
+            confirmations=payment.confirmations + 1, challenges=discarded(payment),
         )  # fmt: skip
         if payment.confirmations >= CONFIRMATIONS_MAX:
             raise Refusal(
@@ -115,10 +114,23 @@ async def begin_taking(
         payment_method=method, choice=choice, terms=Terms(terms.price_version, terms.basis_points),
         send_cvc=fresh and method.customer is None and not off_session and method.card.cvc_check is not None,
         off_session=off_session, error_on_requires_action=error_on_requires_action, risk_level=decision.level,
-        risk_score=decision.score,
+        risk_score=decision.score, authenticate=_authenticate(services, facts, choice, off_session=off_session),
+        origin=services.checkout_url,
     )  # fmt: skip
     processing, attempt = take(facts, try_, key, account=change.account, now=now, ids=services.ids)
     return replace(change, payment=processing, attempts=(attempt,), confirmations=max(change.confirmations, 1))
+
+
+# What a merchant says who wants the buyer authenticated although the issuer has not asked for it.
+_ASKED_FOR: Final = frozenset({"any", "challenge"})
+
+
+def _authenticate(services: Services, facts: PaymentIntentFacts, choice: Choice, *, off_session: bool) -> str | None:
+    """Whether the buyer is to be authenticated before the issuer asks for it; never without the buyer."""
+    if facts.request_three_d_secure not in _ASKED_FOR or off_session:
+        return None
+    able = any(route.connector == choice.connector and route.declares.three_d_secure for route in services.routes)
+    return facts.request_three_d_secure if able else None
 
 
 def _key(change: Change) -> Key | None:
@@ -145,7 +157,7 @@ def _blocked(services: Services, change: Change, method: PaymentMethodFacts, dec
     )  # fmt: skip
     facts = replace(
         before, status=after(PAYMENT, PaymentState(before.status), PaymentEvent.REFUSED), payment_method=None,
-        last_payment_error=error, failed_payment_method=method, latest_charge=charge.id,
+        last_payment_error=error, failed_payment_method=method, latest_charge=charge.id, next_action_url=None,
     )  # fmt: skip
     key = _key(change)
     events = tuple(

@@ -37,6 +37,15 @@ class CardFacts(Struct, frozen=True, array_like=True):
     line1_check: str | None = None
 
 
+class ThreeDSecureFacts(Struct, frozen=True, array_like=True):
+    """How the buyer was authenticated for a charge."""
+
+    result: str  # authenticated | attempt_acknowledged | failed | not_supported | processing_error
+    flow: str | None = None  # challenge | frictionless
+    indicator: str | None = None
+    transaction_id: str | None = None
+
+
 class PaymentMethodFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="payment_method"):
     """A PaymentMethod. `billing` is the personal record of billing_details."""
 
@@ -138,6 +147,7 @@ class ChargeFacts(Struct, frozen=True, array_like=True, tag_field="object", tag=
     capture_before: int | None = None
     connector: str = ""
     overcaptured: bool = False
+    three_d_secure: ThreeDSecureFacts | None = None
 
 
 class RefundFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="refund"):

@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from guilder.core.errors import ErrorFacts
-from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, RefundFacts
+from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, RefundFacts, ThreeDSecureFacts
 from guilder.shapes.units import SPECIAL, to_wire
 from guilder.shapes.version1.customer import checks, payment_method
 from guilder.shapes.version1.personal import Personal, billing_details, record, shipping
@@ -197,6 +197,27 @@ def _outcome(facts: ChargeFacts) -> dict[str, Any]:
     }
 
 
+# The one version of 3-D Secure that the sandbox's scheme speaks.
+_THREE_D_SECURE_VERSION: Final = "2.2.0"
+
+
+def _three_d_secure(facts: ThreeDSecureFacts) -> dict[str, Any]:
+    """payment_method_details.card.three_d_secure."""
+    unproved = facts.result in ("failed", "not_supported", "processing_error")
+    return {
+        "authentication_flow": facts.flow,
+        "electronic_commerce_indicator": facts.indicator,
+        "exemption_indicator": None,
+        "result": facts.result,
+        "result_reason": _WHY_UNPROVED.get(facts.result) if unproved else None,
+        "transaction_id": facts.transaction_id,
+        "version": None if facts.result == "not_supported" else _THREE_D_SECURE_VERSION,
+    }
+
+
+_WHY_UNPROVED: Final = {"not_supported": "card_not_enrolled", "processing_error": "protocol_error", "failed": "rejected"}
+
+
 def _card_details(facts: ChargeFacts, *, paid: bool) -> dict[str, Any]:
     """payment_method_details.card: the card as it was when it was charged."""
     card = facts.card
@@ -225,7 +246,7 @@ def _card_details(facts: ChargeFacts, *, paid: bool) -> dict[str, Any]:
         "network_transaction_id": facts.network_transaction_id,
         "overcapture": {"maximum_amount_capturable": facts.amount, "status": "unavailable"},
         "regulated_status": "unregulated",
-        "three_d_secure": None,
+        "three_d_secure": _three_d_secure(facts.three_d_secure) if facts.three_d_secure is not None else None,
         "wallet": None,
     }
     return details

@@ -24,6 +24,7 @@ TERMINAL_WIDTH: Final = 8
 
 MESSAGE_TYPES: Final[Mapping[Operation, str]] = {
     Operation.AUTHORIZE: Mti.AUTHORIZATION,
+    Operation.AUTHENTICATE: Mti.AUTHORIZATION,
     Operation.PURCHASE: Mti.PURCHASE,
     Operation.CAPTURE: Mti.CAPTURE,
     Operation.VOID: Mti.VOID,
@@ -31,9 +32,10 @@ MESSAGE_TYPES: Final[Mapping[Operation, str]] = {
     Operation.REVERSAL: Mti.REVERSAL,
     Operation.QUERY: Mti.INQUIRY,
 }
-"""The message of each operation that this connector does; a refund is a purchase message with its own processing code."""
+"""The message of each operation that this connector does; a refund is a purchase message with its own processing code, and an
+authentication an authorization's."""
 
-WITH_CARD: Final = frozenset({Operation.AUTHORIZE, Operation.PURCHASE})
+WITH_CARD: Final = frozenset({Operation.AUTHORIZE, Operation.PURCHASE, Operation.AUTHENTICATE})
 """Operations that carry the card."""
 
 
@@ -78,9 +80,15 @@ def _card_fields(order: Order, stamp: Stamp, card: Card | None, settings: Cardne
         tags[Tag.POSTAL_CODE] = postal_code
     if order.proof:
         tags[Tag.AUTHENTICATION] = order.proof
+    if order.merchant_initiated:
+        tags[Tag.MERCHANT_INITIATED] = "1"
+    if order.returns_to:
+        tags[Tag.RETURNS_TO] = order.returns_to
+    if order.wants_challenge:
+        tags[Tag.WANTS_CHALLENGE] = "1"
     return {
         2: card.number.reveal(),
-        3: Processing.PURCHASE,
+        3: Processing.AUTHENTICATION if order.operation is Operation.AUTHENTICATE else Processing.PURCHASE,
         4: f"{order.amount_minor:012d}",
         7: stamp.transmitted_at,
         11: stamp.stan,
