@@ -15,6 +15,7 @@ from guilder.api.app import Api
 from guilder.api.openapi import document
 from guilder.api.routes import registry
 from guilder.api.services import Services
+from guilder.challenge import ChallengeWay
 from guilder.config import Settings
 from guilder.core.clock import SystemClock
 from guilder.core.errors import Unavailable, missing
@@ -402,7 +403,12 @@ async def api(settings: Settings, context: Context) -> None:
         routes = registry()
         listener = context.sockets.get("api") or listen_on(settings.host, settings.ports.api)
         app = Api(services, routes, document(routes))
-        await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
+        buyers = context.sockets.get("checkout") or listen_on(settings.host, settings.ports.checkout)
+        way = ChallengeWay(rooms.payments)
+        await asyncio.gather(
+            serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop),
+            serve_http(way, buyers, clock=context.clock, ready=lambda: None, stop=context.stop),
+        )
 
 
 async def _while_sound(guard: ClockGuard, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -440,7 +446,7 @@ ROLES: Final[Mapping[str, Body]] = {"vault": vault, "network": network, "executo
 
 NEED_DATABASE: Final = frozenset({"api", "vault", "executor", "worker"})
 
-SOCKETS: Final[Mapping[str, Sequence[str]]] = {"api": ("api",), "network": ("network_http", "network_iso")}
+SOCKETS: Final[Mapping[str, Sequence[str]]] = {"api": ("api", "checkout"), "network": ("network_http", "network_iso")}
 """Which of the ports each role listens on; the supervisor opens them, so that no caller is refused during a restart."""
 
 

@@ -21,7 +21,7 @@ from guilder.db.embedded import EmbeddedServer
 # The processes of a supervisor that was killed are ended by the kernel within milliseconds; this is ample.
 CLAIM_SECONDS: Final = 2.0
 BACKLOG: Final = 1024
-LISTENING: Final = ("api", "network_http", "network_iso")
+LISTENING: Final = ("api", "checkout", "network_http", "network_iso")
 
 
 class CannotStart(GuilderError):

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import asyncpg
 from msgspec import Struct
@@ -142,6 +142,20 @@ class ApiWorld:
         check_schema(answer)
         return answer
 
+    async def browse(self, url: str, *, form: Mapping[str, str] | None = None) -> Answer:
+        """What a browser gets at an address, without cookies; redirects are not followed."""
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        try:
+            body = urlencode(form or {}).encode()
+            head = f"{'GET' if form is None else 'POST'} {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n"
+            head += "" if form is None else f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
+            writer.write(f"{head}\r\n".encode() + body)
+            await writer.drain()
+            return _parsed(await reader.read())
+        finally:
+            writer.close()
+
     async def get(self, path: str, key: str, **query: Any) -> Answer:
         """GET with these parameters; nested ones in brackets."""
         text = urlencode(_pairs(query))
@@ -216,11 +230,11 @@ async def fresh_database(server: Mapping[str, str], name: str) -> AsyncIterator[
 @asynccontextmanager
 async def api_world(dsn: str, folder: Path) -> AsyncIterator[ApiWorld]:
     """All roles but the worker, running until the block ends."""
-    sockets = {name: _listener() for name in ("api", "network_http", "network_iso")}
+    sockets = {name: _listener() for name in ("api", "checkout", "network_http", "network_iso")}
     ports = {name: opened.getsockname()[1] for name, opened in sockets.items()}
     settings = replace(
         Settings.load({}, {"data_dir": folder, "database_url": dsn}),
-        ports=Ports(checkout=0, dashboard=0, **ports),
+        ports=Ports(dashboard=0, **ports),
     )
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file in (settings.master_key_file, settings.app_key_file):
