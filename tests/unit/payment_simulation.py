@@ -34,6 +34,7 @@ from guilder.payments.recheck import may_be_news, reopened
 from guilder.payments.refund import offered
 from guilder.payments.refunds import counted
 from guilder.payments.resume import next_step, resend
+from guilder.payments.secure import Challenge
 from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import FINAL_ATTEMPT_STATES, PAYMENT, AttemptState, PaymentEvent, PaymentState, after, allows
@@ -325,15 +326,7 @@ class Simulation:
         for one in change.reopened:
             assert one.slot not in slots
             slots[one.slot] = OpenSlot(one.slot, one.attempt, one.state, None, 0)
-        challenge = payment.challenge
-        for moved in change.challenges:
-            if moved.opened is not None:
-                assert challenge is None, "one open challenge of a payment"
-                challenge = moved.opened
-            elif moved.after is not None:
-                assert challenge is not None
-                assert (challenge.id, challenge.state) == (moved.id, moved.before)
-                challenge = None
+        challenge = self._challenge_after(change)
         self._book(change.transfers)
         self.entries += [(one.facts.amount, one.facts.fee) for one in change.balance_transactions]
         self.events += [one.type for one in change.events]
@@ -353,6 +346,19 @@ class Simulation:
             approved=tuple(one.id for one in approved), challenge=challenge,
         )  # fmt: skip
         return True
+
+    def _challenge_after(self, change: Change) -> Challenge | None:
+        """The open challenge once this change is stored."""
+        challenge = self.payment.challenge
+        for moved in change.challenges:
+            if moved.opened is not None:
+                assert challenge is None, "one open challenge of a payment"
+                challenge = moved.opened
+            elif moved.after is not None:
+                assert challenge is not None
+                assert (challenge.id, challenge.state) == (moved.id, moved.before)
+                challenge = None
+        return challenge
 
     def _book(self, transfers: tuple[Transfer, ...]) -> None:
         booked = [

@@ -88,7 +88,8 @@ WHERE p.id IS NULL OR c.payment IS NULL
 """
 _CHALLENGES: Final = """
 SELECT coalesce(a.id, c.attempt) AS subject, a.operation, a.state, c.state AS challenge
-FROM (SELECT * FROM attempt WHERE state = 'action_required') a FULL JOIN (SELECT payment, attempt, state FROM challenge) c ON c.attempt = a.id
+FROM (SELECT * FROM attempt WHERE state = 'action_required') a
+FULL JOIN (SELECT payment, attempt, state FROM challenge) c ON c.attempt = a.id
 WHERE a.id IS NULL OR c.state IS NULL OR a.operation <> 'authenticate' OR a.payment <> c.payment
 """
 # One that was passed has led to the authorization that carries its proof, accepted in the same commit.
