@@ -51,6 +51,7 @@ from guilder.risk import SignalSource
 from guilder.role import Body, Context, run_in_loop
 from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
 from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
+from guilder.terminal import Terminal
 from guilder.vault import Vault, VaultClient, VaultServer, listen
 from guilder.wallet.announce import announce_available
 from guilder.wallet.chart import Chart
@@ -398,6 +399,7 @@ async def api(settings: Settings, context: Context) -> None:
             payments=rooms.payments,
             books=Books(rooms.db, ledger, rooms.clock, rooms.ids),
             load=rooms.load,
+            terminal=Terminal(rooms.db, rooms.clock, rooms.ids),
         )
         stack.push_async_callback(services.close)
         routes = registry()

@@ -10,6 +10,7 @@ from guilder.api import (
     payment_intents,
     payment_methods,
     refunds,
+    terminal,
 )
 from guilder.api.registry import Registry
 
@@ -26,4 +27,5 @@ def registry() -> Registry:
         balance.ROUTES,
         account.ROUTES,
         ledger.ROUTES,
+        terminal.ROUTES,
     )

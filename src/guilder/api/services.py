@@ -13,6 +13,7 @@ from guilder.payments.load import Loader
 from guilder.payments.services import Services as Payments
 from guilder.security import PurposeKeys
 from guilder.shapes.facts import PaymentMethodFacts
+from guilder.terminal import Terminal
 from guilder.vault import VaultClient
 
 # PaymentMethods that one statement reads for concurrent requests.
@@ -28,11 +29,13 @@ class Services:
         load: loads what `expand` asks for.
         payments: the dependencies of the verbs of payments.
         books: the ledger as a product of its own.
+        terminal: the readers at the merchants' tills.
     """
 
     def __init__(
         self, *, db: Database, hot: Database, clock: Clock, ids: Ids, keys: PurposeKeys, merchants: Merchants, vault: VaultClient,
         customers: Customers, methods: PaymentMethods, personal: Personal, payments: Payments, books: Books, load: Loader,
+        terminal: Terminal,
     ) -> None:  # fmt: skip
         self.db = db
         self._hot = hot
@@ -48,6 +51,7 @@ class Services:
         self.payments = payments
         self.books = books
         self.load = load
+        self.terminal = terminal
         self._read: Coalescer[tuple[str, bool, str], PaymentMethodFacts | None] = Coalescer(
             self._load_methods,
             limit=READ_MAX,

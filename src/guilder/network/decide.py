@@ -61,6 +61,8 @@ _KINDS: Final[Mapping[str, str]] = {
     Mti.REVERSAL_REPEAT: Kind.REVERSAL,
 }
 _NO_CURRENCY: Final = ""
+# DE 22 where the chip proves the buyer.
+_CHIP: Final = "051"
 
 
 def read_order(message: Message) -> Order | Refused:
@@ -157,7 +159,8 @@ def _pay(order: Order, books: Books, now: int) -> Entry:
     if proof is None:
         return _entry(order, now, Code.WRONG_PROOF, account=account)
     entered = Entered(
-        fields[14], tags.get(Tag.CVC), tags.get(Tag.POSTAL_CODE), bool(proof), tags.get(Tag.MERCHANT_INITIATED) == "1",
+        fields[14], tags.get(Tag.CVC), tags.get(Tag.POSTAL_CODE), proved=bool(proof) or fields.get(22) == _CHIP,
+        merchant_initiated=tags.get(Tag.MERCHANT_INITIATED) == "1",
     )  # fmt: skip
     verdict: Verdict = judge(account, entered, currency=order.currency, amount_minor=order.amount, now=now)
     entry = _entry(order, now, verdict.code, account=account, checks=verdict.checks)

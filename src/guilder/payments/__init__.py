@@ -17,6 +17,7 @@ from guilder.payments.offer import note_money, note_waiting, offer_refunds
 from guilder.payments.refund import cancel_refund, refund
 from guilder.payments.services import Services
 from guilder.payments.store import Store
+from guilder.payments.till import take_at_till
 from guilder.payments.update import update, update_charge, update_refund
 from guilder.payments.waiting import Waiting
 
@@ -37,6 +38,7 @@ __all__ = [
     "note_waiting",
     "offer_refunds",
     "refund",
+    "take_at_till",
     "update",
     "update_charge",
     "update_refund",

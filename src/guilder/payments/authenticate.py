@@ -40,6 +40,7 @@ def asks_for_authentication(s: Settling, declined: Declined) -> bool:
         and s.authenticates
         and s.attempt.operation in NEW_PAYMENTS
         and facts.three_d_secure is None
+        and facts.till is None
         and not facts.off_session
         and not facts.error_on_requires_action
     )

@@ -15,6 +15,7 @@ from guilder.payments.model import (
     Key,
     Payment,
     Terms,
+    Till,
     refund_slot,
 )
 from guilder.payments.secure import ThreeDSecure
@@ -25,6 +26,8 @@ from guilder.shapes.facts import PaymentIntentFacts, PaymentMethodFacts, RefundF
 
 # With the buyer present nobody waits longer for the first byte; past it the attempt is closed as not sent.
 EXECUTE_BY_SECONDS: Final = 60
+# At a till the buyer stands and waits: what is not final by then is not paid, and undone.
+TILL_SECONDS: Final = 8
 # Captures, voids and refunds have no buyer waiting: they may be sent as long as the operation makes sense.
 EXECUTE_BY_LATER_SECONDS: Final = 30 * 24 * 3600
 # When somebody looks at an attempt that nobody has claimed: a lost wake-up or log entry costs this long.
@@ -57,6 +60,7 @@ class Try(Struct, frozen=True, kw_only=True):
     authenticate: str | None = None
     # Where buyers come back to from the issuer's challenge page.
     origin: str = ""
+    till: Till | None = None
 
 
 def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str, now: int, ids: Ids) -> tuple[PaymentIntentFacts, Attempt]:
@@ -77,12 +81,15 @@ def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str,
         operation = taking(facts)
     attempt = Attempt(
         id=ids.new("at"), payment=facts.id, account=account, livemode=facts.livemode, operation=operation, slot=PAYMENT_SLOT,
-        amount=facts.amount, currency=facts.currency, execute_by=now + EXECUTE_BY_SECONDS * SECOND, created_at=now,
+        amount=facts.amount, currency=facts.currency, created_at=now,
+        execute_by=now + (TILL_SECONDS if try_.till else EXECUTE_BY_SECONDS) * SECOND,
+        # Due at once: whichever executor looks first takes it, with or without the log.
+        begin_at=now if try_.till else None,
         facts=AttemptFacts(
             connector=try_.choice.connector, psp_merchant=try_.choice.psp_merchant, wire=draw_wire(ids, Micros(now)), terms=try_.terms,
             payment_method=try_.payment_method, key=key, send_cvc=try_.send_cvc, off_session=try_.off_session,
             error_on_requires_action=try_.error_on_requires_action, risk_level=try_.risk_level, risk_score=try_.risk_score,
-            route_reason=try_.choice.reason, three_d_secure=secure,
+            route_reason=try_.choice.reason, three_d_secure=secure, till=try_.till,
         ),
     )  # fmt: skip
     return processing, attempt

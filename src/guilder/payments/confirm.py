@@ -12,7 +12,7 @@ from guilder.payments.answers import failure
 from guilder.payments.begin import CVC_SECONDS, Try, take
 from guilder.payments.challenge import discarded
 from guilder.payments.events import event
-from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms
+from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms, Till
 from guilder.payments.services import Services, lock_timeout, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.psp.errors import RouteRefused
@@ -22,6 +22,7 @@ from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, PaymentMethodF
 
 # A card that is tried more often than this on one payment is being tested, not used.
 CONFIRMATIONS_MAX: Final = 25
+CARD_PRESENT: Final = ("card_present",)
 
 
 async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> Result:
@@ -37,6 +38,11 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
             raise lock_timeout()
         if not allows(PAYMENT, PaymentState(facts.status), PaymentEvent.CONFIRMED):
             raise wrong_state(facts, "confirm", _CONFIRMABLE)
+        if facts.payment_method_types == CARD_PRESENT:
+            raise Refusal(
+                "This PaymentIntent is for a card at a reader. Process it with a reader: "
+                "POST /v1/terminal/readers/{reader}/process_payment_intent.", code="payment_intent_unexpected_state",
+            )
         method = await _method(services, payment, command)
         facts = _merged(facts, command, method)
         change = Change(
@@ -91,7 +97,8 @@ def _merged(facts: PaymentIntentFacts, command: ConfirmPayment, method: PaymentM
 
 
 async def begin_taking(
-    services: Services, change: Change, method: PaymentMethodFacts, *, off_session: bool, error_on_requires_action: bool,
+    services: Services, change: Change, method: PaymentMethodFacts, *, off_session: bool = False, error_on_requires_action: bool = False,
+    till: Till | None = None,
 ) -> Change:
     """The change that sends a payment: rules asked, connector chosen, attempt made; or the change that refuses it.
 
@@ -114,8 +121,8 @@ async def begin_taking(
         payment_method=method, choice=choice, terms=Terms(terms.price_version, terms.basis_points),
         send_cvc=fresh and method.customer is None and not off_session and method.card.cvc_check is not None,
         off_session=off_session, error_on_requires_action=error_on_requires_action, risk_level=decision.level,
-        risk_score=decision.score, authenticate=_authenticate(services, facts, choice, off_session=off_session),
-        origin=services.checkout_url,
+        risk_score=decision.score, origin=services.checkout_url, till=till,
+        authenticate=None if till else _authenticate(services, facts, choice, off_session=off_session),
     )  # fmt: skip
     processing, attempt = take(facts, try_, key, account=change.account, now=now, ids=services.ids)
     return replace(change, payment=processing, attempts=(attempt,), confirmations=max(change.confirmations, 1))

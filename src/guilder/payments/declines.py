@@ -30,6 +30,7 @@ AUTHENTICATION_UNAVAILABLE: Final = (
 ATTEMPT_EXPIRED: Final = (
     "The buyer did not finish the authentication in time. Nothing was charged; provide a payment method and confirm again."
 )
+NOT_PAID_IN_TIME: Final = "The bank did not answer in time. The payment is not made and is being undone; nothing will be charged."
 UNDONE: Final = "The payment could not be completed. Nothing was charged; try again."
 
 

@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 ROLE: Final = "executor"
 CHANNEL: Final = "guilder_accepted"
+DUE: Final = "due"
+"""What the notification says when something was accepted that does not wait for the log."""
 # Behind the notification; also how often rows are looked for whose retry time has come.
 POLL_SECONDS: Final = 0.25
 # How often rows are set free that we hold without a call in hand, and partitions are shared out anew.
@@ -92,7 +94,7 @@ class Executor:
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
         self._connectors = connectors
-        listener = Listener(self._db.dsn, [CHANNEL], lambda *_: self._wake.set(), role=self._db.role, name="executor")
+        listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
         tidied = held = float("-inf")
         try:
@@ -111,6 +113,12 @@ class Executor:
                     await sleep(POLL_SECONDS)
         finally:
             await listener.close()
+
+    def _heard(self, _channel: str, payload: str) -> None:
+        if payload == DUE:
+            # Not through the log: look for it among what is due, now.
+            self._looked = float("-inf")
+        self._wake.set()
 
     async def _round(self) -> None:
         """Claim and hand over; unless there is more at once, wait for the next wake-up or poll."""

@@ -158,6 +158,13 @@ class Terms(Struct, frozen=True, array_like=True):
     basis_points: int
 
 
+class Till(Struct, frozen=True, array_like=True):
+    """The reader that took the card, and where it stands."""
+
+    reader: str
+    location: str | None = None
+
+
 class AttemptFacts(Struct, frozen=True, array_like=True):
     """Everything else that a send, a query or a reversal of the attempt needs. The wire fields are drawn once, at accept."""
 
@@ -183,6 +190,8 @@ class AttemptFacts(Struct, frozen=True, array_like=True):
     # The payment was made with it: its first outcome also announces that the payment was created.
     announces_payment: bool = False
     three_d_secure: ThreeDSecure | None = None
+    # The card was there: read by a reader, the buyer standing at the till.
+    till: Till | None = None
 
 
 Noted = Approved | Declined | NotSent | Unknown

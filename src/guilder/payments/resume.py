@@ -49,6 +49,7 @@ def first_order(attempt: Attempt) -> Order:
         payment_method_id=facts.payment_method.id if with_card or authenticates else None,
         send_cvc=facts.send_cvc and not authenticates, proof=secure.proof, merchant_initiated=facts.off_session and with_card,
         returns_to=secure.returns_to if authenticates else None, wants_challenge=secure.wants_challenge,
+        card_present=facts.till is not None,
     )  # fmt: skip
 
 

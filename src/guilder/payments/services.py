@@ -61,7 +61,9 @@ def wrong_state(facts: PaymentIntentFacts, verb: str, allowed: Sequence[str]) ->
     )
 
 
-_PARTICIPLES = {"confirm": "confirmed", "capture": "captured", "cancel": "canceled", "update": "updated"}
+_PARTICIPLES = {
+    "confirm": "confirmed", "capture": "captured", "cancel": "canceled", "update": "updated", "process": "processed by a reader",
+}  # fmt: skip
 
 
 def lock_timeout() -> Refusal:

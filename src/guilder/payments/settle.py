@@ -50,7 +50,7 @@ def _decided(s: Settling, outcome: Outcome | NotFound) -> Change:
         return _reversal_answered(s, outcome)
     match outcome:
         case Approved():
-            return _APPROVED[s.attempt.operation](s, outcome)
+            return _not_found(s) if _nobody_waits(s) else _APPROVED[s.attempt.operation](s, outcome)
         case Declined():
             return _DECLINED[s.attempt.operation](s, outcome)
         case NotSent() if s.open.state == AttemptState.CREATED:
@@ -84,8 +84,14 @@ def _in_doubt(s: Settling, outcome: NotSent | Unknown) -> Change:
     facts = replace(facts, in_doubt=True)
     return replace(
         change, payment=facts, events=(event(s.ids, s.payment.account, "payment_intent.processing", facts, s.attempt.facts.key),),
-        answer=success(facts, expand_of(s.attempt.facts.key)),
+        # At the till somebody waits for the end of it, and closes it when that takes too long.
+        answer=None if s.attempt.facts.till else success(facts, expand_of(s.attempt.facts.key)),
     )  # fmt: skip
+
+
+def _nobody_waits(s: Settling) -> bool:
+    """Whether a till's time was over before the PSP could be asked: the buyer has gone with or without the goods, unpaid."""
+    return s.attempt.facts.till is not None and s.asked is Operation.QUERY and s.now >= s.attempt.execute_by
 
 
 def _mismatched(s: Settling, outcome: Unknown) -> Change:
@@ -286,6 +292,7 @@ def _charge_facts(s: Settling, status: str, approved: Approved | None) -> Charge
         authorization_code=approved.authorization_code if approved else None,
         network_transaction_id=approved.network_transaction_id if approved else None, connector=attempt.connector,
         three_d_secure=attempt.three_d_secure.shown if attempt.three_d_secure else None,
+        reader=attempt.till.reader if attempt.till else None, location=attempt.till.location if attempt.till else None,
     )  # fmt: skip
 
 

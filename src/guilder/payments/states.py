@@ -162,6 +162,7 @@ ATTEMPT: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]]] = {
         _AE.PROVED_UNSENT: _A.NOT_SENT,
         _AE.NO_DEFINITE_ANSWER: _A.IN_DOUBT,
         _AE.SENDER_LOST: _A.IN_DOUBT,
+        _AE.REVERSAL_DECIDED: _A.REVERSING,  # at the till, where nobody waits longer
     },
     _A.IN_DOUBT: {
         _AE.APPROVAL: _A.APPROVED,

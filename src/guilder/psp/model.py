@@ -100,6 +100,7 @@ class Order(Struct, frozen=True, kw_only=True):
         proof: what a passed 3-D Secure authentication left for the authorization; None without one.
         merchant_initiated: a card on file is charged, and the buyer is not there.
         returns_to: for an authentication: where the issuer's challenge page sends the buyer back to.
+        card_present: a reader has read the card's chip.
         wants_challenge: for an authentication: the merchant wants the buyer to be challenged.
     """
 
@@ -125,6 +126,7 @@ class Order(Struct, frozen=True, kw_only=True):
     merchant_initiated: bool = False
     returns_to: str | None = None
     wants_challenge: bool = False
+    card_present: bool = False
 
 
 class Wire(Struct, frozen=True, array_like=True):

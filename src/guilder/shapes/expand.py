@@ -71,6 +71,8 @@ EXPANDABLE: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "balance_transaction": {"source": BY_PREFIX},
     "balance": {},
+    "terminal.location": {},
+    "terminal.reader": {},
     "event": {},
 }
 """Object -> field -> what stands there."""

@@ -35,6 +35,8 @@ class CardFacts(Struct, frozen=True, array_like=True):
     cvc_check: str | None = None
     postal_code_check: str | None = None
     line1_check: str | None = None
+    # How a reader read it, as contact_emv; None for a card that was typed in. Makes the PaymentMethod a card_present one.
+    read_method: str | None = None
 
 
 class ThreeDSecureFacts(Struct, frozen=True, array_like=True):
@@ -148,6 +150,9 @@ class ChargeFacts(Struct, frozen=True, array_like=True, tag_field="object", tag=
     connector: str = ""
     overcaptured: bool = False
     three_d_secure: ThreeDSecureFacts | None = None
+    # The till: which reader took the card, and where it stands.
+    reader: str | None = None
+    location: str | None = None
 
 
 class RefundFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="refund"):
@@ -195,6 +200,44 @@ class BalanceFacts(Struct, frozen=True, array_like=True, tag_field="object", tag
     pending: tuple[tuple[str, int], ...]
 
 
+class LocationFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="terminal.location"):
+    """A place where readers stand: the merchant's own address, so nothing personal."""
+
+    id: str
+    livemode: bool
+    created: int
+    display_name: str
+    address: tuple[tuple[str, str], ...] = ()
+    metadata: Metadata = ()
+    phone: str | None = None
+    deleted: bool = False
+
+
+class ReaderActionFacts(Struct, frozen=True, array_like=True):
+    """What a reader is doing, or did last."""
+
+    id: str
+    status: str  # in_progress | succeeded | failed
+    payment_intent: str
+    failure_code: str | None = None
+    failure_message: str | None = None
+
+
+class ReaderFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="terminal.reader"):
+    """A card reader."""
+
+    id: str
+    livemode: bool
+    created: int
+    device_type: str
+    serial_number: str
+    label: str
+    location: str | None = None
+    metadata: Metadata = ()
+    action: ReaderActionFacts | None = None
+    deleted: bool = False
+
+
 Facts = (
     PaymentIntentFacts
     | ChargeFacts
@@ -203,6 +246,8 @@ Facts = (
     | CustomerFacts
     | BalanceTransactionFacts
     | BalanceFacts
+    | LocationFacts
+    | ReaderFacts
 )
 """Any object that an event or an answer may hold; the tag is Stripe's `object`."""
 

@@ -369,7 +369,8 @@ BEGIN
 
     -- One notification a flush: it takes one lock of the whole server at commit.
     IF cardinality(p_attempts) > 0 THEN
-        PERFORM pg_notify('guilder_accepted', '');
+        PERFORM pg_notify('guilder_accepted', CASE WHEN EXISTS (
+            SELECT FROM unnest(p_attempts) i WHERE i.retry_at <= p_now) THEN 'due' ELSE '' END);
     END IF;
     IF cardinality(p_answers) > 0 THEN
         -- Below 8,000 bytes by PostgreSQL's limit; '*' makes every waiter look.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from guilder.shapes import facts
-from guilder.shapes.version1 import customer, money, payment
+from guilder.shapes.version1 import customer, money, payment, terminal
 from guilder.shapes.version1.personal import Personal
 
 Builder = Callable[[Any, Personal], dict[str, Any]]
@@ -23,4 +23,6 @@ BUILDERS: Final[Mapping[type, Builder]] = {
     facts.CustomerFacts: customer.customer,
     facts.BalanceTransactionFacts: money.balance_transaction,
     facts.BalanceFacts: money.balance,
+    facts.LocationFacts: terminal.location,
+    facts.ReaderFacts: terminal.reader,
 }

@@ -16,6 +16,9 @@ from guilder.vault import Card
 # DE 22 and DE 25 of a payment over the internet: the buyer typed the card into a page; electronic commerce.
 ENTRY_MODE_ECOMMERCE: Final = "812"
 CONDITION_ECOMMERCE: Final = "59"
+# The same at a till: the chip was read; card and buyer were there.
+ENTRY_MODE_CHIP: Final = "051"
+CONDITION_NORMAL: Final = "00"
 # The longest postcode of any country has 10 characters; more is not worth an issuer's look.
 POSTAL_CODE_MAX: Final = 10
 MERCHANT_WIDTH: Final = 15
@@ -95,8 +98,8 @@ def _card_fields(order: Order, stamp: Stamp, card: Card | None, settings: Cardne
         12: stamp.transmitted_at[4:],
         14: f"{card.exp_year % 100:02d}{card.exp_month:02d}",
         18: settings.merchant_category,
-        22: ENTRY_MODE_ECOMMERCE,
-        25: CONDITION_ECOMMERCE,
+        22: ENTRY_MODE_CHIP if order.card_present else ENTRY_MODE_ECOMMERCE,
+        25: CONDITION_NORMAL if order.card_present else CONDITION_ECOMMERCE,
         32: settings.acquirer,
         37: order.reference,
         41: _fit(settings.terminal, TERMINAL_WIDTH),
