@@ -122,7 +122,7 @@ async def begin_taking(
         send_cvc=fresh and method.customer is None and not off_session and method.card.cvc_check is not None,
         off_session=off_session, error_on_requires_action=error_on_requires_action, risk_level=decision.level,
         risk_score=decision.score, origin=services.checkout_url, till=till,
-        authenticate=None if till else _authenticate(services, facts, choice, off_session=off_session),
+        authenticate=None if till or off_session else _authenticate(services, facts, choice, decision.verdict),
     )  # fmt: skip
     processing, attempt = take(facts, try_, key, account=change.account, now=now, ids=services.ids)
     return replace(change, payment=processing, attempts=(attempt,), confirmations=max(change.confirmations, 1))
@@ -132,12 +132,13 @@ async def begin_taking(
 _ASKED_FOR: Final = frozenset({"any", "challenge"})
 
 
-def _authenticate(services: Services, facts: PaymentIntentFacts, choice: Choice, *, off_session: bool) -> str | None:
-    """Whether the buyer is to be authenticated before the issuer asks for it; never without the buyer."""
-    if facts.request_three_d_secure not in _ASKED_FOR or off_session:
-        return None
+def _authenticate(services: Services, facts: PaymentIntentFacts, choice: Choice, verdict: Verdict) -> str | None:
+    """How the buyer is to be authenticated before the issuer asks for it, by the merchant's wish or the risk; None for not."""
+    wish = facts.request_three_d_secure if facts.request_three_d_secure in _ASKED_FOR else None
+    if wish is None and verdict is Verdict.CHALLENGE:
+        wish = "any"
     able = any(route.connector == choice.connector and route.declares.three_d_secure for route in services.routes)
-    return facts.request_three_d_secure if able else None
+    return wish if able else None
 
 
 def _key(change: Change) -> Key | None:

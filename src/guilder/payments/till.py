@@ -69,7 +69,7 @@ async def take_at_till(services: Services, claim: Claim, payment: str, method: P
     pending = await find(services.db, claim)
     if isinstance(pending, Pending):
         # Whoever asked before has gone, or is still there: its time counts from the accept.
-        left = TILL_SECONDS - (services.clock.now() - pending.created_at) / SECOND
+        left = TILL_SECONDS - (services.clock.now() - pending.created_at) // SECOND
         return await _in_time(services, claim, payment, left)
     return await accept(services, claim, payment, plan, ending=ending)
 

@@ -70,7 +70,7 @@ class Terminal:
         """Remove a place. Raises Refusal while readers stand there (400)."""
         facts = await self.location(account, id_, livemode=livemode, connection=connection, lock=True)
         if not await store.delete_location(connection, id_):
-            raise Refusal("This location cannot be deleted while readers are registered to it.", code="resource_in_use")
+            raise Refusal("This location cannot be deleted while readers are registered to it.")
         return replace(facts, deleted=True)
 
     # --- readers ------------------------------------------------------------------------------------------------------
