@@ -90,7 +90,8 @@ class Buyer:
 
 @pytest.fixture
 def buyer(shop: Shop, reader: str) -> Iterator[Buyer]:
-    """A buyer at the till."""
+    """A buyer at the till, while the bank takes payments (it may have been killed a moment ago)."""
+    wait(lambda: shop.pay().status == 200, "the bank takes payments")
     yield Buyer(shop, reader)
     if shop.get(f"/v1/terminal/readers/{reader}")["action"]["status"] == "in_progress":
         shop.insist("POST", f"/v1/terminal/readers/{reader}/cancel_action", {})

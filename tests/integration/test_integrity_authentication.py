@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from guilder.core.outcome import ActionRequired, Approved, Authentication, Declined
-from guilder.integrity import examine
+from guilder.integrity import examine, tell
 from guilder.payments import ask_issuer, create
 from guilder.payments.model import CreatePayment
 from guilder.psp.model import Operation
@@ -48,6 +48,7 @@ async def challenged(world):
 async def passed(world):
     """A payment whose buyer has said yes, paid; returns what a bank tells of it."""
     payment = await challenged(world)
+    world.clock.advance(1_000_000)
     await ask_issuer(world.services, await world.store.challenge(payment.next_action_url.rpartition("/")[2]))
 
     async def paid():
@@ -72,6 +73,19 @@ async def test_a_payment_that_was_authenticated_is_sound(world):
     asked = world.psp.sent(Operation.AUTHENTICATE)[-1]
     told = {"reference": asked.reference, "kind": "authentication", "result": "C", "amount": 1000, "currency": "eur", "original": None}
     assert await found(world, [*effects, told]) == {}
+
+
+async def test_the_story_tells_the_buyers_way(world):
+    """Soft decline, authentication, the buyer's way to his bank and back, and the authorization with the proof."""
+    await passed(world)
+    payment = await world.db.fetchval("SELECT id FROM payment")
+    story = await tell(world.dsn, payment)
+    words = [moment.what for moment in story.moments if moment.kind in ("outcome", "challenge")]
+    assert words == [
+        "purchase declined", "authenticate action required", "the buyer is sent to his bank", "purchase approved", "challenge passed",
+    ]  # fmt: skip
+    received = [moment.detail for moment in story.moments if moment.what == "received"]
+    assert received[0] == "declined" and "authorization code" in received[-1]
 
 
 async def test_a_buyer_whom_the_bank_never_authenticated_is_named(world):

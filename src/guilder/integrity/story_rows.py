@@ -25,6 +25,10 @@ _PAYMENT: Final = "SELECT * FROM payment WHERE id = $1"
 _ATTEMPTS: Final = "SELECT * FROM attempt WHERE payment = $1 ORDER BY created_at, id"
 _OPEN: Final = "SELECT * FROM attempt_open WHERE payment = $1 ORDER BY slot"
 _MESSAGES: Final = "SELECT * FROM attempt_message WHERE attempt = ANY ($1) ORDER BY at, ctid"
+# Without its id, which is the secret of the buyer's way.
+_CHALLENGES: Final = """
+SELECT attempt, state, opened_at, expires_at, ended_at FROM challenge WHERE payment = $1 ORDER BY opened_at, attempt
+"""
 _CHARGES: Final = "SELECT * FROM charge WHERE payment = $1 ORDER BY id"
 _REFUNDS: Final = "SELECT * FROM refund WHERE payment = $1 ORDER BY id"
 _ENTRIES: Final = "SELECT * FROM balance_transaction WHERE source = ANY ($1) ORDER BY created_at, id"
@@ -62,6 +66,7 @@ class Rows(Struct, frozen=True, kw_only=True):
     attempts: list[Record]
     open: list[Record]
     messages: list[Record]
+    challenges: list[Record]
     charges: list[Record]
     refunds: list[Record]
     transfers: list[Record]
@@ -96,6 +101,7 @@ async def read(connection: Connection, id_: str, key_of: Callable[[bytes], str |
     return Rows(
         payment=payment, attempts=attempts, charges=charges, refunds=refunds, events=events, all_events=whole,
         open=await connection.fetch(_OPEN, payment_id),
+        challenges=await connection.fetch(_CHALLENGES, payment_id),
         messages=await connection.fetch(_MESSAGES, [row["id"] for row in attempts]),
         transfers=await connection.fetch(_TRANSFERS, sources),
         entries=await connection.fetch(_ENTRIES, sources),
