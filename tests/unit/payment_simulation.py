@@ -28,6 +28,7 @@ from guilder.payments.model import (
     OpenSlot,
     Payment,
     Terms,
+    Till,
     challenge_slot,
 )
 from guilder.payments.recheck import may_be_news, reopened
@@ -38,6 +39,7 @@ from guilder.payments.secure import Challenge
 from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import FINAL_ATTEMPT_STATES, PAYMENT, AttemptState, PaymentEvent, PaymentState, after, allows
+from guilder.payments.till import too_late
 from guilder.psp.model import ContractClass, Declares, Operation, Order
 from guilder.psp.router import Choice
 from guilder.shapes.facts import Answer, CardFacts, PaymentIntentFacts, PaymentMethodFacts, RefundFacts
@@ -136,11 +138,14 @@ class Bank:
 class Simulation:
     """A payment with everything that belongs to it."""
 
-    def __init__(self, *, amount: int, manual: bool, seed: int = 0, issuer: str = "pays", asks: bool = False) -> None:
+    def __init__(self, *, amount: int, manual: bool, seed: int = 0, issuer: str = "pays", asks: bool = False, till: bool = False) -> None:
         self.clock = ManualClock()
         self.ids = Ids(self.clock, Random(seed).randbytes)
         self.bank = Bank(issuer=issuer)
         self.asks = asks
+        self.till = Till("tmr_1") if till else None
+        # Attempts of which the till was told "not paid".
+        self.given_up: set[str] = set()
         self.attempts: dict[str, Attempt] = {}
         self.ended: dict[str, str] = {}
         self.answers: dict[str, Answer] = {}
@@ -188,10 +193,26 @@ class Simulation:
         try_ = Try(
             payment_method=PaymentMethodFacts(id=self.ids.new("pm"), livemode=False, created=0, card=CARD),
             choice=Choice("cardnet", "M1", "first"), terms=Terms(1, 150), send_cvc=False,
-            authenticate="any" if self.asks else None, origin="http://checkout",
+            authenticate="any" if self.asks and not self.till else None, origin="http://checkout", till=self.till,
         )  # fmt: skip
         facts, attempt = take(self.payment.facts, try_, self._key(), account=ACCOUNT, now=self.clock.now(), ids=self.ids)
         assert self.commit(self._change(facts, attempts=(attempt,), challenges=discarded(self.payment)))
+
+    def till_is_told(self) -> None:
+        """Its time is over: what is open is closed, and only then it hears "not paid"."""
+        open_ = self.payment.open_in(PAYMENT_SLOT)
+        attempt = self.attempts[open_.attempt]
+        # Whoever holds it here may have sent it; nobody's is certainly not sent.
+        held = OpenSlot(open_.slot, open_.attempt, open_.state, "held" if attempt.id in self.first_sent else None, open_.tries, open_.key)
+        assert self.commit(too_late(self.payment, attempt, held, now=self.clock.now(), ids=self.ids))
+        assert self.answers[attempt.facts.key.key].error is not None
+        self.given_up.add(attempt.id)
+
+    def may_be_told(self) -> bool:
+        """Whether a till waits for what is open, and has not heard of it yet."""
+        open_ = self.payment.open_in(PAYMENT_SLOT)
+        attempt = self.attempts[open_.attempt] if open_ is not None else None
+        return attempt is not None and attempt.operation in NEW_PAYMENTS and attempt.facts.key.key not in self.answers
 
     def buyer_answers(self, *, passed: bool) -> None:
         """At his bank; the first answer counts."""
@@ -462,6 +483,7 @@ class Simulation:
             assert min(charge.refunded, charge.refunding) >= 0
             assert charge.refunded + charge.refunding <= taken
         assert self.wallet() == sum(amount - fee for amount, fee in self.entries)
+        assert not self.given_up & set(payment.approved), "the till was told that it is not paid"
         unseen = {order.reference for order, _ in (*self.late, *self.in_flight)}
         opened = {slot.attempt for slot in payment.open_slots}
         for id_, state in self.ended.items():

@@ -147,6 +147,19 @@ def test_a_payment_whose_buyer_is_to_be_authenticated_is_charged_with_a_proof_or
         world.check_end()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_till_that_was_told_not_paid_is_never_charged(seed: int) -> None:
+    """The same bad wire, and a till that waits no longer at any moment: no answer approves it after that."""
+    for walk in range(WALKS):
+        chance = Random(f"till {seed}.{walk}")
+        world = Simulation(amount=chance.randint(50, 100_000), manual=chance.random() < 0.3, seed=seed, till=True)
+        for _ in range(STEPS):
+            world.till_is_told() if world.may_be_told() and chance.random() < 0.3 else act(world, chance)
+            world.check()
+        world.run_dry()
+        world.check_end()
+
+
 def act_as_buyer(world: Simulation, chance: Random) -> None:
     """He answers, comes back, goes away; or the merchant does not wait for him."""
     luck = chance.random()
