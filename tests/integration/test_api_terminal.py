@@ -137,6 +137,8 @@ async def test_a_declined_card_fails_the_action_and_another_card_pays(api: ApiWo
     shown = await api.get(f"/v1/payment_intents/{payment}", merchant.secret)
     assert shown["status"] == "requires_payment_method"
     assert shown["last_payment_error"]["payment_method"]["type"] == "card_present"
+    seen = await api.get(f"/v1/payment_intents/{payment}", merchant.publishable, client_secret=shown["client_secret"])
+    assert seen["last_payment_error"]["payment_method"]["card_present"]["fingerprint"] is None
     await api.post(f"/v1/terminal/readers/{reader}/process_payment_intent", merchant.secret, payment_intent=payment)
     assert (await hold_card(api, merchant, reader))["action"]["status"] == "succeeded"
 
