@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from guilder.core.clock import SECOND
 from guilder.core.outcome import Approved, Declined, NotSent, Outcome
-from guilder.payments.model import NEW_PAYMENTS, Attempt
+from guilder.payments.model import NEW_PAYMENTS, Attempt, AttemptFacts
 from guilder.payments.secure import ThreeDSecure
 from guilder.payments.states import AttemptState
 from guilder.psp.model import Declares, Operation, Order, query_about, reversal_of
@@ -32,25 +32,28 @@ NO_AUTHENTICATION: Final = Declined("authentication_unavailable")
 """What an authentication ends as that nobody could ask for in time: it is never in doubt."""
 
 
-_NOT_SECURE: Final = ThreeDSecure()
-
-
 def first_order(attempt: Attempt) -> Order:
     """The attempt's request as its row fixes it: first send, resend, and what queries and reversals are made from."""
     facts = attempt.facts
     wire = facts.wire
-    with_card = attempt.operation in NEW_PAYMENTS
-    authenticates = attempt.operation is Operation.AUTHENTICATE
-    secure = facts.three_d_secure or _NOT_SECURE
-    return Order(
+    with_card = attempt.operation in NEW_PAYMENTS or attempt.operation is Operation.AUTHENTICATE
+    order = Order(
         attempt_id=attempt.id, operation=attempt.operation, first=True, account=attempt.account, livemode=attempt.livemode,
         psp_merchant=facts.psp_merchant, amount_minor=attempt.amount, currency=attempt.currency, psp_key=wire.psp_key,
         reference=wire.reference, transmitted_at=wire.transmitted_at, stan=wire.stan, original=facts.original,
-        payment_method_id=facts.payment_method.id if with_card or authenticates else None,
-        send_cvc=facts.send_cvc and not authenticates, proof=secure.proof, merchant_initiated=facts.off_session and with_card,
-        returns_to=secure.returns_to if authenticates else None, wants_challenge=secure.wants_challenge,
-        card_present=facts.till is not None,
+        payment_method_id=facts.payment_method.id if with_card else None, send_cvc=facts.send_cvc,
     )  # fmt: skip
+    if with_card and (facts.three_d_secure is not None or facts.till is not None or facts.off_session):
+        return _with_circumstances(order, facts)
+    return order
+
+
+def _with_circumstances(order: Order, facts: AttemptFacts) -> Order:
+    """What most payments have none of: an authentication or its proof, a till, a buyer who is not there."""
+    secure = facts.three_d_secure or ThreeDSecure()
+    if order.operation is Operation.AUTHENTICATE:
+        return replace(order, send_cvc=False, returns_to=secure.returns_to, wants_challenge=secure.wants_challenge)
+    return replace(order, proof=secure.proof, merchant_initiated=facts.off_session, card_present=facts.till is not None)
 
 
 def next_step(attempt: Attempt, state: str, tries: int, now: int) -> Order | Outcome:
