@@ -15,10 +15,13 @@ from guilder.api.routes import registry
 from guilder.orders.states import SESSION, SessionEvent, SessionState
 from guilder.payments.states import (
     ATTEMPT,
+    CHALLENGE,
     PAYMENT,
     REFUND,
     AttemptEvent,
     AttemptState,
+    ChallengeEvent,
+    ChallengeState,
     PaymentEvent,
     PaymentState,
     RefundEvent,
@@ -34,12 +37,13 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
     PaymentEvent: {
         PaymentEvent.METHOD_GIVEN: "an update names a PaymentMethod",
         PaymentEvent.METHOD_TAKEN: "an update takes the PaymentMethod away",
-        PaymentEvent.CONFIRMED: "an attempt to take or authorize the money is accepted",
+        PaymentEvent.CHANGED: "an update names another amount or currency: the authentication that waits would not hold for it",
+        PaymentEvent.CONFIRMED: "an attempt to take or authorize the money, or to authenticate its buyer first, is accepted",
         PaymentEvent.REFUSED: "our own rules refuse it; nothing is sent",
         PaymentEvent.PAID: "a purchase is approved",
         PaymentEvent.AUTHORIZED: "an authorization is approved",
-        PaymentEvent.FAILED: "it is declined, was certainly not sent, or is undone",
-        PaymentEvent.ACTION_WANTED: "the issuer wants to see the buyer (3-D Secure; nothing in this version raises it)",
+        PaymentEvent.FAILED: "it is declined, was certainly not sent, or is undone; or the buyer was not authenticated",
+        PaymentEvent.ACTION_WANTED: "the issuer wants to see the buyer (3-D Secure)",
         PaymentEvent.CAPTURE_SENT: "a capture is accepted",
         PaymentEvent.CAPTURED: "the capture is approved",
         PaymentEvent.CAPTURE_FAILED: "the capture is declined or was certainly not sent; the authorization stands",
@@ -59,6 +63,13 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         AttemptEvent.REVERSAL_ACKNOWLEDGED: "the PSP has confirmed the reversal",
         AttemptEvent.FINALITY_PASSED: "the connector's horizon has passed without a trace of it",
         AttemptEvent.FOUND: "a refund or void turns out to have been done after all: a fact, and booked (all else is undone once more)",
+    },
+    ChallengeEvent: {
+        ChallengeEvent.AUTHENTICATED: "the issuer says that it is the buyer: the next authorization carries its proof",
+        ChallengeEvent.ANSWERED_FOR: "the scheme answers for the issuer: as above",
+        ChallengeEvent.REJECTED: "the issuer says that it is not, or that the buyer has refused",
+        ChallengeEvent.EXPIRED: "the buyer has not come back within 15 minutes",
+        ChallengeEvent.OVERTAKEN: "cancel, a new confirm, or another amount, currency or card has moved the payment on",
     },
     RefundEvent: {
         RefundEvent.PAID_BACK: "the PSP has given the money back",
@@ -93,8 +104,13 @@ but an outcome ends it.
 """
 
 ATTEMPT_TEXT: Final = """\
-One try of one operation (purchase, authorize, capture, void, refund) at a PSP. While it is open its state stands in
+One try of one operation (authenticate, purchase, authorize, capture, void, refund) at a PSP. While it is open its state stands in
 `attempt_open`, afterwards in `attempt`. A late approval of an attempt that is `reversing` is noted on it and moves nothing.
+"""
+
+CHALLENGE_TEXT: Final = """\
+A buyer who was sent to the issuer of the card. The payment is `requires_action` and holds no slot. What the issuer says after
+the challenge has ended is kept on it and moves nothing ([challenge.py](../src/guilder/payments/challenge.py)).
 """
 
 REFUND_TEXT: Final = """\
@@ -113,7 +129,8 @@ OTHERS: Final = """\
 - `attempt_open.state` holds `created`, `in_doubt` and `reversing` as above, and `recheck`: an undone attempt is asked about
   again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)). A
   purchase, an authorization or a capture that is found then is `reversing` in that slot until the reversal is acknowledged, and
-  asked about for the rest of the schedule ([recheck.py](../src/guilder/payments/recheck.py)).
+  asked about for the rest of the schedule ([recheck.py](../src/guilder/payments/recheck.py)). The same state, in a slot of its
+  own, says that the issuer is being asked what came of a challenge.
 - `dead_letter.state` is `open` until a person has looked, then `replayed` or `discarded`. Until then the key of its entry
   stays closed ([consume.py](../src/guilder/log/consume.py)).
 - `webhook_endpoint.state` is `enabled`, `disabled` (by the merchant, or by us: `disabled_reason`) or `deleted`; a deleted endpoint
@@ -130,6 +147,7 @@ def states() -> str:
         HEAD,
         *_machine("Payment", PAYMENT_TEXT, PAYMENT, (_P.REQUIRES_PAYMENT_METHOD, _P.REQUIRES_CONFIRMATION)),
         *_machine("Attempt", ATTEMPT_TEXT, ATTEMPT, (AttemptState.CREATED,)),
+        *_machine("Challenge", CHALLENGE_TEXT, CHALLENGE, (ChallengeState.OPEN,)),
         *_machine("Refund", REFUND_TEXT, REFUND, (RefundState.PENDING,)),
         *_machine("Checkout Session", SESSION_TEXT, SESSION, (SessionState.OPEN,)),
         OTHERS,

@@ -4,7 +4,8 @@ from typing import Any
 
 from guilder.core.clock import SECOND, Micros
 from guilder.iso8583 import Message, Mti, Processing, Tag, fit, pack_tags
-from guilder.network.answers import answer_of, bare_answer
+from guilder.network.answers import Proving, answer_of, bare_answer
+from guilder.network.authenticate import proof_of
 from guilder.network.books import Books
 from guilder.network.decide import Refused, decide, read_order, settle_refund
 from guilder.network.entries import Entry, encode_line
@@ -99,7 +100,10 @@ class Bank:
         decision = decide(order, self.books, self.now)
         if isinstance(decision, Refused):
             return bare_answer(message.fields, decision.code)
-        return answer_of(message.fields, self.make_true(decision) if isinstance(decision, Entry) else decision)
+        operation = self.make_true(decision) if isinstance(decision, Entry) else decision
+        standing = self.books.authentication(ACQUIRER, message.fields[37])
+        proof = proof_of(self.books, ACQUIRER, message.fields[37])
+        return answer_of(message.fields, operation, standing and Proving(standing, "http://bank/challenge/x", proof))
 
     def code(self, message: Message) -> str:
         """The answer's response code."""

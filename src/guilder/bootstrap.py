@@ -15,6 +15,7 @@ from guilder.api.app import Api
 from guilder.api.openapi import document
 from guilder.api.routes import registry
 from guilder.api.services import Services
+from guilder.challenge import ChallengeWay
 from guilder.checkout import Page
 from guilder.checkout import Services as Checkout
 from guilder.config import Settings
@@ -40,7 +41,7 @@ from guilder.network import NetworkSettings, serve
 from guilder.orders import Services as Orders
 from guilder.orders import attend_sessions, note_payments
 from guilder.orders.attend import CONSUMER as ORDERS
-from guilder.payments import expire_authorizations, note_money, note_waiting, offer_refunds
+from guilder.payments import expire_authorizations, expire_challenges, note_money, note_waiting, offer_refunds
 from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
 from guilder.payments.load import Loader
@@ -55,6 +56,7 @@ from guilder.risk import SignalSource, Velocity
 from guilder.role import Body, Context, run_in_loop
 from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
 from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
+from guilder.terminal import Terminal
 from guilder.vault import Vault, VaultClient, VaultServer, listen
 from guilder.wallet.announce import announce_available
 from guilder.wallet.chart import Chart
@@ -245,10 +247,11 @@ class Rooms:
             signals=SignalSource(clock),
             load=self.load,
             payment_method=self._payment_method,
+            checkout_url=settings.checkout_origin,
         )
         self.orders = Orders(
             db=db, payments=self.payments, methods=self.methods, personal=self.personal, keys=keys, clock=clock, ids=ids,
-            page_url=settings.page_url,
+            checkout_url=settings.checkout_origin,
         )  # fmt: skip
 
     @classmethod
@@ -334,7 +337,7 @@ async def executor(settings: Settings, context: Context) -> None:
         sender = Sender(beats, rooms.clock, rooms.ids, role=EXECUTOR_ROLE, lost=lost)
         working = Executor(
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
-            forget_cvc=rooms.vault.drop_cvc,
+            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin,
         )
         executors.append(working)
         connector = Cardnet(
@@ -432,6 +435,7 @@ def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
         Job("release_funds", 0.5, release),
         Job("announce_available", 0.5, lambda: announce_available(db, clock, ids)),
         Job("expire_authorizations", 0.5, lambda: expire_authorizations(rooms.payments)),
+        Job("expire_challenges", 0.5, lambda: expire_challenges(rooms.payments)),
         Job("expire_transfers", 0.5, lambda: expire_transfers(db, clock, ids)),
         Job("tidy_log", 60.0, lambda: tidy_log(db, clock.now())),
         Job("tidy_keys", 60.0, lambda: tidy_keys(db, clock.now())),
@@ -464,6 +468,7 @@ async def api(settings: Settings, context: Context) -> None:
             load=rooms.load,
             endpoints=Endpoints(rooms.db, rooms.keys, rooms.clock, rooms.ids, allowed=webhooks_allowed(settings)),
             deliveries=Deliveries(rooms.db, rooms.clock),
+            terminal=Terminal(rooms.db, rooms.clock, rooms.ids),
         )
         stack.push_async_callback(services.close)
         routes = registry()
@@ -473,7 +478,7 @@ async def api(settings: Settings, context: Context) -> None:
 
 
 async def checkout(settings: Settings, context: Context) -> None:
-    """The payment page, on an origin of its own."""
+    """The payment page and the way to the issuer's challenge, on an origin of their own."""
     async with AsyncExitStack() as stack:
         rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "checkout"))
         await rooms.waiting.start()
@@ -483,7 +488,8 @@ async def checkout(settings: Settings, context: Context) -> None:
             ids=rooms.ids, proxies=settings.proxies,
         )  # fmt: skip
         listener = context.sockets.get("checkout") or listen_on(settings.host, settings.ports.checkout)
-        await serve_http(Page(services), listener, clock=context.clock, ready=context.ready, stop=context.stop)
+        app = Page(services, ChallengeWay(rooms.payments))
+        await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
 
 
 async def _while_sound(guard: ClockGuard, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

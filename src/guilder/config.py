@@ -162,7 +162,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         return f"http://{_in_url(self.host)}:{self.ports.api}"
 
     @property
-    def page_url(self) -> str:
+    def checkout_origin(self) -> str:
         """The payment page's origin, as buyers reach it."""
         return self.checkout_url or f"http://{_in_url(self.host)}:{self.ports.checkout}"
 

@@ -337,7 +337,10 @@ def effects(truth: list[dict[str, Any]]) -> dict[str, Counter[tuple[str, int, st
     left: dict[str, Counter[tuple[str, int, str]]] = {}
     for effect in truth:
         kind = effect["kind"]
-        if kind == "reversal":
+        if kind == "authentication":
+            # It moves nothing; `guilder check` holds it against the books.
+            left.setdefault(effect["reference"], Counter())
+        elif kind == "reversal":
             undone = left[effect["original"]]
             undone[effect["reversed"], effect["amount"], effect["currency"]] -= 1
             left[effect["original"]] = +undone
@@ -358,6 +361,7 @@ _EFFECTS = {
     "capture": ("capture",),
     "void": ("void",),
     "refund": ("refund",),
+    "authenticate": (),
 }
 
 

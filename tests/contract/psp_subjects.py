@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
+from urllib.parse import urlsplit
 
 from msgspec import Struct, convert
 
@@ -60,6 +61,10 @@ class Subject(Protocol):
         """Context manager: this goes wrong for this order's reference."""
         ...
 
+    def answer_challenge(self, url: str, *, passed: bool) -> str:
+        """The buyer answers the issuer's challenge; returns where he is sent back to."""
+        ...
+
 
 class CardnetSubject:
     """The sandbox bank world, as `python -m guilder.network` runs it."""
@@ -81,6 +86,10 @@ class CardnetSubject:
         "postal_code_fails": "4000000000000036",
         "refund_pending": "4000000000007726",
         "refund_returned": "4000000000005126",
+        "authenticates": "4000000000003238",
+        "challenges": "4000000000003220",
+        "authentication_unavailable": "4000000000003097",
+        "authentication_not_supported": "378282246310005",
     }
 
     def __init__(self, control_port: int, iso_port: int) -> None:
@@ -138,6 +147,15 @@ class CardnetSubject:
             yield
         finally:
             self._call("DELETE", f"/faults?id={standing['id']}")
+
+    def answer_challenge(self, url: str, *, passed: bool) -> str:
+        """See Subject."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._control_port, timeout=START_SECONDS)
+        try:
+            connection.request("POST", urlsplit(url).path, f"answer={'pass' if passed else 'fail'}")
+            return str(connection.getresponse().getheader("Location"))
+        finally:
+            connection.close()
 
     def _call(self, method: str, path: str, body: Any = None) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self._control_port, timeout=START_SECONDS)

@@ -14,7 +14,7 @@ from psp_subjects import CardnetSubject, Effect, Subject
 
 from guilder.core.clock import SystemClock
 from guilder.core.ids import Ids
-from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
+from guilder.core.outcome import ActionRequired, Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.psp import (
     Connector,
     ContractClass,
@@ -486,6 +486,89 @@ async def test_what_the_connector_does_not_do_is_not_sent(client: Client) -> Non
     if client.connector.declares.three_d_secure:
         pytest.skip("does 3-D Secure")
     assert isinstance(await client.result(order(Operation.AUTHENTICATE)), NotSent)
+
+
+RETURN = "http://checkout/authenticate/x/return"
+
+
+@pytest.fixture
+def secure(client: Client) -> Client:
+    """A connector that declares 3-D Secure."""
+    if not client.connector.declares.three_d_secure:
+        pytest.skip("does no 3-D Secure")
+    return client
+
+
+def authentication(card: str) -> Order:
+    """The question whether it is the buyer."""
+    return replace(order(Operation.AUTHENTICATE), payment_method_id=f"pm_{card}", send_cvc=False, returns_to=RETURN)
+
+
+async def test_a_soft_decline_says_that_the_issuer_wants_to_see_the_buyer(subject: Subject, secure: Client) -> None:
+    """It is definite, and nothing has happened."""
+    purchase = order(Operation.PURCHASE, card="authenticates")
+    outcome = await secure.result(purchase)
+    assert isinstance(outcome, Declined) and outcome.wants_authentication
+    assert outcome.code == "authentication_required"
+    assert subject.truth(purchase) == []
+
+
+async def test_an_authentication_gives_a_proof_that_holds_for_one_payment(subject: Subject, secure: Client) -> None:
+    """Its card, amount and currency, once; any other is refused, and moves nothing."""
+    asked = authentication("authenticates")
+    outcome = await secure.result(asked)
+    assert isinstance(outcome, Approved) and outcome.authentication is not None and outcome.authentication.authenticated
+    assert [effect.kind for effect in subject.truth(asked)] == ["authentication"]
+    proof = outcome.authentication.proof
+    wrong = [
+        replace(order(Operation.PURCHASE, card="authenticates"), proof=proof, amount_minor=asked.amount_minor + 1),
+        replace(order(Operation.PURCHASE, card="good"), proof=proof),
+        replace(order(Operation.PURCHASE, card="authenticates"), proof=proof[:-1] + ("0" if proof[-1] != "0" else "1")),
+    ]
+    for one in wrong:
+        assert isinstance(await secure.result(one), Declined)
+        assert subject.truth(one) == []
+    assert isinstance(await secure.result(replace(order(Operation.PURCHASE, card="authenticates"), proof=proof)), Approved)
+    again = replace(order(Operation.PURCHASE, card="authenticates"), proof=proof)
+    assert isinstance(await secure.result(again), Declined)
+    assert subject.truth(again) == []
+
+
+async def test_the_same_authentication_again_gets_the_same_proof(secure: Client) -> None:
+    """It may be asked for as often as one likes: by the same request, and by a query."""
+    asked = authentication("authenticates")
+    first = await secure.result(asked)
+    again = await secure.result(replace(asked, first=False))
+    found = await secure.result(query_about(asked))
+    assert isinstance(first, Approved) and isinstance(again, Approved) and isinstance(found, Approved)
+    assert first.authentication == again.authentication == found.authentication
+    assert await secure.result(query_about(authentication("authenticates"))) == NotFound()
+
+
+@pytest.mark.parametrize("passed", [True, False])
+async def test_what_came_of_a_challenge_is_asked(subject: Subject, secure: Client, passed: bool) -> None:
+    """Until the buyer has answered it is still wanted; he is sent back to where the request said."""
+    asked = authentication("challenges")
+    outcome = await secure.result(asked)
+    assert isinstance(outcome, ActionRequired)
+    assert await secure.result(query_about(asked)) == outcome
+    assert subject.answer_challenge(outcome.url, passed=passed) == RETURN
+    answered = await secure.result(query_about(asked))
+    if passed:
+        assert isinstance(answered, Approved) and answered.authentication is not None and answered.authentication.challenged
+        paid = replace(order(Operation.PURCHASE, card="challenges"), proof=answered.authentication.proof)
+        assert isinstance(await secure.result(paid), Approved)
+    else:
+        assert isinstance(answered, Declined) and answered.code == "authentication_failed"
+    subject.answer_challenge(outcome.url, passed=not passed)
+    assert await secure.result(query_about(asked)) == answered
+
+
+@pytest.mark.parametrize("card", ["authentication_unavailable", "authentication_not_supported"])
+async def test_an_issuer_that_cannot_authenticate_says_so(secure: Client, card: str) -> None:
+    """By name; the card may still be charged."""
+    outcome = await secure.result(authentication(card))
+    assert isinstance(outcome, Declined) and outcome.code == card
 
 
 async def test_many_orders_at_once_are_all_delivered_once(subject: Subject, client: Client) -> None:

@@ -11,9 +11,10 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
+from json import dumps
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import asyncpg
 from msgspec import Struct
@@ -141,6 +142,23 @@ class ApiWorld:
             writer.close()
         check_schema(answer)
         return answer
+
+    async def browse(
+        self, url: str, *, form: Mapping[str, str] | None = None, json: Any = None, method: str | None = None,
+    ) -> Answer:  # fmt: skip
+        """What a browser gets at an address, without cookies; redirects are not followed."""
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        try:
+            body = dumps(json).encode() if json is not None else urlencode(form or {}).encode()
+            method = method or ("GET" if form is None and json is None else "POST")
+            head = f"{method} {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n"
+            head += "" if method != "POST" else f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
+            writer.write(f"{head}\r\n".encode() + body)
+            await writer.drain()
+            return _parsed(await reader.read())
+        finally:
+            writer.close()
 
     async def get(self, path: str, key: str, **query: Any) -> Answer:
         """GET with these parameters; nested ones in brackets."""

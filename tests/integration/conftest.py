@@ -29,7 +29,7 @@ from guilder.wallet.chart import Chart
 ACCOUNT = "acct_00000000000000000000test"
 DECLARES = Declares(
     contract_class=ContractClass.KEY_QUERY_VOID, idempotency_window_seconds=24 * 3600, partial_capture=True, multiple_capture=False,
-    currencies=None, three_d_secure=False, remembers_reversals=True, finality_horizon_seconds=48 * 3600,
+    currencies=None, three_d_secure=True, remembers_reversals=True, finality_horizon_seconds=48 * 3600,
 )  # fmt: skip
 
 Answer = Callable[[Order], Outcome | NotFound | None]
@@ -115,7 +115,7 @@ class PaymentsWorld:
         self.services = Services(
             db=self.db, store=self.store, waiting=self.waiting, clock=self.clock, ids=self.ids, terms=terms,
             routes=[Route(connector="cardnet", psp_merchant="M1", livemode=False, declares=DECLARES)],
-            signals=SignalSource(self.clock), load=load, payment_method=payment_method,
+            signals=SignalSource(self.clock), load=load, payment_method=payment_method, checkout_url="http://checkout",
         )  # fmt: skip
         self.executor, self.sender, self._running = await self.new_executor()
 
@@ -126,7 +126,7 @@ class PaymentsWorld:
         executors.append(
             Executor(
                 db=self.db, hot=self.hot, store=self.store, sender=sender, clock=self.clock, ids=self.ids, load=self.services.load,
-                forget_cvc=self._forget_cvc,
+                forget_cvc=self._forget_cvc, checkout_url="http://checkout",
             )  # fmt: skip
         )
         await sender.start()

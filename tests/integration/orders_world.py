@@ -18,7 +18,7 @@ def orders_on(world) -> orders.Services:
     personal = Personal(world.db, KEYS, world.clock, world.ids)
     return orders.Services(
         db=world.db, payments=world.services, methods=None, personal=personal, keys=KEYS, clock=world.clock, ids=world.ids,
-        page_url="http://pay.example",
+        checkout_url="http://pay.example",
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from orders_world import KEYS, orders_on, placed, standing, tried
 
 from conftest import ACCOUNT
+from guilder.challenge import ChallengeWay
 from guilder.checkout import Page, Services
 from guilder.core.clock import DAY
 from guilder.http_server import Incoming
@@ -28,9 +29,10 @@ async def page(world):
     assert facts.return_url == f"{session.facts.url}?step=next"
     waiting = replace(facts, status="requires_action", next_action_url=CHALLENGE)
     await world.db.execute("UPDATE payment SET state = 'requires_action', facts = $2 WHERE id = $1", facts.id, pack(waiting))
-    app = Page(Services(
+    known = Services(
         orders=services, merchants=merchants, velocity=Velocity(world.clock), keys=KEYS, clock=world.clock, ids=world.ids, proxies=0,
-    ))  # fmt: skip
+    )  # fmt: skip
+    app = Page(known, ChallengeWay(world.services))
 
     async def look(query: str = "") -> str:
         answer = await app.answer(Incoming("GET", f"/c/{session.facts.id}", query.encode(), {}))

@@ -13,11 +13,12 @@ from msgspec.structs import replace
 
 from guilder.core.clock import DAY, HOUR, ManualClock
 from guilder.core.ids import Ids
-from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
+from guilder.core.outcome import ActionRequired, Approved, Authentication, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.ledger.model import AccountKey, Kind, Transfer
 from guilder.ledger.pure import Book, PureAccount
 from guilder.payments.begin import Try, follow, take
 from guilder.payments.cancel import void
+from guilder.payments.challenge import abandoned, asked, discarded
 from guilder.payments.model import (
     NEW_PAYMENTS,
     PAYMENT_SLOT,
@@ -27,14 +28,18 @@ from guilder.payments.model import (
     OpenSlot,
     Payment,
     Terms,
+    Till,
+    challenge_slot,
 )
 from guilder.payments.recheck import may_be_news, reopened
 from guilder.payments.refund import offered
 from guilder.payments.refunds import counted
 from guilder.payments.resume import next_step, resend
+from guilder.payments.secure import Challenge
 from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import FINAL_ATTEMPT_STATES, PAYMENT, AttemptState, PaymentEvent, PaymentState, after, allows
+from guilder.payments.till import too_late
 from guilder.psp.model import ContractClass, Declares, Operation, Order
 from guilder.psp.router import Choice
 from guilder.shapes.facts import Answer, CardFacts, PaymentIntentFacts, PaymentMethodFacts, RefundFacts
@@ -54,6 +59,9 @@ DECLARES = Declares(
 )  # fmt: skip
 # How long a request may be sent again, and how long after its last sending it may still arrive.
 WINDOW = HORIZON = 1 * DAY
+# What an issuer makes of a buyer: it may want to see him, and then.
+ISSUERS = ("pays", "frictionless", "challenge", "failed", "unavailable")
+WANTS = Declined("authentication_required", "65", wants_authentication=True)
 CARD = CardFacts("visa", "4242", 12, 2040, "fingerprint", iin="424242")
 
 
@@ -65,12 +73,21 @@ class Bank:
     declined: set[str] = field(default_factory=set)
     amounts: dict[str, tuple[str, int]] = field(default_factory=dict)
     reversed_early: set[str] = field(default_factory=set)
+    issuer: str = "pays"
+    soft: set[str] = field(default_factory=set)
+    authentications: dict[str, str] = field(default_factory=dict)
+    proved: set[str] = field(default_factory=set)
 
     def carry_out(self, order: Order, *, decline: bool) -> Outcome | NotFound:
         """Do what a request asks for, once, and answer it."""
         match order.operation:
+            case Operation.QUERY if order.original.operation is Operation.AUTHENTICATE:
+                return self._authentication(order.reference) if order.reference in self.authentications else NotFound()
             case Operation.QUERY:
                 return self._found(order.reference)
+            case Operation.AUTHENTICATE:
+                self.authentications.setdefault(order.reference, self.issuer)
+                return self._authentication(order.reference)
             case Operation.REVERSAL:
                 original = order.original.reference
                 if original in self.done:
@@ -80,8 +97,12 @@ class Bank:
                 return Approved(order.reference)
         reference = order.reference
         if reference in self.reversed_early or reference in self.declined:
-            return Declined("processing_error", "79")
+            return WANTS if reference in self.soft else Declined("processing_error", "79")
         if reference not in self.done:
+            if order.operation in NEW_PAYMENTS and self.issuer != "pays" and not self._proves(order.proof):
+                self.declined.add(reference)
+                self.soft.add(reference)
+                return WANTS
             if decline:
                 self.declined.add(reference)
                 return Declined("generic_decline", "05")
@@ -89,9 +110,26 @@ class Bank:
             self.amounts[reference] = (order.operation, order.amount_minor)
         return self._found(reference)
 
+    def _proves(self, proof: str | None) -> bool:
+        """Each proof holds once."""
+        if proof is None or proof in self.proved or self.authentications.get(proof) != "frictionless":
+            return False
+        self.proved.add(proof)
+        return True
+
+    def _authentication(self, reference: str) -> Outcome:
+        match self.authentications[reference]:
+            case "frictionless":
+                return Approved(reference, authentication=Authentication(reference))
+            case "challenge":
+                return ActionRequired("http://bank/challenge")
+            case "failed":
+                return Declined("authentication_failed")
+        return Declined("authentication_unavailable")
+
     def _found(self, reference: str) -> Outcome | NotFound:
         if reference in self.declined:
-            return Declined("generic_decline", "05")
+            return WANTS if reference in self.soft else Declined("generic_decline", "05")
         if reference not in self.done:
             return NotFound()
         return Approved(reference) if self.done[reference] else Declined("processing_error", "00", "reversed")
@@ -100,10 +138,14 @@ class Bank:
 class Simulation:
     """A payment with everything that belongs to it."""
 
-    def __init__(self, *, amount: int, manual: bool, seed: int = 0) -> None:
+    def __init__(self, *, amount: int, manual: bool, seed: int = 0, issuer: str = "pays", asks: bool = False, till: bool = False) -> None:
         self.clock = ManualClock()
         self.ids = Ids(self.clock, Random(seed).randbytes)
-        self.bank = Bank()
+        self.bank = Bank(issuer=issuer)
+        self.asks = asks
+        self.till = Till("tmr_1") if till else None
+        # Attempts of which the till was told "not paid".
+        self.given_up: set[str] = set()
         self.attempts: dict[str, Attempt] = {}
         self.ended: dict[str, str] = {}
         self.answers: dict[str, Answer] = {}
@@ -151,9 +193,46 @@ class Simulation:
         try_ = Try(
             payment_method=PaymentMethodFacts(id=self.ids.new("pm"), livemode=False, created=0, card=CARD),
             choice=Choice("cardnet", "M1", "first"), terms=Terms(1, 150), send_cvc=False,
+            authenticate="any" if self.asks and not self.till else None, origin="http://checkout", till=self.till,
         )  # fmt: skip
         facts, attempt = take(self.payment.facts, try_, self._key(), account=ACCOUNT, now=self.clock.now(), ids=self.ids)
-        assert self.commit(self._change(facts, attempts=(attempt,)))
+        assert self.commit(self._change(facts, attempts=(attempt,), challenges=discarded(self.payment)))
+
+    def till_is_told(self) -> None:
+        """Its time is over: what is open is closed, and only then it hears "not paid"."""
+        open_ = self.payment.open_in(PAYMENT_SLOT)
+        attempt = self.attempts[open_.attempt]
+        # Whoever holds it here may have sent it; nobody's is certainly not sent.
+        held = OpenSlot(open_.slot, open_.attempt, open_.state, "held" if attempt.id in self.first_sent else None, open_.tries, open_.key)
+        assert self.commit(too_late(self.payment, attempt, held, now=self.clock.now(), ids=self.ids))
+        assert self.answers[attempt.facts.key.key].error is not None
+        self.given_up.add(attempt.id)
+
+    def may_be_told(self) -> bool:
+        """Whether a till waits for what is open, and has not heard of it yet."""
+        open_ = self.payment.open_in(PAYMENT_SLOT)
+        attempt = self.attempts[open_.attempt] if open_ is not None else None
+        return attempt is not None and attempt.operation in NEW_PAYMENTS and attempt.facts.key.key not in self.answers
+
+    def buyer_answers(self, *, passed: bool) -> None:
+        """At his bank; the first answer counts."""
+        reference = self.attempts[self.payment.challenge.attempt].facts.wire.reference
+        if self.bank.authentications[reference] == "challenge":
+            self.bank.authentications[reference] = "frictionless" if passed else "failed"
+
+    def buyer_is_back(self) -> None:
+        """His bank is to be asked."""
+        if self.payment.open_in(challenge_slot(self.payment.challenge.attempt)) is None:
+            assert self.commit(asked(self.payment, self.payment.challenge, self.clock.now()))
+
+    def buyer_has_gone(self) -> None:
+        """He has not come back in time."""
+        assert self.commit(abandoned(self.payment, self.attempts[self.payment.challenge.attempt], ids=self.ids))
+
+    def leave(self, event: PaymentEvent) -> None:
+        """Cancel, or another amount, while the buyer is away."""
+        facts = replace(self.payment.facts, status=after(PAYMENT, self.state, event), next_action_url=None)
+        assert self.commit(self._change(facts, challenges=discarded(self.payment)))
 
     def capture(self, amount: int) -> None:
         """Take a part of what is authorized."""
@@ -213,6 +292,7 @@ class Simulation:
             return
         settling = Settling(
             payment=self.payment, attempt=attempt, open=open_, asked=asked, now=self.clock.now(), ids=self.ids,
+            origin="http://checkout", authenticates=True,
             horizon=max(self.first_sent.get(attempt.id, 0), attempt.created_at + WINDOW) + HORIZON,
         )  # fmt: skip
         assert self.commit(settle(settling, outcome))
@@ -267,6 +347,7 @@ class Simulation:
         for one in change.reopened:
             assert one.slot not in slots
             slots[one.slot] = OpenSlot(one.slot, one.attempt, one.state, None, 0)
+        challenge = self._challenge_after(change)
         self._book(change.transfers)
         self.entries += [(one.facts.amount, one.facts.fee) for one in change.balance_transactions]
         self.events += [one.type for one in change.events]
@@ -283,9 +364,22 @@ class Simulation:
             charge=next((one for one in charges.values() if one.facts.status == "succeeded"), None),
             authorized_by=next((one for one in approved if one.operation in NEW_PAYMENTS), None),
             captured_by=next((one for one in approved if one.operation is Operation.CAPTURE), None),
-            approved=tuple(one.id for one in approved),
+            approved=tuple(one.id for one in approved), challenge=challenge,
         )  # fmt: skip
         return True
+
+    def _challenge_after(self, change: Change) -> Challenge | None:
+        """The open challenge once this change is stored."""
+        challenge = self.payment.challenge
+        for moved in change.challenges:
+            if moved.opened is not None:
+                assert challenge is None, "one open challenge of a payment"
+                challenge = moved.opened
+            elif moved.after is not None:
+                assert challenge is not None
+                assert (challenge.id, challenge.state) == (moved.id, moved.before)
+                challenge = None
+        return challenge
 
     def _book(self, transfers: tuple[Transfer, ...]) -> None:
         booked = [
@@ -381,6 +475,7 @@ class Simulation:
         for before, state in pairwise(self.history):
             assert state in PAYMENT[before].values(), (before, state)
         assert (self.state is PaymentState.PROCESSING) == (payment.open_in(PAYMENT_SLOT) is not None)
+        assert (self.state is PaymentState.REQUIRES_ACTION) == (payment.challenge is not None) == (payment.facts.next_action_url is not None)
         assert sum(one.facts.status == "succeeded" for one in payment.charges) <= 1
         taken = charge.facts.amount_captured if charge is not None and charge.facts.captured else 0
         assert payment.facts.amount_received == taken <= payment.facts.amount
@@ -388,6 +483,7 @@ class Simulation:
             assert min(charge.refunded, charge.refunding) >= 0
             assert charge.refunded + charge.refunding <= taken
         assert self.wallet() == sum(amount - fee for amount, fee in self.entries)
+        assert not self.given_up & set(payment.approved), "the till was told that it is not paid"
         unseen = {order.reference for order, _ in (*self.late, *self.in_flight)}
         opened = {slot.attempt for slot in payment.open_slots}
         for id_, state in self.ended.items():
@@ -399,6 +495,8 @@ class Simulation:
         """When nothing is open any more: the bank's truth is what the books say."""
         self.check()
         for id_, attempt in self.attempts.items():
+            if attempt.operation is Operation.AUTHENTICATE:
+                continue
             approved = self.ended[id_] == AttemptState.APPROVED
             assert self.bank.done.get(attempt.facts.wire.reference, False) == approved, (attempt.operation, self.ended[id_])
         done = [one.operation for one in self.attempts.values() if self.ended[one.id] == AttemptState.APPROVED]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from payment_simulation import FATES, Simulation
+from payment_simulation import FATES, ISSUERS, Simulation
 
 from guilder.core.clock import MINUTE
 from guilder.payments.states import PaymentEvent
@@ -21,10 +21,37 @@ WALKS, STEPS = 400, 40
 class PaymentMachine(RuleBasedStateMachine):
     """One payment, driven by hypothesis, which shrinks what it finds."""
 
-    @initialize(amount=st.integers(50, 100_000), manual=st.booleans(), seed=st.integers(0, 2**32))
-    def begin(self, amount: int, manual: bool, seed: int) -> None:
+    @initialize(
+        amount=st.integers(50, 100_000), manual=st.booleans(), seed=st.integers(0, 2**32), issuer=st.sampled_from(ISSUERS),
+        asks=st.booleans(),
+    )
+    def begin(self, amount: int, manual: bool, seed: int, issuer: str, asks: bool) -> None:
         """A new payment."""
-        self.world = Simulation(amount=amount, manual=manual, seed=seed)
+        self.world = Simulation(amount=amount, manual=manual, seed=seed, issuer=issuer, asks=asks)
+
+    @precondition(lambda self: self.world.payment.challenge)
+    @rule(passed=st.booleans())
+    def the_buyer_answers_his_bank(self, passed: bool) -> None:
+        """Yes or no; the first answer counts."""
+        self.world.buyer_answers(passed=passed)
+
+    @precondition(lambda self: self.world.payment.challenge)
+    @rule()
+    def the_buyer_is_back(self) -> None:
+        """With or without an answer."""
+        self.world.buyer_is_back()
+
+    @precondition(lambda self: self.world.payment.challenge)
+    @rule()
+    def the_buyer_has_gone(self) -> None:
+        """The wait is over, whatever his bank has been told."""
+        self.world.buyer_has_gone()
+
+    @precondition(lambda self: self.world.payment.challenge)
+    @rule(event=st.sampled_from((PaymentEvent.CANCELED, PaymentEvent.CHANGED, PaymentEvent.METHOD_GIVEN)))
+    def the_merchant_moves_on(self, event: PaymentEvent) -> None:
+        """While the buyer is with his bank."""
+        self.world.leave(event)
 
     @precondition(lambda self: self.world.may(PaymentEvent.CONFIRMED))
     @rule()
@@ -102,6 +129,48 @@ def test_a_payment_on_a_bad_wire_ends_as_the_bank_has_it(seed: int) -> None:
             world.check()
         world.run_dry()
         world.check_end()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_payment_whose_buyer_is_to_be_authenticated_is_charged_with_a_proof_or_not_at_all(seed: int) -> None:
+    """The same bad wire, with a bank that wants to see the buyer, and a buyer who does what buyers do."""
+    for walk in range(WALKS):
+        chance = Random(f"secure {seed}.{walk}")
+        issuer = chance.choice(ISSUERS[1:])
+        world = Simulation(
+            amount=chance.randint(50, 100_000), manual=chance.random() < 0.5, seed=seed, issuer=issuer, asks=chance.random() < 0.5,
+        )  # fmt: skip
+        for _ in range(STEPS):
+            act_as_buyer(world, chance) if world.payment.challenge and chance.random() < 0.5 else act(world, chance)
+            world.check()
+        world.run_dry()
+        world.check_end()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_till_that_was_told_not_paid_is_never_charged(seed: int) -> None:
+    """The same bad wire, and a till that waits no longer at any moment: no answer approves it after that."""
+    for walk in range(WALKS):
+        chance = Random(f"till {seed}.{walk}")
+        world = Simulation(amount=chance.randint(50, 100_000), manual=chance.random() < 0.3, seed=seed, till=True)
+        for _ in range(STEPS):
+            world.till_is_told() if world.may_be_told() and chance.random() < 0.3 else act(world, chance)
+            world.check()
+        world.run_dry()
+        world.check_end()
+
+
+def act_as_buyer(world: Simulation, chance: Random) -> None:
+    """He answers, comes back, goes away; or the merchant does not wait for him."""
+    luck = chance.random()
+    if luck < 0.4:
+        world.buyer_answers(passed=luck < 0.3)
+    elif luck < 0.8:
+        world.buyer_is_back()
+    elif luck < 0.9:
+        world.buyer_has_gone()
+    else:
+        world.leave(chance.choice((PaymentEvent.CANCELED, PaymentEvent.CHANGED)))
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from guilder.iso8583 import Message, decode, describe, encode, unpack_original, unpack_tags
+from guilder.iso8583 import Message, Mti, Processing, Tag, decode, describe, encode, unpack_original, unpack_tags
 from guilder.psp import Operation, Order, original_of, query_about, reversal_of
 from guilder.psp.connectors.cardnet import CardnetSettings
-from guilder.psp.connectors.cardnet.requests import Stamp, UnfitOrder, message_type, request_of
+from guilder.psp.connectors.cardnet.requests import Stamp, UnfitOrder, request_of
 from guilder.security import Pan, Secret
 from guilder.vault import Card
 
@@ -114,7 +114,6 @@ def test_an_inquiry_asks_about_the_reference_under_a_time_of_its_own() -> None:
         order(Operation.QUERY),
         order(Operation.PURCHASE),
         order(Operation.PURCHASE, currency="xyz"),
-        order(Operation.QUERY, original=original_of(order(Operation.AUTHENTICATE))),
     ],
 )
 def test_what_cannot_be_said_is_refused(unfit: Order) -> None:
@@ -124,10 +123,21 @@ def test_what_cannot_be_said_is_refused(unfit: Order) -> None:
         request_of(unfit, Stamp(unfit.transmitted_at, unfit.stan), card, SETTINGS)
 
 
-def test_authentication_has_no_message() -> None:
-    """The connector declares that it does no 3-D Secure."""
-    with pytest.raises(UnfitOrder):
-        message_type(order(Operation.AUTHENTICATE))
+def test_an_authentication_is_an_authorization_message_with_a_processing_code_of_its_own() -> None:
+    """It names where the buyer comes back to, and carries no CVC."""
+    asked = request(order(Operation.AUTHENTICATE, send_cvc=False, returns_to="http://checkout/return", wants_challenge=True), CARD)
+    assert (asked.mti, asked.fields[3]) == (Mti.AUTHORIZATION, Processing.AUTHENTICATION)
+    tags = unpack_tags(asked.fields[48])
+    assert (tags[Tag.RETURNS_TO], tags[Tag.WANTS_CHALLENGE]) == ("http://checkout/return", "1")
+    assert Tag.CVC not in tags
+
+
+def test_an_authorization_carries_the_proof_and_says_whether_the_buyer_is_there() -> None:
+    """DE 48."""
+    asked = request(order(Operation.AUTHORIZE, proof="proof-1", merchant_initiated=True), CARD)
+    tags = unpack_tags(asked.fields[48])
+    assert (tags[Tag.AUTHENTICATION], tags[Tag.MERCHANT_INITIATED]) == ("proof-1", "1")
+    assert "proof-1" not in describe(asked)
 
 
 def test_the_masked_text_shows_neither_number_nor_cvc() -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from guilder.cli import app
 from guilder.orders.states import SessionState
 from guilder.payments.declines import CODES_OF_THEIR_OWN, MESSAGES
-from guilder.payments.states import AttemptState, PaymentState, RefundState
+from guilder.payments.states import AttemptState, ChallengeState, PaymentState, RefundState
 from guilder.psp.connectors.cardnet.codes import DECLINES, DECLINES_OF
 from guilder.security import LOG_FIELDS
 from guilder.vault.rules import MESSAGES as CARD_MESSAGES
@@ -216,7 +216,7 @@ def test_every_state_is_explained() -> None:
     """docs/states.md shows every state of the tables, and of every CHECK in the database."""
     page = (DOCS / "states.md").read_text(encoding="utf-8")
     checked = re.compile(r"state\s[^\n]*CHECK \(state IN \(([^)]*)\)\)")
-    states: set[str] = {*PaymentState, *AttemptState, *RefundState, *SessionState}
+    states: set[str] = {*PaymentState, *AttemptState, *ChallengeState, *RefundState, *SessionState}
     for path in MIGRATIONS.glob("*.sql"):
         for values in checked.findall(path.read_text(encoding="utf-8")):
             states.update(re.findall(r"'(\w+)'", values))

@@ -13,7 +13,7 @@ from guilder.api.forms import Tree
 from guilder.security import Pan
 
 # Where card data stands in a request.
-_CARDS: Final = (("card",), ("payment_method_data", "card"))
+_CARDS: Final = (("card",), ("card_present",), ("payment_method_data", "card"))
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 

@@ -59,7 +59,7 @@ async def create(call: Call, p: Create) -> Reply:
         currency=currency,
         confirm=p.confirm,
         payment_method=method,
-        payment_method_types=CARD,
+        payment_method_types=p.payment_method_types or CARD,
         automatic_payment_methods=_automatic(p),
         capture_method=p.capture_method or DEFAULT_CAPTURE_METHOD,
         confirmation_method=p.confirmation_method or "automatic",
@@ -122,7 +122,7 @@ async def update(call: Call, p: Update) -> Reply:
         amount=await _new_amount(call, id_, p.amount, currency),
         currency=currency,
         payment_method=None if p.payment_method is None else UNSET if method is None else method,
-        payment_method_types=UNSET if p.payment_method_types is UNSET else CARD,
+        payment_method_types=UNSET if p.payment_method_types is UNSET else p.payment_method_types or CARD,
         capture_method=p.capture_method,
         customer=p.customer,
         description=p.description,
@@ -188,6 +188,8 @@ def _check_create(p: Create) -> None:
             code="parameter_missing",
             param="payment_method",
         )
+    if isinstance(p.payment_method_types, tuple) and "card_present" in p.payment_method_types and (p.confirm or p.payment_method):
+        raise Refusal("A card_present payment takes its card at a reader: leave out `confirm` and `payment_method`.", param="confirm")
     if not p.confirm:
         for name in ("off_session", "error_on_requires_action"):
             if getattr(p, name):

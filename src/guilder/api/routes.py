@@ -11,6 +11,7 @@ from guilder.api import (
     payment_intents,
     payment_methods,
     refunds,
+    terminal,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -32,4 +33,5 @@ def registry() -> Registry:
         balance.ROUTES,
         account.ROUTES,
         ledger.ROUTES,
+        terminal.ROUTES,
     )

@@ -14,6 +14,7 @@ from guilder.payments.load import Loader
 from guilder.payments.services import Services as Payments
 from guilder.security import PurposeKeys
 from guilder.shapes.facts import PaymentMethodFacts
+from guilder.terminal import Terminal
 from guilder.vault import VaultClient
 from guilder.webhooks import Deliveries, Endpoints
 
@@ -31,12 +32,13 @@ class Services:
         payments: the dependencies of the verbs of payments.
         books: the ledger as a product of its own.
         orders: the dependencies of the verbs of orders.
+        terminal: the readers at the merchants' tills.
     """
 
     def __init__(
         self, *, db: Database, hot: Database, clock: Clock, ids: Ids, keys: PurposeKeys, merchants: Merchants, vault: VaultClient,
         customers: Customers, methods: PaymentMethods, personal: Personal, payments: Payments, books: Books, orders: Orders, load: Loader,
-        endpoints: Endpoints, deliveries: Deliveries,
+        endpoints: Endpoints, deliveries: Deliveries, terminal: Terminal,
     ) -> None:  # fmt: skip
         self.db = db
         self._hot = hot
@@ -55,6 +57,7 @@ class Services:
         self.load = load
         self.endpoints = endpoints
         self.deliveries = deliveries
+        self.terminal = terminal
         self._read: Coalescer[tuple[str, bool, str], PaymentMethodFacts | None] = Coalescer(
             self._load_methods,
             limit=READ_MAX,

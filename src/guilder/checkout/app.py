@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 import structlog
 
+from guilder.challenge import CHALLENGES, ChallengeWay
 from guilder.checkout import colors
 from guilder.checkout.assets import PREFIX
 from guilder.checkout.http import file, page
@@ -31,10 +32,11 @@ ID_CHARACTERS_MAX: Final = 64
 
 
 class Page:
-    """The application. Built once per process by bootstrap."""
+    """The application. Built once per process by bootstrap. `challenges` answers what is below its own path."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, challenges: ChallengeWay) -> None:
         self._services = services
+        self._challenges = challenges
 
     async def answer(self, incoming: Incoming) -> Outgoing:
         """Answer one request, whatever it is. Raises HungUpError when there is nobody to answer."""
@@ -73,6 +75,8 @@ class Page:
             if method == "POST":
                 return await submit(self._services, incoming, session, lambda standing, asked: _language(incoming, standing, asked))
             return None
+        if path.startswith(CHALLENGES):
+            return await self._challenges.answer(incoming)
         return await self._file(path) if method in ("GET", "HEAD") else None
 
     async def _show(self, incoming: Incoming, session: str) -> Outgoing | None:

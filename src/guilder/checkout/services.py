@@ -29,5 +29,5 @@ class Services:
         self.clock = clock
         self.ids = ids
         self.proxies = proxies
-        self.https: Final = orders.page_url.startswith("https://")
+        self.https: Final = orders.checkout_url.startswith("https://")
         self.assets = Assets()

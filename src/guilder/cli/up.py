@@ -51,7 +51,7 @@ def _print_json(settings: "Settings", sandbox: "Sandbox") -> None:
         {
             "ready": True,
             "api": settings.api_url,
-            "checkout": settings.page_url,
+            "checkout": settings.checkout_origin,
             "dashboard": None,
             "secret_key": sandbox.secret_key,
             "publishable_key": sandbox.publishable_key,
@@ -90,7 +90,7 @@ class Narrator:
         write_lines(
             [
                 ("API", settings.api_url),
-                ("Payment page", settings.page_url),
+                ("Payment page", settings.checkout_origin),
                 ("Secret key", sandbox.secret_key),
                 ("Publishable key", sandbox.publishable_key),
                 ("Bank world", settings.network_control),

@@ -15,6 +15,19 @@ class Checks(Struct, frozen=True, array_like=True):
     line1: str | None = None
 
 
+class Authentication(Struct, frozen=True, array_like=True):
+    """The issuer says that it is the buyer, or the scheme answers for it (3-D Secure)."""
+
+    # What the authorization that follows has to carry.
+    proof: str
+    # False: it could only be attempted; the scheme answers for the issuer.
+    authenticated: bool = True
+    challenged: bool = False
+    # The electronic commerce indicator (ECI).
+    indicator: str | None = None
+    transaction_id: str | None = None
+
+
 class Approved(Struct, frozen=True, tag="approved"):
     """Done, definitely. Amount and currency are what the PSP says it did, checked by the connector against the order."""
 
@@ -26,6 +39,8 @@ class Approved(Struct, frozen=True, tag="approved"):
     available_now: bool = False
     # The PSP may take it back: ask once more after so many seconds.
     ask_again_seconds: int | None = None
+    # What an authentication that passed has brought.
+    authentication: Authentication | None = None
 
 
 class Declined(Struct, frozen=True, tag="declined"):
@@ -66,4 +81,4 @@ class NotFound(Struct, frozen=True, tag="not_found"):
 
 
 Outcome = Approved | Declined | ActionRequired | NotSent | Unknown
-QueryOutcome = Approved | Declined | Unknown | NotFound
+QueryOutcome = Approved | Declined | ActionRequired | Unknown | NotFound

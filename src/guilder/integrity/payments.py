@@ -79,6 +79,26 @@ FROM payment p LEFT JOIN LATERAL (
 WHERE (p.state = 'processing') <> (o.attempt IS NOT NULL)
 """
 
+# Whose buyer is with his bank waits for him, and nobody else does; what wanted him has a challenge.
+_WAITING: Final = """
+SELECT coalesce(p.id, c.payment) AS subject, p.state, c.payment IS NOT NULL AS waits
+FROM (SELECT * FROM payment WHERE state = 'requires_action') p
+FULL JOIN (SELECT payment FROM challenge WHERE state = 'open') c ON c.payment = p.id
+WHERE p.id IS NULL OR c.payment IS NULL
+"""
+_CHALLENGES: Final = """
+SELECT coalesce(a.id, c.attempt) AS subject, a.operation, a.state, c.state AS challenge
+FROM (SELECT * FROM attempt WHERE state = 'action_required') a
+FULL JOIN (SELECT payment, attempt, state FROM challenge) c ON c.attempt = a.id
+WHERE a.id IS NULL OR c.state IS NULL OR a.operation <> 'authenticate' OR a.payment <> c.payment
+"""
+# One that was passed has led to the authorization that carries its proof, accepted in the same commit.
+_LED_NOWHERE: Final = """
+SELECT c.attempt AS subject, c.state FROM challenge c
+WHERE c.state IN ('passed', 'attempted') AND NOT EXISTS (
+    SELECT FROM attempt a WHERE a.payment = c.payment AND a.operation IN ('purchase', 'authorize') AND a.created_at = c.ended_at)
+"""
+
 # Keys without an answer on whose object nothing is under way any more.
 _UNANSWERED: Final = """
 SELECT k.key, k.object FROM idempotency_key k
@@ -121,12 +141,20 @@ async def refunds(x: Examination) -> int:
 
 
 async def payments(x: Examination) -> int:
-    """States against charges, and `processing` against the slot."""
+    """States against charges, `processing` against the slot, `requires_action` against the buyer who is waited for."""
     for row in await x.connection.fetch(_STATES):
         charge = f"its charge is {row['charge'] or 'none'} with {row['captured'] or 0} captured"
         x.violation(row["subject"], f"{row['state']}, and {charge}")
     for row in await x.connection.fetch(_PROCESSING):
         x.violation(row["subject"], f"{row['state']}, and {row['attempt'] or 'no attempt'} holds its slot")
+    for row in await x.connection.fetch(_WAITING):
+        wrong = "waits for its buyer, and has no open challenge" if row["state"] else "has an open challenge, and waits for nobody"
+        x.violation(row["subject"], wrong)
+    for row in await x.connection.fetch(_CHALLENGES):
+        what = f"{row['operation'] or 'no attempt'} {row['state'] or ''}".strip()
+        x.violation(row["subject"], f"is {what}, and its challenge is {row['challenge'] or 'none'}")
+    for row in await x.connection.fetch(_LED_NOWHERE):
+        x.violation(row["subject"], f"its challenge is {row['state']}, and no authorization was accepted with that")
     return await x.count("payment")
 
 

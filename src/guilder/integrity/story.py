@@ -19,7 +19,8 @@ _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # What happens in one commit has one time; within it, a cause stands before what follows from it.
 _RANKS: Final = {
-    "order": -1, "request": 0, "attempt": 1, "psp": 2, "outcome": 3, "ledger": 4, "balance": 5, "event": 6, "webhook": 7, "open": 8,
+    "order": -1, "request": 0, "attempt": 1, "psp": 2, "outcome": 3, "challenge": 4, "ledger": 5, "balance": 6, "event": 7, "webhook": 8,
+    "open": 9,
 }  # fmt: skip
 
 _KINDS: Final = ("transfer", "hold", "post", "void", "expire")
@@ -44,7 +45,7 @@ class Moment(Struct, frozen=True, kw_only=True):
 
     Args:
         at: microseconds of business time.
-        kind: order, request, attempt, psp, outcome, ledger, balance, event, webhook; open for what is not at its end yet.
+        kind: order, request, attempt, psp, outcome, challenge, ledger, balance, event, webhook; open for what is not at its end yet.
         what: in a few words.
         detail: the rest of it, such as a masked message; may be empty.
         about: the id of the object that it is about.
@@ -188,7 +189,7 @@ def story_of(rows: Rows) -> Story:
     facts = _payment(rows.payment["facts"])
     moments = [
         *_orders(rows), *_requests(rows), *_attempts(rows), *_transfers(rows, facts.currency), *_entries(rows), *_releases(rows),
-        *_events(rows), *_webhooks(rows), *_unfinished(rows),
+        *_events(rows), *_webhooks(rows), *_challenges(rows), *_unfinished(rows),
     ]  # fmt: skip
     # The sort is stable, so what has one time and one rank keeps the order of its table.
     moments.sort(key=lambda moment: (moment.at, _RANKS[moment.kind]))
@@ -251,6 +252,14 @@ def _attempts(rows: Rows) -> Iterator[Moment]:
         yield Moment(at=row["at"], kind="psp", what=direction, detail=text, about=row["attempt"])
 
 
+def _challenges(rows: Rows) -> Iterator[Moment]:
+    """The buyer's way to his bank and back."""
+    for row in rows.challenges:
+        yield Moment(at=row["opened_at"], kind="challenge", what="the buyer is sent to his bank", about=row["attempt"])
+        if row["ended_at"] is not None:
+            yield Moment(at=row["ended_at"], kind="challenge", what=f"challenge {row['state']}", about=row["attempt"])
+
+
 def _told_by_row(row: Record, facts: _Attempt, said: str) -> Iterator[Moment]:
     """Plain approvals and declines keep no messages: what went over the wire follows from the attempt's row."""
     if row["state"] not in ("approved", "declined"):
@@ -263,7 +272,13 @@ def _told_by_row(row: Record, facts: _Attempt, said: str) -> Iterator[Moment]:
 
 def _issuers_words(rows: Rows) -> dict[str, str]:
     """By attempt: what the issuer said. Each answered attempt to take money made one charge, in the same order."""
-    answered = [row for row in rows.attempts if row["operation"] in NEW_PAYMENTS and row["state"] in ("approved", "declined")]
+    # A soft decline made no charge: an authentication was accepted in its commit.
+    soft = {row["created_at"] for row in rows.attempts if row["operation"] == "authenticate"}
+    answered = [
+        row for row in rows.attempts
+        if row["operation"] in NEW_PAYMENTS
+        and (row["state"] == "approved" or (row["state"] == "declined" and row["finished_at"] not in soft))
+    ]  # fmt: skip
     made = [facts for row in rows.charges if (facts := _charge(row["facts"])).outcome_type != "blocked"]
     return {
         row["id"]: f"approved, authorization code {facts.authorization_code}"

@@ -27,6 +27,10 @@ _SESSIONS: Final = "SELECT id, state, created_at FROM checkout_session WHERE pay
 _ATTEMPTS: Final = "SELECT * FROM attempt WHERE payment = $1 ORDER BY created_at, id"
 _OPEN: Final = "SELECT * FROM attempt_open WHERE payment = $1 ORDER BY slot"
 _MESSAGES: Final = "SELECT * FROM attempt_message WHERE attempt = ANY ($1) ORDER BY at, ctid"
+# Without its id, which is the secret of the buyer's way.
+_CHALLENGES: Final = """
+SELECT attempt, state, opened_at, expires_at, ended_at FROM challenge WHERE payment = $1 ORDER BY opened_at, attempt
+"""
 _CHARGES: Final = "SELECT * FROM charge WHERE payment = $1 ORDER BY id"
 _REFUNDS: Final = "SELECT * FROM refund WHERE payment = $1 ORDER BY id"
 _ENTRIES: Final = "SELECT * FROM balance_transaction WHERE source = ANY ($1) ORDER BY created_at, id"
@@ -75,6 +79,7 @@ class Rows(Struct, frozen=True, kw_only=True):
     attempts: list[Record]
     open: list[Record]
     messages: list[Record]
+    challenges: list[Record]
     charges: list[Record]
     refunds: list[Record]
     transfers: list[Record]
@@ -109,7 +114,7 @@ async def read(connection: Connection, id_: str, key_of: Callable[[bytes], str |
     }
     return Rows(
         payment=payment, attempts=attempts, charges=charges, refunds=refunds, events=events, all_events=whole,
-        sessions=await connection.fetch(_SESSIONS, payment_id),
+        sessions=await connection.fetch(_SESSIONS, payment_id), challenges=await connection.fetch(_CHALLENGES, payment_id),
         open=await connection.fetch(_OPEN, payment_id), webhooks=await connection.fetch(_WEBHOOKS, [row["id"] for row in events]),
         messages=await connection.fetch(_MESSAGES, [row["id"] for row in attempts]),
         transfers=await connection.fetch(_TRANSFERS, sources),

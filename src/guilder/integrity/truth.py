@@ -25,7 +25,7 @@ SUSPECTS_MAX: Final = 100_000
 _TABLE: Final = """
 CREATE TEMP TABLE IF NOT EXISTS effect (
     reference text COLLATE "C" NOT NULL, original text COLLATE "C", kind text NOT NULL, undone text, amount bigint NOT NULL,
-    currency text COLLATE "C" NOT NULL
+    currency text COLLATE "C" NOT NULL, result text, proof text COLLATE "C"
 );
 CREATE TEMP TABLE IF NOT EXISTS net (
     reference text COLLATE "C" PRIMARY KEY, authorized bigint NOT NULL, captured bigint NOT NULL, refunded bigint NOT NULL,
@@ -34,7 +34,7 @@ CREATE TEMP TABLE IF NOT EXISTS net (
 );
 TRUNCATE effect, net
 """
-_COLUMNS: Final = ("reference", "original", "kind", "undone", "amount", "currency")
+_COLUMNS: Final = ("reference", "original", "kind", "undone", "amount", "currency", "result", "proof")
 
 # What each reference did, and what was done to it: voids and reversals name what they act on.
 _NET: Final = """
@@ -101,6 +101,21 @@ WHERE v.operation = 'void' AND v.state = 'approved' AND NOT v.livemode AND n.aut
   AND NOT EXISTS (SELECT FROM effect e WHERE e.original = a.reference AND e.kind = 'capture')
   AND ($1::text[] IS NULL OR a.reference = ANY ($1)) ORDER BY v.id
 """
+# Buyers that we count as authenticated, and whose issuer never said so.
+_UNPROVED: Final = """
+SELECT a.id, a.reference FROM attempt a
+WHERE a.operation = 'authenticate' AND NOT a.livemode
+  AND (a.state = 'approved' OR EXISTS (SELECT FROM challenge c WHERE c.attempt = a.id AND c.state IN ('passed', 'attempted')))
+  AND NOT EXISTS (SELECT FROM effect e WHERE e.reference = a.reference AND e.kind = 'authentication' AND e.result IN ('Y', 'A'))
+  AND ($1::text[] IS NULL OR a.reference = ANY ($1)) ORDER BY a.id
+"""
+# Authorizations that were proved with an authentication of another payment, or of none.
+_WRONG_PROOF: Final = """
+SELECT a.id, a.reference, e.proof FROM effect e
+JOIN attempt a ON a.reference = e.reference AND NOT a.livemode
+LEFT JOIN attempt o ON o.reference = e.proof AND o.payment = a.payment AND o.operation = 'authenticate'
+WHERE e.proof IS NOT NULL AND o.id IS NULL AND ($1::text[] IS NULL OR a.reference = ANY ($1)) ORDER BY a.id
+"""
 # Effects that act on what belongs to another payment.
 _STRAYS: Final = """
 SELECT a.id, e.kind, e.original FROM effect e
@@ -119,6 +134,8 @@ class _Effect(Struct):
     amount: int
     currency: str
     reversed: str | None = None
+    result: str | None = None
+    proof: str | None = None
 
 
 class _Difference(Struct, frozen=True):
@@ -158,7 +175,9 @@ async def _load(x: Examination, witness: Lines, *, only: Collection[str] | None)
     while piece := await asyncio.to_thread(_read, lines):
         count += len(piece)
         wanted = piece if only is None else [one for one in piece if one.reference in only or one.original in only]
-        rows = [(one.reference, one.original, one.kind, one.reversed, one.amount, one.currency) for one in wanted]
+        rows = [
+            (one.reference, one.original, one.kind, one.reversed, one.amount, one.currency, one.result, one.proof) for one in wanted
+        ]
         if rows:
             await x.connection.copy_records_to_table("effect", records=rows, columns=_COLUMNS)
         x.progress(count)
@@ -180,6 +199,14 @@ async def _differences(x: Examination, only: Sequence[str] | None) -> list[_Diff
     found.extend(
         _Difference(row["reference"], row["id"], f"is an approved void, and the bank still holds {row['held']}")
         for row in await x.connection.fetch(_HELD, only)
+    )
+    found.extend(
+        _Difference(row["reference"], row["id"], "counts as authenticated, and the bank has never said so")
+        for row in await x.connection.fetch(_UNPROVED, only)
+    )
+    found.extend(
+        _Difference(row["reference"], row["id"], f"was proved with {row['proof']}, which is no authentication of its payment")
+        for row in await x.connection.fetch(_WRONG_PROOF, only)
     )
     return found
 

@@ -12,9 +12,10 @@ from guilder.iso8583.masking import describe, silhouette
 from guilder.iso8583.reader import FrameReader
 from guilder.iso8583.tags import pack_tags, unpack_tags
 from guilder.iso8583.text import OriginalData, fit, pack_original, unpack_original
-from guilder.iso8583.words import Checked, Code, Mti, Network, Processing, State, Tag
+from guilder.iso8583.words import Authenticated, Checked, Code, Mti, Network, Processing, State, Tag
 
 __all__ = [
+    "Authenticated",
     "Checked",
     "Code",
     "FrameError",

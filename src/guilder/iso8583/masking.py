@@ -14,7 +14,8 @@ _ORIGINAL_AND_SECRETS: Final = 48
 # Tags whose value is shown. All others are masked: a tag that somebody adds is secret until it is listed here.
 _SHOWN_TAGS: Final = frozenset({
     Tag.PSP_KEY, Tag.ORIGINAL, Tag.TRANSACTION_ID, Tag.AVAILABLE, Tag.ADVICE, Tag.SOFT_DECLINE, Tag.CVC_CHECK,
-    Tag.POSTAL_CODE_CHECK, Tag.ORIGINAL_CODE, Tag.STATE, Tag.KIND, Tag.FOLLOW_UP,
+    Tag.POSTAL_CODE_CHECK, Tag.ORIGINAL_CODE, Tag.STATE, Tag.KIND, Tag.FOLLOW_UP, Tag.AUTHENTICATION_RESULT,
+    Tag.COMMERCE_INDICATOR, Tag.CHALLENGED, Tag.WANTS_CHALLENGE, Tag.MERCHANT_INITIATED,
 })  # fmt: skip
 # Bytes of an unreadable frame that are worth a look; the rest is only counted.
 SILHOUETTE_LENGTH: Final = 64

@@ -34,6 +34,7 @@ class Processing:
 
     PURCHASE: Final = "000000"
     REFUND: Final = "200000"
+    AUTHENTICATION: Final = "330000"
 
 
 class Network:
@@ -62,6 +63,7 @@ class Code:
     INSUFFICIENT_FUNDS: Final = "51"
     EXPIRED_CARD: Final = "54"
     LIMIT_EXCEEDED: Final = "61"
+    WRONG_PROOF: Final = "63"
     WANTS_AUTHENTICATION: Final = "65"
     INCONSISTENT: Final = "77"
     ALREADY_REVERSED: Final = "79"
@@ -78,7 +80,14 @@ class Tag:
     CVC: Final = "CV"
     ORIGINAL: Final = "OR"
     POSTAL_CODE: Final = "ZP"
+    # The proof of an authentication: in the answer that gives it, and in the authorization that carries it.
     AUTHENTICATION: Final = "S3"
+    # "1": the merchant wants the buyer to be challenged.
+    WANTS_CHALLENGE: Final = "SW"
+    # Where the issuer's challenge page sends the buyer back to.
+    RETURNS_TO: Final = "SN"
+    # "1": the merchant charges a card on file, the buyer is not there.
+    MERCHANT_INITIATED: Final = "MI"
 
     TRANSACTION_ID: Final = "TX"
     AVAILABLE: Final = "AV"
@@ -90,6 +99,11 @@ class Tag:
     STATE: Final = "SS"
     KIND: Final = "KD"
     FOLLOW_UP: Final = "FU"
+    AUTHENTICATION_RESULT: Final = "SR"
+    COMMERCE_INDICATOR: Final = "EC"
+    CHALLENGE_URL: Final = "SU"
+    # "1": the buyer was challenged.
+    CHALLENGED: Final = "SH"
 
 
 class State:
@@ -100,6 +114,17 @@ class State:
     IN_PROGRESS: Final = "in_progress"
     REVERSED: Final = "reversed"
     RETURNED: Final = "returned"
+
+
+class Authenticated:
+    """DE 48 tag SR: what came of an authentication, in the letters of 3-D Secure where it has some."""
+
+    PASSED: Final = "Y"
+    ATTEMPTED: Final = "A"  # the issuer does not take part, or could not; the scheme answers for it
+    CHALLENGE: Final = "C"  # the buyer must answer the issuer at the address in SU
+    FAILED: Final = "N"
+    UNAVAILABLE: Final = "U"
+    NOT_SUPPORTED: Final = "X"
 
 
 class Checked:

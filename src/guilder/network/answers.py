@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from msgspec import Struct
+
 from guilder.core.clock import SECOND
-from guilder.iso8583 import Code, State, Tag, pack_tags
-from guilder.network.books import REFUND_MOVES_AFTER, Operation
+from guilder.iso8583 import Authenticated, Code, State, Tag, pack_tags
+from guilder.network.books import REFUND_MOVES_AFTER, Authentication, Operation
 from guilder.network.currencies import BY_LETTERS
 from guilder.network.entries import Kind
 from guilder.network.issuer import Refunds
@@ -34,17 +36,28 @@ def bare_answer(request: dict[int, str], code: str) -> dict[int, str]:
     return answer
 
 
-def answer_of(request: dict[int, str], operation: Operation) -> dict[int, str]:
-    """The answer to a request that made this operation, now or the first time that it was sent."""
+class Proving(Struct, frozen=True):
+    """What an answer about an authentication needs beside its operation: where the buyer is challenged, and the proof."""
+
+    standing: Authentication
+    challenge_url: str
+    proof: str
+
+
+def answer_of(request: dict[int, str], operation: Operation, proving: Proving | None = None) -> dict[int, str]:
+    """The answer to a request that made this operation, now or the first time that it was sent.
+
+    That of an authentication tells how it stands now: a challenge may have been answered since.
+    """
     answer = bare_answer(request, operation.code)
     _tell(answer, operation, request[37])
-    tags = _tags(operation, request[37])
+    tags = _tags(operation, request[37]) | (_proving(proving) if proving else {})
     if tags:
         answer[48] = pack_tags(tags)
     return answer
 
 
-def status_of(request: dict[int, str], operation: Operation) -> dict[int, str]:
+def status_of(request: dict[int, str], operation: Operation, proving: Proving | None = None) -> dict[int, str]:
     """The answer to an inquiry about an operation: found, what it was answered, and what has become of it."""
     answer = bare_answer(request, Code.APPROVED)
     _tell(answer, operation, request[37])
@@ -53,6 +66,7 @@ def status_of(request: dict[int, str], operation: Operation) -> dict[int, str]:
         Tag.STATE: operation.state,
         Tag.KIND: operation.kind,
         **_tags(operation, request[37]),
+        **(_proving(proving) if proving else {}),
     })  # fmt: skip
     return answer
 
@@ -72,6 +86,8 @@ def _tags(operation: Operation, reference: str) -> dict[str, str]:
         tags[Tag.TRANSACTION_ID] = transaction_id(reference, operation.at)
     elif operation.code in _ADVICE:
         tags[Tag.ADVICE] = _ADVICE[operation.code]
+    elif operation.code == Code.WANTS_AUTHENTICATION:
+        tags[Tag.SOFT_DECLINE] = "1"
     checks = operation.checks
     if checks:
         tags[Tag.CVC_CHECK] = checks[0]
@@ -83,6 +99,19 @@ def _tags(operation: Operation, reference: str) -> dict[str, str]:
             tags[Tag.AVAILABLE] = "0"
         if operation.kind == Kind.REFUND and terms.refunds is not Refunds.AT_ONCE and _may_change(operation, terms.refunds):
             tags[Tag.FOLLOW_UP] = str(REFUND_MOVES_AFTER // SECOND)
+    return tags
+
+
+_INDICATORS: Final = {Authenticated.PASSED: "05", Authenticated.ATTEMPTED: "06"}
+
+
+def _proving(proving: Proving) -> dict[str, str]:
+    standing = proving.standing
+    tags = {Tag.AUTHENTICATION_RESULT: standing.result, Tag.CHALLENGED: "1" if standing.challenged else "0"}
+    if standing.result == Authenticated.CHALLENGE:
+        tags[Tag.CHALLENGE_URL] = proving.challenge_url
+    elif standing.proves:
+        tags |= {Tag.AUTHENTICATION: proving.proof, Tag.COMMERCE_INDICATOR: _INDICATORS[standing.result]}
     return tags
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from guilder.core.clock import DAY, SECOND
 from guilder.core.ensure import InvariantBroken
-from guilder.iso8583 import Code, State
+from guilder.iso8583 import Authenticated, Code, State
 from guilder.network.entries import UNDID_IN_ADVANCE, UNDID_REFUND_IN_PROGRESS, Entry, Kind
 from guilder.network.issuer import Account, Refunds
 from guilder.network.scheme import Scheme
@@ -63,6 +63,20 @@ class Moving(Struct, frozen=True):
     original: str
 
 
+class Authentication(Struct):
+    """What came of an authentication, beside its operation: the challenge that is open, or the proof that can be used once."""
+
+    result: str
+    returns_to: str
+    challenged: bool
+    used: bool = False
+
+    @property
+    def proves(self) -> bool:
+        """Whether an authorization may be proved with it."""
+        return self.result in (Authenticated.PASSED, Authenticated.ATTEMPTED)
+
+
 class _Shelf(Struct):
     """The operations of one acquirer: of the last day in `recent`, older ones that can move money in `kept`."""
 
@@ -70,6 +84,7 @@ class _Shelf(Struct):
     kept: dict[str, Operation] = {}
     # References whose reversal came before they did, and when.
     reversed_early: dict[str, int] = {}
+    authentications: dict[str, Authentication] = {}
 
 
 class Books:
@@ -96,10 +111,17 @@ class Books:
         at = shelf.reversed_early.get(reference)
         return at is not None and now - at < REMEMBERED
 
+    def authentication(self, acquirer: str, reference: str) -> Authentication | None:
+        """What came of an authentication, for a day."""
+        shelf = self._shelves.get(acquirer)
+        return shelf.authentications.get(reference) if shelf else None
+
     def apply(self, entry: Entry) -> Operation:
         """Make an entry true: store its operation and move its money. Entries are applied once, in their order."""
         if entry.kind in (Kind.REFUND_SETTLED, Kind.REFUND_RETURNED):
             return self._move_refund(entry)
+        if entry.kind == Kind.CHALLENGE_ANSWERED:
+            return self._answer_challenge(entry)
         operation = Operation(
             kind=entry.kind,
             code=entry.code,
@@ -112,6 +134,8 @@ class Books:
             account=self.scheme.named(entry.account) if entry.account else None,
             payment=self._payment_of(entry) if entry.original else None,
         )
+        if entry.proof:
+            self._shelf(entry.acquirer).authentications[entry.proof].used = True
         if operation.state != State.DECLINED:
             self._take_effect(entry, operation)
         recent = self._shelf(entry.acquirer).recent
@@ -137,7 +161,9 @@ class Books:
             # The order of a dict is the order of arrival, so the old ones stand in front.
             for reference in _older(shelf.recent, now - REMEMBERED):
                 operation = shelf.recent.pop(reference)
-                if operation.state != State.DECLINED:
+                if operation.kind == Kind.AUTHENTICATION:
+                    shelf.authentications.pop(reference, None)
+                elif operation.state != State.DECLINED:
                     shelf.kept[reference] = operation
             for reference in _older(shelf.kept, now - REFUNDABLE):
                 del shelf.kept[reference]
@@ -161,7 +187,11 @@ class Books:
     def _take_effect(self, entry: Entry, operation: Operation) -> None:
         """Move the money of an operation that was approved or is in progress."""
         amount, currency, payment = entry.amount, entry.currency, operation.payment
-        if entry.kind == Kind.PURCHASE:
+        if entry.kind == Kind.AUTHENTICATION:
+            challenged = entry.result == Authenticated.CHALLENGE
+            standing = Authentication(entry.result, entry.returns_to, challenged)
+            self._shelf(entry.acquirer).authentications[entry.reference] = standing
+        elif entry.kind == Kind.PURCHASE:
             _account(operation).move(currency, -amount)
             operation.captured = amount
         elif entry.kind == Kind.AUTHORIZATION:
@@ -198,6 +228,14 @@ class Books:
             refund.payment.refunded -= refund.amount
             _account(refund).move(refund.currency, -refund.amount)
         return refund
+
+    def _answer_challenge(self, entry: Entry) -> Operation:
+        """The buyer has answered: the same authentication, with its result."""
+        operation, standing = self.find(entry.acquirer, entry.reference), self.authentication(entry.acquirer, entry.reference)
+        if operation is None or standing is None:
+            raise InvariantBroken(f"the authentication {entry.reference} is not there")
+        standing.result = entry.result
+        return operation
 
     def _undo(self, entry: Entry) -> None:
         """Take back what a void or a reversal says that it takes back."""

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Final
 
-from guilder.iso8583 import Code
-from guilder.network.issuer import AMEX_CVC_LENGTH, Refunds, Terms
+from msgspec.structs import replace
+
+from guilder.iso8583 import Authenticated, Code
+from guilder.network.issuer import AMEX_CVC_LENGTH, Refunds, Terms, Wants
 
 _PAYS: Final = Terms()
-_AMEX: Final = Terms(cvc_length=AMEX_CVC_LENGTH)
+_AMEX: Final = Terms(cvc_length=AMEX_CVC_LENGTH, authentication=Authenticated.NOT_SUPPORTED)
+_CHALLENGES: Final = Terms(wants_authentication=Wants.ALWAYS, authentication=Authenticated.CHALLENGE)
 
 # Card number -> (the account's name, what its issuer holds true of it).
 CARDS: Final[Mapping[str, tuple[str, Terms]]] = {
@@ -48,13 +51,24 @@ CARDS: Final[Mapping[str, tuple[str, Terms]]] = {
     "4100000000000019": ("risk_blocked", _PAYS),
     "4000000000004954": ("risk_highest", _PAYS),
     "4000000000009235": ("risk_elevated", _PAYS),
-    # 3-D Secure and disputes: these pay.
-    "4000002500003155": ("authentication_on_setup", _PAYS),
-    "4000002760003184": ("authentication_always", _PAYS),
-    "4000003800000446": ("authentication_set_up", _PAYS),
-    "4000000000003220": ("three_d_secure_required", _PAYS),
-    "4000008400001629": ("three_d_secure_then_declined", _PAYS),
-    "4000000000003055": ("three_d_secure_optional", _PAYS),
+    # 3-D Secure.
+    "4000002500003155": ("authentication_on_setup", _CHALLENGES),
+    "4000002760003184": ("authentication_always", _CHALLENGES),
+    "4000003800000446": (
+        "authentication_set_up", Terms(wants_authentication=Wants.ON_SESSION, authentication=Authenticated.CHALLENGE),
+    ),
+    "4000000000003220": ("three_d_secure_required", _CHALLENGES),
+    "4000000000003238": (
+        "three_d_secure_frictionless", Terms(wants_authentication=Wants.ALWAYS, authentication=Authenticated.PASSED),
+    ),
+    "4000008400001629": ("three_d_secure_then_declined", replace(_CHALLENGES, code=Code.DO_NOT_HONOR)),
+    "4000008260003178": ("three_d_secure_then_insufficient_funds", replace(_CHALLENGES, opening_major=0)),
+    "4000008400001280": (
+        "three_d_secure_required_unavailable", replace(_CHALLENGES, authentication=Authenticated.UNAVAILABLE),
+    ),
+    "4000000000003055": ("three_d_secure_optional", Terms(authentication=Authenticated.CHALLENGE)),
+    "4000000000003097": ("three_d_secure_optional_unavailable", Terms(authentication=Authenticated.UNAVAILABLE)),
+    # Disputes: these pay.
     "4000000000000259": ("dispute_fraudulent", _PAYS),
     "4000000000002685": ("dispute_not_received", _PAYS),
     "4000000000001976": ("dispute_inquiry", _PAYS),

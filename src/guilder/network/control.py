@@ -6,6 +6,8 @@
     POST   /faults              switch a rule on
     DELETE /faults              switch all off, or ?id= one
     GET    /accounts            card accounts and their balances; ?name= one
+    GET    /challenge/...       the issuer's page at which a buyer answers a challenge
+    POST   /challenge/...       his answer
     POST   /accounts            open accounts: {"bin", "count", "terms"} or {"number", "terms"}
 
 Documents are JSON; errors are {"error": "what would be right"}.
@@ -22,6 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from guilder.core.clock import Clock
+from guilder.network.challenge_page import CHALLENGES, ChallengePage
 from guilder.network.errors import BadRequest
 from guilder.network.faults import Faults, read_rule
 from guilder.network.http import HEAD_BYTES_MAX, Request, Response, converse
@@ -50,6 +53,7 @@ class Control:
         self._faults = faults
         self._clock = clock
         self._server: asyncio.Server | None = None
+        self._challenges = ChallengePage(world)
         self._routes: Mapping[tuple[str, str], Callable[[Request], Response]] = {
             ("GET", "/health"): self._health,
             ("GET", "/truth"): self._truth,
@@ -77,6 +81,8 @@ class Control:
 
     async def answer(self, request: Request) -> Response:
         """The answer to a request; what cannot be done is 400, an unknown path 404, another method 405."""
+        if request.path.startswith(CHALLENGES):
+            return self._challenges.answer(request)
         route = self._routes.get((request.method, request.path))
         try:
             if route is not None:

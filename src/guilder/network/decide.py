@@ -10,7 +10,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from guilder.iso8583 import Code, FrameError, Message, Mti, Processing, State, Tag, unpack_original, unpack_tags
+from guilder.iso8583 import Authenticated, Code, FrameError, Message, Mti, Processing, State, Tag, unpack_original, unpack_tags
+from guilder.network.authenticate import proved_by
 from guilder.network.books import REMEMBERED, Books, Operation
 from guilder.network.currencies import BY_NUMBER
 from guilder.network.entries import UNDID_IN_ADVANCE, UNDID_REFUND_IN_PROGRESS, Entry, Kind
@@ -60,6 +61,8 @@ _KINDS: Final[Mapping[str, str]] = {
     Mti.REVERSAL_REPEAT: Kind.REVERSAL,
 }
 _NO_CURRENCY: Final = ""
+# DE 22 where the chip proves the buyer.
+_CHIP: Final = "051"
 
 
 def read_order(message: Message) -> Order | Refused:
@@ -68,6 +71,8 @@ def read_order(message: Message) -> Order | Refused:
     kind, required = _KINDS[mti], _REQUIRED[mti]
     if kind == Kind.PURCHASE and fields.get(3) == Processing.REFUND:
         kind, required = Kind.REFUND, _REFUND_FIELDS
+    elif mti == Mti.AUTHORIZATION and fields.get(3) == Processing.AUTHENTICATION:
+        kind = Kind.AUTHENTICATION
     for number in required:
         if number not in fields:
             return Refused(Code.FORMAT_ERROR)
@@ -150,9 +155,45 @@ def _pay(order: Order, books: Books, now: int) -> Entry:
         return _entry(order, now, Code.INVALID_AMOUNT, account=account)
     if order.mti == Mti.AUTHORIZATION_ADVICE:
         return _entry(order, now, Code.APPROVED, account=account)
-    entered = Entered(fields[14], tags.get(Tag.CVC), tags.get(Tag.POSTAL_CODE))
+    proof = proved_by(books, order.acquirer, tags.get(Tag.AUTHENTICATION, ""), account, order.amount, order.currency)
+    if proof is None:
+        return _entry(order, now, Code.WRONG_PROOF, account=account)
+    entered = Entered(
+        fields[14], tags.get(Tag.CVC), tags.get(Tag.POSTAL_CODE), proved=bool(proof) or fields.get(22) == _CHIP,
+        merchant_initiated=tags.get(Tag.MERCHANT_INITIATED) == "1",
+    )  # fmt: skip
     verdict: Verdict = judge(account, entered, currency=order.currency, amount_minor=order.amount, now=now)
-    return _entry(order, now, verdict.code, account=account, checks=verdict.checks)
+    entry = _entry(order, now, verdict.code, account=account, checks=verdict.checks)
+    return replace(entry, proof=proof) if proof else entry
+
+
+def _authenticate(order: Order, books: Books, now: int) -> Entry:
+    """Whether it is the buyer: what the issuer's terms say; nothing is moved, and nothing is declined by it."""
+    account = books.scheme.find(order.fields[2])
+    if account is None:
+        return _entry(order, now, Code.UNKNOWN_CARD)
+    if order.currency == _NO_CURRENCY or order.amount == 0:
+        return _entry(order, now, Code.INVALID_TRANSACTION, account=account)
+    result = account.terms.authentication
+    if result == Authenticated.CHALLENGE and not order.tags.get(Tag.RETURNS_TO):
+        # A challenge that nobody comes back from is none.
+        result = Authenticated.UNAVAILABLE
+    if result == Authenticated.PASSED and order.tags.get(Tag.WANTS_CHALLENGE) == "1" and order.tags.get(Tag.RETURNS_TO):
+        result = Authenticated.CHALLENGE
+    entry = _entry(order, now, Code.APPROVED, account=account)
+    return replace(entry, result=result, returns_to=order.tags.get(Tag.RETURNS_TO, ""))
+
+
+def answer_challenge(acquirer: str, reference: str, books: Books, now: int, *, passed: bool) -> Entry | None:
+    """The entry that ends an open challenge; None when there is none (any more)."""
+    operation, standing = books.find(acquirer, reference), books.authentication(acquirer, reference)
+    if operation is None or standing is None or standing.result != Authenticated.CHALLENGE:
+        return None
+    return Entry(
+        now, Kind.CHALLENGE_ANSWERED, acquirer, reference, operation.transmitted, operation.amount, operation.currency,
+        Code.APPROVED, account=operation.account.name if operation.account else "",
+        result=Authenticated.PASSED if passed else Authenticated.FAILED,
+    )  # fmt: skip
 
 
 def _capture(order: Order, books: Books, now: int) -> Entry:
@@ -201,6 +242,8 @@ def _reverse(order: Order, books: Books, now: int) -> Entry:
 
 def _effects(original: Operation) -> list[tuple[str, int]]:
     """Kind and amount of what an operation has in effect now."""
+    if original.kind == Kind.AUTHENTICATION:
+        return []
     if original.kind == Kind.REFUND:
         if original.state == State.IN_PROGRESS:
             return [(UNDID_REFUND_IN_PROGRESS, original.amount)]
@@ -251,6 +294,7 @@ def _fits(order: Order, original: Operation) -> bool:
 _DECISIONS: Final[Mapping[str, Callable[[Order, Books, int], Entry]]] = {
     Kind.AUTHORIZATION: _pay,
     Kind.PURCHASE: _pay,
+    Kind.AUTHENTICATION: _authenticate,
     Kind.CAPTURE: _capture,
     Kind.VOID: _void,
     Kind.REVERSAL: _reverse,

@@ -20,7 +20,10 @@ class Kind:
     VOID: Final = "void"
     REVERSAL: Final = "reversal"
     REFUND: Final = "refund"
-    # Not asked for by a message: a refund in progress went through; an approved refund came back.
+    # Moves nothing: the issuer says whether it is the buyer, at once or after a challenge.
+    AUTHENTICATION: Final = "authentication"
+    # Not asked for by a message: the buyer has answered the challenge; a refund in progress went through; an approved refund came back.
+    CHALLENGE_ANSWERED: Final = "challenge_answered"
     REFUND_SETTLED: Final = "refund_settled"
     REFUND_RETURNED: Final = "refund_returned"
 
@@ -55,7 +58,9 @@ class Entry(Struct, array_like=True, frozen=True, tag="did", gc=False):
     """One operation and what the bank world decided about it.
 
     `original` is the reference that it acts on, `account` the card account's name, `checks` CVC and postcode verdict.
-    `undid` lists kind and amount of each effect that a void or a reversal took back.
+    `undid` lists kind and amount of each effect that a void or a reversal took back. `result` is what came of an
+    authentication (DE 48 tag SR) and `returns_to` where its challenge sends the buyer back to; `proof` is the reference
+    of the authentication that an authorization was proved with.
     """
 
     at: int
@@ -70,6 +75,9 @@ class Entry(Struct, array_like=True, frozen=True, tag="did", gc=False):
     account: str = ""
     checks: str = ""
     undid: tuple[tuple[str, int], ...] = ()
+    result: str = ""
+    returns_to: str = ""
+    proof: str = ""
 
 
 Line = Opened | AccountsAdded | Entry

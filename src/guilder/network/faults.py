@@ -51,6 +51,7 @@ class OperationName(Enum):
     REVERSAL = "reversal"
     QUERY = "query"
     NETWORK = "network"
+    AUTHENTICATE = "authenticate"
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -147,6 +148,8 @@ def operation_of(message: Message) -> OperationName:
     operation = _OPERATIONS[message.mti]
     if operation is OperationName.PURCHASE and message.fields.get(3) == Processing.REFUND:
         return OperationName.REFUND
+    if operation is OperationName.AUTHORIZE and message.fields.get(3) == Processing.AUTHENTICATION:
+        return OperationName.AUTHENTICATE
     return operation
 
 

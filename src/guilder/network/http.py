@@ -34,6 +34,7 @@ class Response(Struct, frozen=True):
     body: bytes | Iterable[bytes]
     status: int = 200
     content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Route = Callable[[Request], Awaitable[Response]]
@@ -78,6 +79,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 async def _write(writer: asyncio.StreamWriter, response: Response) -> None:
     phrase = HTTPStatus(response.status).phrase
     head = f"HTTP/1.1 {response.status} {phrase}\r\nContent-Type: {response.content_type}\r\nConnection: close\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in response.headers)
     if isinstance(response.body, bytes):
         writer.write(f"{head}Content-Length: {len(response.body)}\r\n\r\n".encode() + response.body)
         await writer.drain()

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from guilder.core.clock import DAY, SECOND
-from guilder.iso8583 import Checked, Code
+from guilder.iso8583 import Authenticated, Checked, Code
 from guilder.network.currencies import BY_LETTERS, BY_NUMBER
 
 # What an ordinary account holds of every currency, in major units: enough for hundreds of thousands of payments of
@@ -26,6 +26,14 @@ class Refunds(Enum):
     RETURNED = "returned"  # approved, comes back later
 
 
+class Wants(Enum):
+    """When the issuer declines an authorization without proof of an authentication ("soft decline")."""
+
+    NEVER = "never"
+    ON_SESSION = "on_session"  # a charge of a card on file passes: it counts as set up
+    ALWAYS = "always"
+
+
 class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an issuer holds true of an account. None means that any value passes that check."""
 
@@ -39,6 +47,9 @@ class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
     postal_code_fails: bool = False
     available_at_once: bool = False
     refunds: Refunds = Refunds.AT_ONCE
+    # 3-D Secure: when it is wanted, and what becomes of it (DE 48 tag SR). A card that is not enrolled is "attempted".
+    wants_authentication: Wants = Wants.NEVER
+    authentication: str = Authenticated.ATTEMPTED
 
 
 class Account(Struct, kw_only=True):
@@ -75,11 +86,13 @@ class Account(Struct, kw_only=True):
 
 
 class Entered(Struct, frozen=True):
-    """What the buyer entered besides the number; None where nothing came."""
+    """What came besides the number: what the buyer entered (None where nothing came), and whether it is proved to be him."""
 
     expiry: str
     cvc: str | None
     postal_code: str | None
+    proved: bool = False
+    merchant_initiated: bool = False
 
 
 class Verdict(Struct, frozen=True):
@@ -94,7 +107,9 @@ def judge(account: Account, entered: Entered, *, currency: str, amount_minor: in
     terms = account.terms
     cvc = _check_cvc(terms, entered.cvc)
     checks = cvc + _check_postal_code(terms, entered.postal_code)
-    if terms.code != Code.APPROVED:
+    if _wants_authentication(terms, entered):
+        code = Code.WANTS_AUTHENTICATION
+    elif terms.code != Code.APPROVED:
         code = terms.code
     elif entered.expiry < month_of(now // DAY) or terms.expiry not in (None, entered.expiry):
         code = Code.EXPIRED_CARD
@@ -105,6 +120,12 @@ def judge(account: Account, entered: Entered, *, currency: str, amount_minor: in
     else:
         code = Code.APPROVED
     return Verdict(code, checks)
+
+
+def _wants_authentication(terms: Terms, entered: Entered) -> bool:
+    if entered.proved or terms.wants_authentication is Wants.NEVER:
+        return False
+    return terms.wants_authentication is Wants.ALWAYS or not entered.merchant_initiated
 
 
 @lru_cache(maxsize=8)

@@ -59,6 +59,11 @@ class Scheme:
         """The key for digests of given numbers; drawn once for each truth file."""
         self._digest_key = key
 
+    @property
+    def digest_key(self) -> bytes:
+        """The key of this truth file, for what only its issuers can make."""
+        return self._digest_key
+
     def find(self, number: str) -> Account | None:
         """The account of a card number; None when nobody issued it."""
         issuer = self._by_prefix.get(number[:2])

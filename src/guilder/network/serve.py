@@ -24,7 +24,8 @@ HOUSEKEEPING_SECONDS: Final = 0.5
 class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Where the bank world lives and listens. Port 0: any free one. A given listening socket takes the port's place.
 
-    `data` is a folder of its own. `clock_file` holds the offset of business time (DATA/clock); None: real time.
+    `data` is a folder of its own. `clock_file` holds the offset of business time (DATA/clock); None: real time. `pages` is
+    where buyers reach the issuers' challenge pages; None: at the HTTP port.
     """
 
     data: Path
@@ -34,6 +35,7 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     clock_file: Path | None = None
     iso_listener: socket.socket | None = None
     http_listener: socket.socket | None = None
+    pages: str | None = None
 
 
 class Addresses(Struct, frozen=True):
@@ -61,11 +63,10 @@ async def serve(
         faults = Faults()
         acquirer, control = Acquirer(world, faults), Control(world, faults, clock)
         try:
-            addresses = Addresses(
-                settings.host,
-                await acquirer.listen(settings.host, settings.iso_port, settings.iso_listener),
-                await control.listen(settings.host, settings.http_port, settings.http_listener),
-            )
+            http_port = await control.listen(settings.host, settings.http_port, settings.http_listener)
+            world.pages = settings.pages or f"http://{settings.host}:{http_port}"
+            iso_port = await acquirer.listen(settings.host, settings.iso_port, settings.iso_listener)
+            addresses = Addresses(settings.host, iso_port, http_port)
             if ready:
                 ready(addresses)
             await _run(world, acquirer)

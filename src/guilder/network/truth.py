@@ -27,13 +27,17 @@ _TOLD_AS: Final[Mapping[str, tuple[str, ...]]] = {
     Kind.CAPTURE: (Kind.CAPTURE,),
     Kind.REFUND: (Kind.REFUND,),
     Kind.REFUND_SETTLED: (Kind.REFUND,),
+    Kind.AUTHENTICATION: (Kind.AUTHENTICATION,),
+    Kind.CHALLENGE_ANSWERED: (Kind.AUTHENTICATION,),
 }
 
 
 class Effect(Struct, frozen=True, kw_only=True):
-    """Money that moved, or was held or freed. `time` in microseconds since 1970 UTC, business time.
+    """Money that moved, or was held or freed; or what an issuer said of a buyer. `time` in microseconds since 1970 UTC, business time.
 
     `original`: the reference that it acts on. `reversed`, on reversals only: the kind of effect that was undone.
+    `result`, on authentications only: what came of it so far; a challenge that was answered is told twice.
+    `proof`: the authentication that an authorization was proved with.
     """
 
     reference: str
@@ -43,6 +47,8 @@ class Effect(Struct, frozen=True, kw_only=True):
     currency: str
     time: int
     reversed: str | UnsetType = UNSET
+    result: str | UnsetType = UNSET
+    proof: str | UnsetType = UNSET
 
 
 def effects_of(entry: Entry) -> list[Effect]:
@@ -86,6 +92,8 @@ def _effect(entry: Entry, kind: str, amount: int | None = None) -> Effect:
         amount=entry.amount if amount is None else amount,
         currency=entry.currency,
         time=entry.at,
+        result=entry.result or UNSET,
+        proof=(entry.proof if kind == Kind.AUTHORIZATION else "") or UNSET,
     )
 
 

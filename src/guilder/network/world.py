@@ -5,16 +5,19 @@ True. That includes the answers to inquiries: what they tell may not be durable 
 """
 
 from collections.abc import Callable
+from hmac import compare_digest
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from guilder.core.clock import Clock
 from guilder.iso8583 import Code, FrameError, Message, Mti, Network
-from guilder.network.answers import answer_of, bare_answer, status_of
-from guilder.network.books import Books, Operation
-from guilder.network.decide import Refused, decide, read_order, settle_refund
-from guilder.network.entries import FORMAT, AccountsAdded, Entry, Line, Opened, decode_line, encode_line
+from guilder.network.answers import Proving, answer_of, bare_answer, status_of
+from guilder.network.authenticate import mark, proof_of
+from guilder.network.books import Authentication, Books, Operation
+from guilder.network.decide import Refused, answer_challenge, decide, read_order, settle_refund
+from guilder.network.entries import FORMAT, AccountsAdded, Entry, Kind, Line, Opened, decode_line, encode_line
 from guilder.network.errors import TruthUnreadable
 from guilder.network.issuer import Terms
 from guilder.network.scheme import Scheme, mask
@@ -28,6 +31,15 @@ Answer = tuple[str, dict[int, str]]
 """Message type and fields of an answer."""
 
 
+class Challenge(Struct, frozen=True):
+    """A challenge that a buyer was sent to."""
+
+    acquirer: str
+    reference: str
+    operation: Operation
+    standing: Authentication
+
+
 class World:
     """Acquirer, scheme and issuers over one truth file."""
 
@@ -36,6 +48,8 @@ class World:
         self.scheme = Scheme()
         self.books = Books(self.scheme)
         self._clock = clock
+        # Where the issuers' challenge pages are: the control port's address, once it is known.
+        self.pages = ""
 
     def recover(self, draw_key: Callable[[int], bytes]) -> None:
         """Rebuild the memory from the file; start the file if it is new. Raises TruthUnreadable."""
@@ -68,7 +82,7 @@ class World:
             decision = self._record(decision)
         elif isinstance(decision, Refused):
             return answer_mti, bare_answer(fields, decision.code)
-        return answer_mti, answer_of(fields, decision)
+        return answer_mti, answer_of(fields, decision, self._proving(fields[32], fields[37], decision))
 
     def keep_house(self) -> None:
         """Move the refunds whose time has come, and forget what is old."""
@@ -121,7 +135,32 @@ class World:
         # What is due has happened, also where nobody has come by yet to write it down.
         if operation.asked >= SETTLING_INQUIRY or (moving is not None and moving.due <= self._clock.now()):
             self._settle(acquirer, reference)
-        return status_of(fields, operation)
+        return status_of(fields, operation, self._proving(acquirer, reference, operation))
+
+    def _proving(self, acquirer: str, reference: str, operation: Operation) -> Proving | None:
+        if operation.kind != Kind.AUTHENTICATION:
+            return None
+        standing = self.books.authentication(acquirer, reference)
+        if standing is None:
+            return None
+        token = f"{acquirer}-{reference}-{mark(self.books, 'page', acquirer, reference)}"
+        return Proving(standing, f"{self.pages}/challenge/{token}", proof_of(self.books, acquirer, reference))
+
+    def challenge(self, token: str) -> Challenge | None:
+        """The challenge of a page's address, open or answered; None for an address that we never gave out."""
+        acquirer, _, rest = token.partition("-")
+        reference, _, given = rest.partition("-")
+        operation, standing = self.books.find(acquirer, reference), self.books.authentication(acquirer, reference)
+        known = compare_digest(given.encode(), mark(self.books, "page", acquirer, reference).encode())
+        if not known or operation is None or standing is None or not standing.challenged:
+            return None
+        return Challenge(acquirer, reference, operation, standing)
+
+    def answer_challenge(self, challenge: Challenge, *, passed: bool) -> None:
+        """The buyer's answer; the first one counts. Nobody may hear of it before `truth.sync`."""
+        entry = answer_challenge(challenge.acquirer, challenge.reference, self.books, self._clock.now(), passed=passed)
+        if entry is not None:
+            self._record(entry)
 
     def _settle(self, acquirer: str, reference: str) -> None:
         entry = settle_refund(acquirer, reference, self.books, self._clock.now())

@@ -58,7 +58,7 @@ async def _facts(
             for line in command.lines
         ),
         status=SessionState.OPEN, payment_status="unpaid", expires_at=expires_at, success_url=command.success_url,
-        url=f"{services.page_url}{PAGE_PATH}{id_}", cancel_url=command.cancel_url, client_reference_id=command.client_reference_id,
+        url=f"{services.checkout_url}{PAGE_PATH}{id_}", cancel_url=command.cancel_url, client_reference_id=command.client_reference_id,
         customer=command.customer, personal=personal, locale=command.locale, metadata=command.metadata,
         submit_type=command.submit_type, payment=replace(command.payment, personal=of_payment),
     )  # fmt: skip

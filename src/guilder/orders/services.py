@@ -13,12 +13,12 @@ class Services:
     """The dependencies of the verbs.
 
     Args:
-        page_url: the address of the payment page's origin, as buyers reach it.
+        checkout_url: the address of the payment page's origin, as buyers reach it.
     """
 
     def __init__(
         self, *, db: Database, payments: Payments, methods: PaymentMethods, personal: Personal, keys: PurposeKeys, clock: Clock, ids: Ids,
-        page_url: str,
+        checkout_url: str,
     ) -> None:  # fmt: skip
         self.db = db
         self.store = Store(db, payments.store, clock)
@@ -28,4 +28,4 @@ class Services:
         self.fingerprint = keys.fingerprint
         self.clock = clock
         self.ids = ids
-        self.page_url = page_url
+        self.checkout_url = checkout_url

@@ -1,11 +1,12 @@
 """Payments: one customer paying one merchant once.
 
-Owns:       tables payment, attempt, attempt_open, attempt_message, charge, refund, refund_offer.
+Owns:       tables payment, attempt, attempt_open, attempt_message, charge, refund, refund_offer, challenge.
 Announces:  payment_intent.*, charge.*, refund.*
 May import: shapes, psp, risk, wallet, customers, ledger, vault, merchants, idempotency, log, db, core.
 Start with: states.py, then accept.py, claim.py, execute.py, settle.py.
 """
 
+from guilder.payments.ask_issuer import ask_issuer, expire_challenges
 from guilder.payments.cancel import cancel
 from guilder.payments.capture import capture
 from guilder.payments.confirm import confirm
@@ -16,6 +17,7 @@ from guilder.payments.offer import note_money, note_waiting, offer_refunds
 from guilder.payments.refund import cancel_refund, refund
 from guilder.payments.services import Services
 from guilder.payments.store import Store
+from guilder.payments.till import take_at_till
 from guilder.payments.update import update, update_charge, update_refund
 from guilder.payments.waiting import Waiting
 
@@ -24,16 +26,19 @@ __all__ = [
     "Services",
     "Store",
     "Waiting",
+    "ask_issuer",
     "cancel",
     "cancel_refund",
     "capture",
     "confirm",
     "create",
     "expire_authorizations",
+    "expire_challenges",
     "note_money",
     "note_waiting",
     "offer_refunds",
     "refund",
+    "take_at_till",
     "update",
     "update_charge",
     "update_refund",

@@ -22,6 +22,9 @@ from guilder.shapes.facts import Answer, Facts
 Plan = Callable[[Payment], Awaitable[Change]]
 """Decides on the payment as read. Raises Refusal; is called again on a newer version, so it must not act."""
 
+Ending = Callable[[Services, Claim], Awaitable[Result]]
+"""Waits for the answer of a claim that was accepted."""
+
 # A payment that has changed so often while one request was deciding is being hammered; the client may come again.
 DECISIONS_MAX: Final = 20
 # How long a request waits for the outcome; then it is told what is known (DESIGN section 3, "One answer").
@@ -34,14 +37,17 @@ _NEVER_STORED: Final = frozenset({401, 403, 404, 409, 429})
 async def accept_new(services: Services, claim: Claim, change: Change) -> Result:
     """Store a new payment under the claim; waits for the outcome when an attempt goes with it. As `accept`."""
     change = await complete(change, services.load(claim.account, claim.livemode))
-    return await _answered(services, claim, change, await services.store.commit(change))
+    return await _answered(services, claim, change, await services.store.commit(change), outcome)
 
 
-async def accept(services: Services, claim: Claim, payment: str, plan: Plan, *, no_funds: Plan | None = None) -> Result:
+async def accept(
+    services: Services, claim: Claim, payment: str, plan: Plan, *, no_funds: Plan | None = None, ending: Ending | None = None,
+) -> Result:  # fmt: skip
     """Store what the plan decides about a payment under the claim, and return the key's answer.
 
     Args:
         payment: id of a payment, or of a charge or refund of it.
+        ending: waits for the outcome in another way than `outcome`.
         no_funds: the plan to take instead when the ledger refuses this one's transfers for lack of money.
 
     Raises:
@@ -56,7 +62,7 @@ async def accept(services: Services, claim: Claim, payment: str, plan: Plan, *, 
             change = await complete(await plan(read), services.load(claim.account, claim.livemode))
             stored = await services.store.commit(change)
             if stored is None or stored == KEY_TAKEN:
-                return await _answered(services, claim, change, stored)
+                return await _answered(services, claim, change, stored, ending or outcome)
             if stored == SLOT_TAKEN:
                 raise lock_timeout()
             if stored.startswith(FUNDS) and no_funds is not None:
@@ -74,7 +80,7 @@ async def refuse(services: Services, claim: Claim, refusal: Refusal) -> Result:
 _KINDS: Final = {"pi": "payment_intent", "ch": "charge", "re": "refund"}
 
 
-async def _answered(services: Services, claim: Claim, change: Change, stored: str | None) -> Result:
+async def _answered(services: Services, claim: Claim, change: Change, stored: str | None, ending: Ending) -> Result:
     if stored == KEY_TAKEN:
         with may_be_stored("the key is taken, and its answer could not be read"):
             return await standing(services, claim)
@@ -82,7 +88,7 @@ async def _answered(services: Services, claim: Claim, change: Change, stored: st
     if change.answer is not None:
         return Result(change.answer)
     with may_be_stored("the accept is stored, and its outcome could not be read"):
-        result = await outcome(services, claim)
+        result = await ending(services, claim)
     if result.answer.status == PAYMENT_REQUIRED:
         # Counted where the first request learns of it; a repeated one never gets here.
         for attempt in change.attempts:

@@ -15,8 +15,10 @@ from guilder.payments.model import (
     Key,
     Payment,
     Terms,
+    Till,
     refund_slot,
 )
+from guilder.payments.secure import ThreeDSecure
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
 from guilder.psp.model import Operation, Original, draw_wire
 from guilder.psp.router import Choice
@@ -24,12 +26,23 @@ from guilder.shapes.facts import PaymentIntentFacts, PaymentMethodFacts, RefundF
 
 # With the buyer present nobody waits longer for the first byte; past it the attempt is closed as not sent.
 EXECUTE_BY_SECONDS: Final = 60
+# At a till the buyer stands and waits: what is not final by then is not paid, and undone.
+TILL_SECONDS: Final = 8
 # Captures, voids and refunds have no buyer waiting: they may be sent as long as the operation makes sense.
 EXECUTE_BY_LATER_SECONDS: Final = 30 * 24 * 3600
 # When somebody looks at an attempt that nobody has claimed: a lost wake-up or log entry costs this long.
 UNCLAIMED_RETRY_SECONDS: Final = 5
 
 MANUAL: Final = "manual"
+CHALLENGE: Final = "challenge"
+
+CVC_SECONDS: Final = 15 * 60
+"""How long the vault keeps a CVC after its entry (DESIGN 2.4)."""
+
+# Whoever knows a challenge's address may answer for the buyer, so nobody guesses it.
+CHALLENGE_BITS: Final = 160
+PATH: Final = "/authenticate"
+"""Where the buyer's way to the issuer and back begins and ends, on the checkout origin."""
 
 
 class Try(Struct, frozen=True, kw_only=True):
@@ -43,6 +56,11 @@ class Try(Struct, frozen=True, kw_only=True):
     error_on_requires_action: bool = False
     risk_level: str = "normal"
     risk_score: int = 0
+    # To authenticate the buyer first, because the merchant asks for it; "challenge" where he is to be challenged.
+    authenticate: str | None = None
+    # Where buyers come back to from the issuer's challenge page.
+    origin: str = ""
+    till: Till | None = None
 
 
 def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str, now: int, ids: Ids) -> tuple[PaymentIntentFacts, Attempt]:
@@ -55,18 +73,57 @@ def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str,
         facts, status=state, payment_method=try_.payment_method.id, last_payment_error=None, failed_payment_method=None,
         next_action_url=None,
     )  # fmt: skip
-    operation = Operation.AUTHORIZE if facts.capture_method == MANUAL else Operation.PURCHASE
+    secure = None
+    if try_.authenticate is not None:
+        operation = Operation.AUTHENTICATE
+        secure = asked_of_issuer(try_.origin, ids, wants_challenge=try_.authenticate == CHALLENGE)
+    else:
+        operation = taking(facts)
     attempt = Attempt(
         id=ids.new("at"), payment=facts.id, account=account, livemode=facts.livemode, operation=operation, slot=PAYMENT_SLOT,
-        amount=facts.amount, currency=facts.currency, execute_by=now + EXECUTE_BY_SECONDS * SECOND, created_at=now,
+        amount=facts.amount, currency=facts.currency, created_at=now,
+        execute_by=now + (TILL_SECONDS if try_.till else EXECUTE_BY_SECONDS) * SECOND,
+        # Due at once: whichever executor looks first takes it, with or without the log.
+        begin_at=now if try_.till else None,
         facts=AttemptFacts(
             connector=try_.choice.connector, psp_merchant=try_.choice.psp_merchant, wire=draw_wire(ids, Micros(now)), terms=try_.terms,
             payment_method=try_.payment_method, key=key, send_cvc=try_.send_cvc, off_session=try_.off_session,
             error_on_requires_action=try_.error_on_requires_action, risk_level=try_.risk_level, risk_score=try_.risk_score,
-            route_reason=try_.choice.reason,
+            route_reason=try_.choice.reason, three_d_secure=secure, till=try_.till,
         ),
     )  # fmt: skip
     return processing, attempt
+
+
+def taking(facts: PaymentIntentFacts) -> Operation:
+    """The operation that takes a payment's money, or holds it."""
+    return Operation.AUTHORIZE if facts.capture_method == MANUAL else Operation.PURCHASE
+
+
+def asked_of_issuer(origin: str, ids: Ids, *, wants_challenge: bool = False, required: bool = False) -> ThreeDSecure:
+    """What an authentication asks of the issuer: the challenge that it may open has its address before it is asked."""
+    challenge = ids.secret("chl_", CHALLENGE_BITS)
+    return ThreeDSecure(
+        required=required, wants_challenge=wants_challenge, challenge=challenge, returns_to=f"{origin}{PATH}/{challenge}/return",
+    )  # fmt: skip
+
+
+def successor(
+    before: Attempt, facts: PaymentIntentFacts, operation: Operation, secure: ThreeDSecure, *, execute_by: int, now: int, ids: Ids,
+) -> Attempt:
+    """The next attempt of the same try, at the same connector, with wire fields and a key of its own.
+
+    Amount and capture method are the payment's as it stands.
+    """
+    known = before.facts
+    fresh = now // SECOND - known.payment_method.created < CVC_SECONDS
+    return Attempt(
+        id=ids.new("at"), payment=facts.id, account=before.account, livemode=before.livemode, operation=operation, slot=PAYMENT_SLOT,
+        amount=facts.amount, currency=facts.currency, execute_by=execute_by, created_at=now,
+        facts=replace(
+            known, wire=draw_wire(ids, Micros(now)), send_cvc=known.send_cvc and fresh, announces_payment=False, three_d_secure=secure,
+        ),
+    )  # fmt: skip
 
 
 def follow(

@@ -10,6 +10,7 @@ from guilder.idempotency.model import Claim, Result
 from guilder.payments.accept import accept
 from guilder.payments.answers import expand_of, failure, success
 from guilder.payments.begin import follow
+from guilder.payments.challenge import discarded
 from guilder.payments.declines import NOT_CHARGED, nothing_charged
 from guilder.payments.events import created, event
 from guilder.payments.model import PAYMENT_SLOT, UNCLAIMED, AttemptMove, CancelPayment, Change, Key, Payment
@@ -72,7 +73,7 @@ def _at_once(payment: Payment, claim: Claim | None, key: Key | None, reason: str
     )  # fmt: skip
     change = _change(payment, facts, claim)
     events = (event(ids, payment.account, "payment_intent.canceled", facts, key),)
-    return replace(change, events=events, answer=success(facts, expand_of(key)))
+    return replace(change, events=events, answer=success(facts, expand_of(key)), challenges=discarded(payment))
 
 
 def _unclaimed(payment: Payment, claim: Claim | None, key: Key | None, reason: str | None, now: int, ids: Ids) -> Change:

@@ -9,20 +9,20 @@ from guilder.core.errors import ErrorFacts, Refusal
 from guilder.idempotency.model import Claim, Result
 from guilder.payments.accept import accept
 from guilder.payments.answers import failure
-from guilder.payments.begin import Try, take
+from guilder.payments.begin import CVC_SECONDS, Try, take
+from guilder.payments.challenge import discarded
 from guilder.payments.events import event
-from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms
+from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms, Till
 from guilder.payments.services import Services, lock_timeout, of_session, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.psp.errors import RouteRefused
-from guilder.psp.router import choose
+from guilder.psp.router import Choice, choose
 from guilder.risk import Decision, Signals, Verdict, decide
 from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, PaymentMethodFacts
 
 # A card that is tried more often than this on one payment is being tested, not used.
 CONFIRMATIONS_MAX: Final = 25
-CVC_SECONDS: Final = 15 * 60
-"""How long the vault keeps a CVC after its entry (DESIGN 2.4)."""
+CARD_PRESENT: Final = ("card_present",)
 
 
 async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> Result:
@@ -42,11 +42,16 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
             raise lock_timeout()
         if not allows(PAYMENT, PaymentState(facts.status), PaymentEvent.CONFIRMED):
             raise wrong_state(facts, "confirm", _CONFIRMABLE)
+        if facts.payment_method_types == CARD_PRESENT:
+            raise Refusal(
+                "This PaymentIntent is for a card at a reader. Process it with a reader: "
+                "POST /v1/terminal/readers/{reader}/process_payment_intent.", code="payment_intent_unexpected_state",
+            )
         method = await _method(services, payment, command)
         facts = _merged(facts, command, method)
         change = Change(
             account=payment.account, livemode=facts.livemode, payment=facts, expected=payment.version, claim=claim,
-            confirmations=payment.confirmations + 1,
+            confirmations=payment.confirmations + 1, challenges=discarded(payment),
         )  # fmt: skip
         if payment.confirmations >= CONFIRMATIONS_MAX:
             raise Refusal(
@@ -101,7 +106,8 @@ def _merged(facts: PaymentIntentFacts, command: ConfirmPayment, method: PaymentM
 
 
 async def begin_taking(
-    services: Services, change: Change, method: PaymentMethodFacts, *, off_session: bool, error_on_requires_action: bool,
+    services: Services, change: Change, method: PaymentMethodFacts, *, off_session: bool = False, error_on_requires_action: bool = False,
+    till: Till | None = None,
 ) -> Change:
     """The change that sends a payment: rules asked, connector chosen, attempt made; or the change that refuses it.
 
@@ -124,10 +130,24 @@ async def begin_taking(
         payment_method=method, choice=choice, terms=Terms(terms.price_version, terms.basis_points),
         send_cvc=fresh and method.customer is None and not off_session and method.card.cvc_check is not None,
         off_session=off_session, error_on_requires_action=error_on_requires_action, risk_level=decision.level,
-        risk_score=decision.score,
+        risk_score=decision.score, origin=services.checkout_url, till=till,
+        authenticate=None if till or off_session else _authenticate(services, facts, choice, decision.verdict),
     )  # fmt: skip
     processing, attempt = take(facts, try_, key, account=change.account, now=now, ids=services.ids)
     return replace(change, payment=processing, attempts=(attempt,), confirmations=max(change.confirmations, 1))
+
+
+# What a merchant says who wants the buyer authenticated although the issuer has not asked for it.
+_ASKED_FOR: Final = frozenset({"any", "challenge"})
+
+
+def _authenticate(services: Services, facts: PaymentIntentFacts, choice: Choice, verdict: Verdict) -> str | None:
+    """How the buyer is to be authenticated before the issuer asks for it, by the merchant's wish or the risk; None for not."""
+    wish = facts.request_three_d_secure if facts.request_three_d_secure in _ASKED_FOR else None
+    if wish is None and verdict is Verdict.CHALLENGE:
+        wish = "any"
+    able = any(route.connector == choice.connector and route.declares.three_d_secure for route in services.routes)
+    return wish if able else None
 
 
 def _key(change: Change) -> Key | None:
@@ -154,7 +174,7 @@ def _blocked(services: Services, change: Change, method: PaymentMethodFacts, dec
     )  # fmt: skip
     facts = replace(
         before, status=after(PAYMENT, PaymentState(before.status), PaymentEvent.REFUSED), payment_method=None,
-        last_payment_error=error, failed_payment_method=method, latest_charge=charge.id,
+        last_payment_error=error, failed_payment_method=method, latest_charge=charge.id, next_action_url=None,
     )  # fmt: skip
     key = _key(change)
     events = tuple(

@@ -20,6 +20,17 @@ MESSAGES: Final[Mapping[str, str]] = {
     "card_velocity_exceeded": "Your card was declined for making repeated attempts too frequently or exceeding its amount limit.",
 }
 NOT_CHARGED: Final = "The payment could not be sent to the card network. Nothing was charged; try again."
+AUTHENTICATION_FAILED: Final = (
+    "The provided PaymentMethod has failed authentication. You can provide payment_method_data or a new PaymentMethod to attempt to "
+    "fulfill this PaymentIntent again."
+)
+AUTHENTICATION_UNAVAILABLE: Final = (
+    "Your card was declined. The bank wants to see the buyer, and could not be asked to. Nothing was charged; try again."
+)
+ATTEMPT_EXPIRED: Final = (
+    "The buyer did not finish the authentication in time. Nothing was charged; provide a payment method and confirm again."
+)
+NOT_PAID_IN_TIME: Final = "The bank did not answer in time. The payment is not made and is being undone; nothing will be charged."
 UNDONE: Final = "The payment could not be completed. Nothing was charged; try again."
 
 

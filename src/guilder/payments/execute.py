@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 ROLE: Final = "executor"
 CHANNEL: Final = "guilder_accepted"
+DUE: Final = "due"
+"""What the notification says when something was accepted that does not wait for the log."""
 # Behind the notification; also how often rows are looked for whose retry time has come.
 POLL_SECONDS: Final = 0.25
 # How often rows are set free that we hold without a call in hand, and partitions are shared out anew.
@@ -46,6 +48,8 @@ PARTITIONS_SECONDS: Final = 1.0
 # Attempts in hand at once: the connectors' bulkheads are smaller; this only bounds memory.
 IN_HAND_MAX: Final = 4_000
 # In these a definite answer, a query's too, is about the authorization itself; later ones are about its undoing.
+# Whose outcome is decided from what the claim has read.
+_BEGINNING: Final = NEW_PAYMENTS | {Operation.AUTHENTICATE}
 _MAY_CARRY_CVC: Final = frozenset({AttemptState.CREATED, AttemptState.IN_DOUBT})
 # While the database is away an answer is kept in memory and booked when it is back.
 BOOK_AGAIN_SECONDS: Final = 0.5
@@ -59,13 +63,14 @@ class Executor:
 
     Args:
         load: as in Services.
+        checkout_url: the origin at which buyers are served.
         forget_cvc: tells the vault to drop the CVCs of these payment methods, once an authorization that carried them
             has been approved or declined.
     """
 
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
-        forget_cvc: Callable[[Sequence[str]], Awaitable[None]],
+        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str,
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
@@ -75,6 +80,7 @@ class Executor:
         self._ids = ids
         self._load = load
         self._forget_cvc = forget_cvc
+        self._checkout_url = checkout_url
         self._connectors: Mapping[str, Connector] = {}
         self._in_hand: dict[tuple[str, str], Claimed] = {}
         self._messages: dict[str, list[Exchange]] = defaultdict(list)
@@ -88,7 +94,7 @@ class Executor:
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
         self._connectors = connectors
-        listener = Listener(self._db.dsn, [CHANNEL], lambda *_: self._wake.set(), role=self._db.role, name="executor")
+        listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
         tidied = held = float("-inf")
         try:
@@ -107,6 +113,12 @@ class Executor:
                     await sleep(POLL_SECONDS)
         finally:
             await listener.close()
+
+    def _heard(self, _channel: str, payload: str) -> None:
+        if payload == DUE:
+            # Not through the log: look for it among what is due, now.
+            self._looked = float("-inf")
+        self._wake.set()
 
     async def _round(self) -> None:
         """Claim and hand over; unless there is more at once, wait for the next wake-up or poll."""
@@ -187,7 +199,9 @@ class Executor:
                 return
         soft = isinstance(outcome, Declined) and outcome.wants_authentication
         facts = one.attempt.facts
-        if facts.send_cvc and one.open.state in _MAY_CARRY_CVC and not soft and isinstance(outcome, Approved | Declined):
+        # An authentication carried none: the authorization that follows it will.
+        carried = facts.send_cvc and one.attempt.operation in NEW_PAYMENTS and one.open.state in _MAY_CARRY_CVC
+        if carried and not soft and isinstance(outcome, Approved | Declined):
             self._spawn(self._forget(facts.payment_method.id))
         self._settle(one, order.operation, outcome)
 
@@ -201,7 +215,7 @@ class Executor:
     def _settle(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> None:
         """Settle one outcome: from the claim's own reading where that is all it takes, else from a fresh one."""
         key = one.attempt.facts.key
-        plain = one.fresh and one.attempt.operation in NEW_PAYMENTS and one.open.state == AttemptState.CREATED
+        plain = one.fresh and one.attempt.operation in _BEGINNING and one.open.state == AttemptState.CREATED
         if not plain or (key is not None and key.expand):
             self._spawn(self._settle_fresh(one, asked, outcome))
             return
@@ -290,8 +304,12 @@ class Executor:
     def _settling_of(self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation) -> Settling:
         return Settling(
             payment=payment, attempt=one.attempt, open=open_, asked=asked, now=self._clock.now(), ids=self._ids, reporter=one.sender,
-            horizon=self._horizon(one),
+            horizon=self._horizon(one), origin=self._checkout_url, authenticates=self._authenticates(one),
         )  # fmt: skip
+
+    def _authenticates(self, one: Claimed) -> bool:
+        connector = self._connectors.get(one.attempt.facts.connector)
+        return connector is not None and connector.declares.three_d_secure
 
     def _horizon(self, one: Claimed) -> int | None:
         """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.

@@ -15,7 +15,7 @@ FLUSH: Final = """
 SELECT * FROM payments_flush(
     $1, $2, $3::key_in[], $4::payment_in[], $5::attempt_in[], $6::open_in[], $7::move_in[], $8::charge_in[], $9::refund_in[],
     $10::balance_in[], $11::int[], $12::text[], $13::int[], $14::bigint[], $15::bigint[], $16::bigint[], $17::smallint[], $18::text[],
-    $19::boolean[], $20::smallint[], $21::text[], $22::event_in[], $23::log_in[], $24::answer_in[])
+    $19::boolean[], $20::smallint[], $21::text[], $22::event_in[], $23::log_in[], $24::answer_in[], $25::challenge_in[])
 """
 
 # How many arguments FLUSH takes.
@@ -65,6 +65,7 @@ def arguments(livemode: bool, now: int, changes: Sequence[Change], numbers: Numb
         ],
         [row for item, change in items for row in _log(item, change, now)],
         [row for item, change in items for row in _answers(item, change)],
+        [row for item, change in items for row in _challenges(item, change)],
     ]
 
 
@@ -104,6 +105,15 @@ def _moves(item: int, change: Change) -> Iterator[Row]:
         noted = pack(one.noted) if one.noted is not None else None
         yield (
             item, one.attempt, change.payment.id, one.slot, one.before, one.reporter, one.after, final, one.retry_at, one.tries, noted,
+        )  # fmt: skip
+
+
+def _challenges(item: int, change: Change) -> Iterator[Row]:
+    for one in change.challenges:
+        new, result = one.opened, pack(one.result) if one.result is not None else None
+        yield (
+            item, one.id, change.payment.id, change.account, new.attempt if new else None, new.url if new else None,
+            new.expires_at if new else None, one.before, one.after, result,
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from guilder.core.outcome import Approved, Declined, NotSent, Unknown
 from guilder.idempotency.model import Claim
 from guilder.ledger.model import Transfer
 from guilder.log.model import NewEvent
+from guilder.payments.secure import Challenge, ChallengeMove, ThreeDSecure
 from guilder.psp.model import Operation, Original, Wire
 from guilder.shapes.facts import (
     Answer,
@@ -162,6 +163,13 @@ class Terms(Struct, frozen=True, array_like=True):
     basis_points: int
 
 
+class Till(Struct, frozen=True, array_like=True):
+    """The reader that took the card, and where it stands."""
+
+    reader: str
+    location: str | None = None
+
+
 class AttemptFacts(Struct, frozen=True, array_like=True):
     """Everything else that a send, a query or a reversal of the attempt needs. The wire fields are drawn once, at accept."""
 
@@ -186,6 +194,9 @@ class AttemptFacts(Struct, frozen=True, array_like=True):
     number: int = 1
     # The payment was made with it: its first outcome also announces that the payment was created.
     announces_payment: bool = False
+    three_d_secure: ThreeDSecure | None = None
+    # The card was there: read by a reader, the buyer standing at the till.
+    till: Till | None = None
 
 
 Noted = Approved | Declined | NotSent | Unknown
@@ -225,6 +236,11 @@ PAYMENT_SLOT: Final = "payment"
 def refund_slot(refund: str) -> str:
     """A refund's own slot: several refunds of a payment may be under way at once."""
     return f"refund:{refund}"
+
+
+def challenge_slot(attempt: str) -> str:
+    """The slot in which an authentication whose buyer was challenged is asked what came of it."""
+    return f"challenge:{attempt}"
 
 
 def recheck_slot(attempt: str) -> str:
@@ -281,6 +297,8 @@ class Payment(Struct, frozen=True, kw_only=True):
     captured_by: Attempt | None = None
     # The ids of all approved attempts, refunds and voids among them.
     approved: tuple[str, ...] = ()
+    # The open challenge of a payment that requires action.
+    challenge: Challenge | None = None
 
     def open_in(self, slot: str) -> OpenSlot | None:
         """The open attempt of a slot, None when the slot is free."""
@@ -354,6 +372,7 @@ class Change(Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     reopened: tuple[Reopened, ...] = ()
     moves: tuple[AttemptMove, ...] = ()
+    challenges: tuple[ChallengeMove, ...] = ()
     balance_transactions: tuple[BalanceTransaction, ...] = ()
     transfers: tuple[Transfer, ...] = ()
     events: tuple[NewEvent, ...] = ()

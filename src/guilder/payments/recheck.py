@@ -50,6 +50,9 @@ def asked_again(attempt: Attempt, now: int, *, seconds: int | None = None) -> Re
 
 def may_be_news(payment: Payment, attempt: Attempt, asked: Operation, outcome: Outcome | NotFound) -> bool:
     """Whether an answer about an attempt that holds no slot tells of something that the books do not have."""
+    if attempt.operation is Operation.AUTHENTICATE:
+        # It moved nothing.
+        return False
     return isinstance(outcome, Approved) and asked is not Operation.REVERSAL and attempt.id not in payment.approved
 
 

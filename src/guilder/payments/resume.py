@@ -5,6 +5,8 @@
     reversing    the reversal, until it is acknowledged
     recheck      an undone attempt is asked about again
 
+An authentication moves nothing, so one whose sender was lost is asked for once more: the same request gets the same answer.
+
 After "not found" a capture or refund is sent again with its stored key, inside the key's window, and a void at any time.
 """
 
@@ -14,7 +16,8 @@ from msgspec.structs import replace
 
 from guilder.core.clock import SECOND
 from guilder.core.outcome import Approved, Declined, NotSent, Outcome
-from guilder.payments.model import NEW_PAYMENTS, Attempt
+from guilder.payments.model import NEW_PAYMENTS, Attempt, AttemptFacts
+from guilder.payments.secure import ThreeDSecure
 from guilder.payments.states import AttemptState
 from guilder.psp.model import Declares, Operation, Order, query_about, reversal_of
 
@@ -25,19 +28,32 @@ RESENT: Final = frozenset({Operation.CAPTURE, Operation.REFUND})
 WINDOW_MARGIN_SECONDS: Final = 600
 
 EXPIRED: Final = "expired"
+NO_AUTHENTICATION: Final = Declined("authentication_unavailable")
+"""What an authentication ends as that nobody could ask for in time: it is never in doubt."""
 
 
 def first_order(attempt: Attempt) -> Order:
     """The attempt's request as its row fixes it: first send, resend, and what queries and reversals are made from."""
     facts = attempt.facts
     wire = facts.wire
-    with_card = attempt.operation in NEW_PAYMENTS
-    return Order(
+    with_card = attempt.operation in NEW_PAYMENTS or attempt.operation is Operation.AUTHENTICATE
+    order = Order(
         attempt_id=attempt.id, operation=attempt.operation, first=True, account=attempt.account, livemode=attempt.livemode,
         psp_merchant=facts.psp_merchant, amount_minor=attempt.amount, currency=attempt.currency, psp_key=wire.psp_key,
         reference=wire.reference, transmitted_at=wire.transmitted_at, stan=wire.stan, original=facts.original,
         payment_method_id=facts.payment_method.id if with_card else None, send_cvc=facts.send_cvc,
     )  # fmt: skip
+    if with_card and (facts.three_d_secure is not None or facts.till is not None or facts.off_session):
+        return _with_circumstances(order, facts)
+    return order
+
+
+def _with_circumstances(order: Order, facts: AttemptFacts) -> Order:
+    """What most payments have none of: an authentication or its proof, a till, a buyer who is not there."""
+    secure = facts.three_d_secure or ThreeDSecure()
+    if order.operation is Operation.AUTHENTICATE:
+        return replace(order, send_cvc=False, returns_to=secure.returns_to, wants_challenge=secure.wants_challenge)
+    return replace(order, proof=secure.proof, merchant_initiated=facts.off_session, card_present=facts.till is not None)
 
 
 def next_step(attempt: Attempt, state: str, tries: int, now: int) -> Order | Outcome:
@@ -50,6 +66,8 @@ def next_step(attempt: Attempt, state: str, tries: int, now: int) -> Order | Out
             return replace(reversal_of(order), repeat=tries > 0)
         case AttemptState.IN_DOUBT if isinstance(attempt.noted, Approved | Declined):
             return attempt.noted
+        case AttemptState.IN_DOUBT if attempt.operation is Operation.AUTHENTICATE:
+            return NO_AUTHENTICATION if now >= attempt.execute_by else replace(order, first=False)
         case _:
             return query_about(order)
 

@@ -30,12 +30,13 @@ class Services:
 
     Args:
         load: loads what `expand` asks for, for one account and mode: `load(account, livemode)` gives the loader.
+        checkout_url: the origin at which buyers are served, for the way to the issuer's challenge and back.
         payment_method: finds a stored payment method by account, mode and id; raises Refusal when there is none.
     """
 
     def __init__(
         self, *, db: Database, store: Store, waiting: Waiting, clock: Clock, ids: Ids, terms: TermsOf, routes: Sequence[Route],
-        signals: SignalSource, load: Callable[[str, bool], Load], payment_method: FindMethod,
+        signals: SignalSource, load: Callable[[str, bool], Load], payment_method: FindMethod, checkout_url: str,
     ) -> None:  # fmt: skip
         self.db = db
         self.store = store
@@ -47,7 +48,7 @@ class Services:
         self.signals = signals
         self.load = load
         self.payment_method = payment_method
-
+        self.checkout_url = checkout_url
 
 
 def wrong_state(facts: PaymentIntentFacts, verb: str, allowed: Sequence[str]) -> Refusal:
@@ -69,7 +70,9 @@ def of_session(facts: PaymentIntentFacts, verb: str) -> Refusal:
     )
 
 
-_PARTICIPLES = {"confirm": "confirmed", "capture": "captured", "cancel": "canceled", "update": "updated"}
+_PARTICIPLES = {
+    "confirm": "confirmed", "capture": "captured", "cancel": "canceled", "update": "updated", "process": "processed by a reader",
+}  # fmt: skip
 
 
 def lock_timeout() -> Refusal:

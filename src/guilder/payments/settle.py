@@ -15,23 +15,24 @@ from guilder.core.errors import ErrorFacts
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.payments import books, refunds
 from guilder.payments.answers import expand_of, failure, success
+from guilder.payments.authenticate import asks_for_authentication, authenticated, authentication_begun
 from guilder.payments.declines import NOT_CHARGED, UNDONE, card_error, nothing_charged
 from guilder.payments.events import created, event
 from guilder.payments.model import NEW_PAYMENTS, Change, Charge, OpenSlot, recheck_slot
 from guilder.payments.recheck import RECHECK, asked_again, rechecked, reversal_answered
 from guilder.payments.schedule import retry_at
-from guilder.payments.settling import Settling, at_rest, changed, move
+from guilder.payments.settling import Settling, at_rest, changed, failed, move
 from guilder.payments.states import ATTEMPT, PAYMENT, AttemptEvent, AttemptState, PaymentEvent, PaymentState, after
 from guilder.payments.voids import voided
 from guilder.psp.model import Operation, Reason
-from guilder.shapes.facts import CardFacts, ChargeFacts, PaymentIntentFacts
+from guilder.shapes.facts import CardFacts, ChargeFacts
 
 # How long an authorization of a buyer who was present can be captured; every scheme of the sandbox keeps it so long.
 AUTHORIZATION_DAYS: Final = 7
 
 def settle(s: Settling, outcome: Outcome | NotFound) -> Change:
     """The change that this outcome makes; safe to decide again on a newer version."""
-    change = _decided(s, outcome)
+    change = authenticated(s, outcome) if s.attempt.operation is Operation.AUTHENTICATE else _decided(s, outcome)
     if not s.attempt.facts.announces_payment or not _is_first(s.open):
         return change
     return replace(change, events=(created(s.ids, s.payment.account, s.payment.facts, s.attempt.facts.key), *change.events))
@@ -49,7 +50,7 @@ def _decided(s: Settling, outcome: Outcome | NotFound) -> Change:
         return _reversal_answered(s, outcome)
     match outcome:
         case Approved():
-            return _APPROVED[s.attempt.operation](s, outcome)
+            return _not_found(s) if _nobody_waits(s) else _APPROVED[s.attempt.operation](s, outcome)
         case Declined():
             return _DECLINED[s.attempt.operation](s, outcome)
         case NotSent() if s.open.state == AttemptState.CREATED:
@@ -83,8 +84,14 @@ def _in_doubt(s: Settling, outcome: NotSent | Unknown) -> Change:
     facts = replace(facts, in_doubt=True)
     return replace(
         change, payment=facts, events=(event(s.ids, s.payment.account, "payment_intent.processing", facts, s.attempt.facts.key),),
-        answer=success(facts, expand_of(s.attempt.facts.key)),
+        # At the till somebody waits for the end of it, and closes it when that takes too long.
+        answer=None if s.attempt.facts.till else success(facts, expand_of(s.attempt.facts.key)),
     )  # fmt: skip
+
+
+def _nobody_waits(s: Settling) -> bool:
+    """Whether a till's time was over before the PSP could be asked: the buyer has gone with or without the goods, unpaid."""
+    return s.attempt.facts.till is not None and s.asked is Operation.QUERY and s.now >= s.attempt.execute_by
 
 
 def _mismatched(s: Settling, outcome: Unknown) -> Change:
@@ -158,6 +165,8 @@ def _authorized(s: Settling, approved: Approved) -> Change:
 
 def _payment_declined(s: Settling, declined: Declined) -> Change:
     """The issuer said no: the payment asks for another card, and the failed charge stays to be seen."""
+    if asks_for_authentication(s, declined):
+        return authentication_begun(s)
     charge = _charge_facts(s, "failed", None)
     error = card_error(declined, charge.id)
     charge = replace(
@@ -165,7 +174,7 @@ def _payment_declined(s: Settling, declined: Declined) -> Change:
         network_decline_code=declined.network_code, outcome_type="issuer_declined", outcome_reason=declined.code,
         card=_checked(s, declined), amount_captured=0,
     )  # fmt: skip
-    facts = _failed(s.payment.facts, error, s, charge.id)
+    facts = failed(s.payment.facts, s.attempt.facts.payment_method, error, charge.id)
     change = at_rest(s, facts, AttemptState.DECLINED, Charge(facts=charge), ("charge.failed", "payment_intent.payment_failed"), None)
     return replace(change, answer=failure(facts, error))
 
@@ -173,18 +182,11 @@ def _payment_declined(s: Settling, declined: Declined) -> Change:
 def _payment_unsent(s: Settling, state: AttemptState) -> Change:
     """Nothing was charged, through no decision of the issuer: the payment asks for a card again."""
     error = nothing_charged(NOT_CHARGED if state is AttemptState.NOT_SENT else UNDONE)
-    facts = _failed(s.payment.facts, error, s, s.payment.facts.latest_charge)
+    facts = failed(s.payment.facts, s.attempt.facts.payment_method, error, s.payment.facts.latest_charge)
     reporter = s.reporter if state is AttemptState.NOT_SENT else None
     change = changed(s, facts, move(s, state, reporter=reporter))
     events = (event(s.ids, s.payment.account, "payment_intent.payment_failed", facts, s.attempt.facts.key),)
     return replace(change, events=events, answer=failure(facts, error))
-
-
-def _failed(facts: PaymentIntentFacts, error: ErrorFacts, s: Settling, charge: str | None) -> PaymentIntentFacts:
-    return replace(
-        facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.FAILED), payment_method=None,
-        last_payment_error=error, failed_payment_method=s.attempt.facts.payment_method, latest_charge=charge, in_doubt=False,
-    )  # fmt: skip
 
 
 # --- a capture or a void --------------------------------------------------------------------------------------------
@@ -289,6 +291,8 @@ def _charge_facts(s: Settling, status: str, approved: Approved | None) -> Charge
         statement_descriptor_suffix=facts.statement_descriptor_suffix, risk_level=attempt.risk_level, risk_score=attempt.risk_score,
         authorization_code=approved.authorization_code if approved else None,
         network_transaction_id=approved.network_transaction_id if approved else None, connector=attempt.connector,
+        three_d_secure=attempt.three_d_secure.shown if attempt.three_d_secure else None,
+        reader=attempt.till.reader if attempt.till else None, location=attempt.till.location if attempt.till else None,
     )  # fmt: skip
 
 

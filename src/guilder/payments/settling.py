@@ -3,13 +3,15 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
+from guilder.core.errors import ErrorFacts
 from guilder.core.ids import Ids
 from guilder.payments import books
 from guilder.payments.answers import expand_of, success
 from guilder.payments.events import event
 from guilder.payments.model import Attempt, AttemptMove, Change, Charge, OpenSlot, Payment
+from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
 from guilder.psp.model import Operation
-from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts
+from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, PaymentMethodFacts
 
 
 class Settling(Struct, frozen=True, kw_only=True):
@@ -18,6 +20,8 @@ class Settling(Struct, frozen=True, kw_only=True):
     Args:
         asked: the operation of the order that brought the outcome: the attempt's own, a query or a reversal.
         reporter: the sender that reports it; what is not definite counts only while the row names them.
+        origin: where buyers come back to from the issuer's challenge page.
+        authenticates: the connector can authenticate buyers.
         horizon: from this instant on, what the PSP does not know never happened (its finality horizon); None for never.
     """
 
@@ -29,6 +33,8 @@ class Settling(Struct, frozen=True, kw_only=True):
     ids: Ids
     reporter: str | None = None
     horizon: int | None = None
+    origin: str = ""
+    authenticates: bool = False
 
 
 def move(s: Settling, state: str, *, retry_at: int | None = None, tries: int = 0, reporter: str | None = None) -> AttemptMove:
@@ -43,6 +49,16 @@ def changed(s: Settling, facts: PaymentIntentFacts, move_: AttemptMove) -> Chang
     return Change(
         account=s.payment.account, livemode=facts.livemode, payment=facts, expected=s.payment.version,
         confirmations=s.payment.confirmations, moves=(move_,), answers=s.attempt.facts.key,
+    )  # fmt: skip
+
+
+def failed(
+    facts: PaymentIntentFacts, method: PaymentMethodFacts, error: ErrorFacts, charge: str | None,
+) -> PaymentIntentFacts:  # fmt: skip
+    """The payment after a try that did not get its money: it asks for a card again."""
+    return replace(
+        facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.FAILED), payment_method=None, last_payment_error=error,
+        failed_payment_method=method, latest_charge=charge, in_doubt=False, next_action_url=None,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The states of a payment, an attempt and a refund. Everything about these states lives in this file; docs/states.md is drawn from it."""
+"""The states of a payment, an attempt, a refund and a challenge: everything about them. docs/states.md is drawn from this file."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -24,6 +24,7 @@ class PaymentEvent(StrEnum):
 
     METHOD_GIVEN = "method_given"
     METHOD_TAKEN = "method_taken"
+    CHANGED = "changed"
     CONFIRMED = "confirmed"
     REFUSED = "refused"
     PAID = "paid"
@@ -67,6 +68,27 @@ class AttemptEvent(StrEnum):
     FOUND = "found"
 
 
+class ChallengeState(StrEnum):
+    """A buyer who was sent to the issuer of the card (3-D Secure)."""
+
+    OPEN = "open"
+    PASSED = "passed"
+    ATTEMPTED = "attempted"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+    DISCARDED = "discarded"
+
+
+class ChallengeEvent(StrEnum):
+    """What ends a challenge."""
+
+    AUTHENTICATED = "authenticated"
+    ANSWERED_FOR = "answered_for"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    OVERTAKEN = "overtaken"
+
+
 class RefundState(StrEnum):
     """What a Refund's `status` shows."""
 
@@ -104,7 +126,10 @@ PAYMENT: Final[Mapping[PaymentState, Mapping[PaymentEvent, PaymentState]]] = {
     },
     _P.REQUIRES_ACTION: {
         _PE.METHOD_GIVEN: _P.REQUIRES_CONFIRMATION,
+        _PE.METHOD_TAKEN: _P.REQUIRES_PAYMENT_METHOD,
+        _PE.CHANGED: _P.REQUIRES_CONFIRMATION,
         _PE.CONFIRMED: _P.PROCESSING,
+        _PE.REFUSED: _P.REQUIRES_PAYMENT_METHOD,
         _PE.FAILED: _P.REQUIRES_PAYMENT_METHOD,
         _PE.CANCELED: _P.CANCELED,
     },
@@ -137,10 +162,12 @@ ATTEMPT: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]]] = {
         _AE.PROVED_UNSENT: _A.NOT_SENT,
         _AE.NO_DEFINITE_ANSWER: _A.IN_DOUBT,
         _AE.SENDER_LOST: _A.IN_DOUBT,
+        _AE.REVERSAL_DECIDED: _A.REVERSING,  # at the till, where nobody waits longer
     },
     _A.IN_DOUBT: {
         _AE.APPROVAL: _A.APPROVED,
         _AE.DECLINE: _A.DECLINED,
+        _AE.ACTION_WANTED: _A.ACTION_REQUIRED,  # an authentication whose sender was lost, asked for again
         _AE.NO_DEFINITE_ANSWER: _A.IN_DOUBT,
         _AE.PROVED_UNSENT: _A.IN_DOUBT,  # a resend, query or reversal that wrote nothing changes nothing
         _AE.SENDER_LOST: _A.IN_DOUBT,
@@ -176,6 +203,23 @@ REFUND: Final[Mapping[RefundState, Mapping[RefundEvent, RefundState]]] = {
     _R.SUCCEEDED: {_RE.RETURNED: _R.FAILED},
     _R.FAILED: {_RE.FOUND: _R.SUCCEEDED},
     _R.CANCELED: {},
+}
+
+_C, _CE = ChallengeState, ChallengeEvent
+CHALLENGE: Final[Mapping[ChallengeState, Mapping[ChallengeEvent, ChallengeState]]] = {
+    _C.OPEN: {
+        _CE.AUTHENTICATED: _C.PASSED,
+        _CE.ANSWERED_FOR: _C.ATTEMPTED,
+        _CE.REJECTED: _C.FAILED,
+        _CE.EXPIRED: _C.ABANDONED,
+        _CE.OVERTAKEN: _C.DISCARDED,
+    },
+    # What the issuer says of a challenge that has ended is kept on it, and moves nothing.
+    _C.PASSED: {},
+    _C.ATTEMPTED: {},
+    _C.FAILED: {},
+    _C.ABANDONED: {},
+    _C.DISCARDED: {},
 }
 
 FINAL_ATTEMPT_STATES: Final = frozenset(state for state, moves in ATTEMPT.items() if moves.keys() <= {_AE.FOUND})

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -18,7 +18,18 @@ from guilder.ledger.model import AccountKey
 from guilder.payments.codec import attempt_from, charge_from, payment_facts_from, refund_from
 from guilder.payments.flush import FLUSH, arguments
 from guilder.payments.flush import beside as beside_sql
-from guilder.payments.model import NEW_PAYMENTS, Attempt, Change, Noted, OpenSlot, Payment, attempt_facts_from, pack
+from guilder.payments.model import (
+    NEW_PAYMENTS,
+    Attempt,
+    Change,
+    Noted,
+    OpenSlot,
+    Payment,
+    attempt_facts_from,
+    pack,
+)
+from guilder.payments.secure import Challenge
+from guilder.payments.states import ChallengeState
 from guilder.psp.model import Operation
 
 # More items make a flush longer without making an item cheaper (measured: no gain above 100).
@@ -47,7 +58,9 @@ SELECT p.id, p.account, p.version, p.confirmations, p.facts,
     ARRAY(SELECT r FROM refund r WHERE r.payment = p.id ORDER BY r.id) AS refunds,
     ARRAY(SELECT a FROM attempt a WHERE a.payment = p.id AND a.state = 'approved') AS approved,
     ARRAY(SELECT ROW(o.slot, o.attempt, o.state, o.sender, o.tries, a.facts) FROM attempt_open o JOIN attempt a ON a.id = o.attempt
-          WHERE o.payment = p.id) AS open
+          WHERE o.payment = p.id) AS open,
+    CASE p.state WHEN 'requires_action' THEN (SELECT ROW(c.id, c.attempt, c.url, c.expires_at) FROM challenge c
+          WHERE c.payment = p.id AND c.state = 'open') END AS challenge
 FROM payment p WHERE p.id = {id} AND p.account = $2 AND p.livemode = $3
 """
 _READ_BY: Final = {
@@ -75,6 +88,12 @@ ORDER BY c.capture_before LIMIT $3
 """
 _WAITING: Final = """
 SELECT r.id, r.payment, r.account, r.livemode FROM refund r WHERE r.waiting AND r.account = $1 AND r.livemode = $2 ORDER BY r.id LIMIT $3
+"""
+
+
+_CHALLENGE: Final = "SELECT payment, account, livemode, attempt, state, url FROM challenge WHERE id = $1"
+_ABANDONED: Final = """
+SELECT payment, account, livemode FROM challenge WHERE state = 'open' AND expires_at <= $1 ORDER BY expires_at LIMIT $2
 """
 
 
@@ -158,6 +177,15 @@ class Store:
         row = await self._db.fetchrow(_ATTEMPT, id_)
         return None if row is None else attempt_from(row)
 
+    async def challenge(self, id_: str) -> "FoundChallenge | None":
+        """A challenge by its id, whoever asks: to know the id is all that it takes."""
+        row = await self._db.fetchrow(_CHALLENGE, id_)
+        return None if row is None else FoundChallenge(*row)
+
+    async def abandoned(self, now: int, limit: int) -> list[tuple[str, str, bool]]:
+        """Payments (id, account, livemode) whose buyer has not come back from the issuer in time."""
+        return [tuple(row) for row in await self._db.fetch(_ABANDONED, now, limit)]
+
     async def expired(self, now: int, tried_since: int, limit: int) -> list[tuple[str, str, bool]]:
         """Payments (id, account, livemode) whose authorization nobody has captured in time, and whose void was not tried since."""
         return [tuple(row) for row in await self._db.fetch(_EXPIRED, now, tried_since, limit)]
@@ -192,6 +220,17 @@ class Store:
     async def _unstored(self, changes: Sequence[Change]) -> list[str | None]:
         stored = await stored_requests(self._db, [change.claim.key for change in changes if change.claim])
         return [(None if change.claim.request_id in stored else UNTOLD) if change.claim else STALE for change in changes]
+
+
+class FoundChallenge(NamedTuple):
+    """A challenge and whose payment it belongs to."""
+
+    payment: str
+    account: str
+    livemode: bool
+    attempt: str
+    state: str
+    url: str
 
 
 def _crash_points(when: str, changes: Sequence[Change]) -> None:
@@ -229,8 +268,15 @@ def _payment(row: Any) -> Payment:  # noqa: ANN401 - a row of _READ
         open_slots=tuple(_open_slot(slot) for slot in row["open"]),
         authorized_by=next((one for one in approved if one.operation in NEW_PAYMENTS), None),
         captured_by=next((one for one in approved if one.operation is Operation.CAPTURE), None),
-        approved=tuple(one.id for one in approved),
+        approved=tuple(one.id for one in approved), challenge=_challenge(row["challenge"]),
     )  # fmt: skip
+
+
+def _challenge(row: Any) -> Challenge | None:  # noqa: ANN401
+    if row is None:
+        return None
+    id_, attempt, url, expires_at = row
+    return Challenge(id=id_, attempt=attempt, url=url, state=ChallengeState.OPEN, expires_at=expires_at)
 
 
 def _open_slot(row: Any) -> OpenSlot:  # noqa: ANN401

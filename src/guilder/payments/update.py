@@ -12,12 +12,13 @@ from guilder.idempotency.model import Claim, Result
 from guilder.log.model import NewEvent
 from guilder.payments.accept import accept
 from guilder.payments.answers import success
+from guilder.payments.challenge import discarded
 from guilder.payments.confirm import check_method
 from guilder.payments.events import event
 from guilder.payments.model import Change, Key, Payment, Refund, UpdateCharge, UpdatePayment, UpdateRefund
 from guilder.payments.services import Services, of_session, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
-from guilder.shapes.facts import ChargeFacts, Metadata, RefundFacts
+from guilder.shapes.facts import ChargeFacts, Metadata, PaymentIntentFacts, RefundFacts
 from guilder.shapes.previous import previous_attributes
 
 _CHANGEABLE: Final = (
@@ -45,19 +46,28 @@ async def update(services: Services, claim: Claim, command: UpdatePayment) -> Re
             changes["metadata"] = merge_metadata(facts.metadata, command.metadata)
         if "payment_method" in given:
             changes.update(_with_method(payment, command))
-        facts = replace(facts, **changes)
-        return replace(_immediate(payment, claim), payment=facts, answer=success(facts, claim.expand))
+        facts = _after_action(payment, replace(facts, **changes))
+        left = discarded(payment) if facts.status != PaymentState.REQUIRES_ACTION else ()
+        return replace(_immediate(payment, claim), payment=facts, answer=success(facts, claim.expand), challenges=left)
 
     return await accept(services, claim, command.payment, plan)
+
+
+def _after_action(payment: Payment, facts: PaymentIntentFacts) -> PaymentIntentFacts:
+    """An authentication holds for one amount and currency: another one, and the buyer's answer counts for nothing any more."""
+    same = (facts.amount, facts.currency) == (payment.facts.amount, payment.facts.currency)
+    if facts.status != PaymentState.REQUIRES_ACTION or same:
+        return facts
+    return replace(facts, status=after(PAYMENT, PaymentState.REQUIRES_ACTION, PaymentEvent.CHANGED), next_action_url=None)
 
 
 def _with_method(payment: Payment, command: UpdatePayment) -> Mapping[str, object]:
     method = command.payment_method
     status = PaymentState(payment.facts.status)
     if method is None or method is UNSET:
-        if status is PaymentState.REQUIRES_CONFIRMATION:
+        if status in (PaymentState.REQUIRES_CONFIRMATION, PaymentState.REQUIRES_ACTION):
             status = after(PAYMENT, status, PaymentEvent.METHOD_TAKEN)
-        return {"payment_method": None, "status": status}
+        return {"payment_method": None, "status": status, "next_action_url": None}
     check_method(method, payment.facts.customer if command.customer is UNSET else command.customer)
     return {"payment_method": method.id, "status": after(PAYMENT, status, PaymentEvent.METHOD_GIVEN), "next_action_url": None}
 

@@ -98,6 +98,10 @@ class Order(Struct, frozen=True, kw_only=True):
         sender_epoch: whose claim it is sent under; handed back to `permit`, never read here.
         repeat: a reversal that has been sent before; it says so on the wire.
         proof: what a passed 3-D Secure authentication left for the authorization; None without one.
+        merchant_initiated: a card on file is charged, and the buyer is not there.
+        returns_to: for an authentication: where the issuer's challenge page sends the buyer back to.
+        card_present: a reader has read the card's chip.
+        wants_challenge: for an authentication: the merchant wants the buyer to be challenged.
     """
 
     attempt_id: str
@@ -119,6 +123,10 @@ class Order(Struct, frozen=True, kw_only=True):
     sender_epoch: object = None
     repeat: bool = False
     proof: str | None = None
+    merchant_initiated: bool = False
+    returns_to: str | None = None
+    wants_challenge: bool = False
+    card_present: bool = False
 
 
 class Wire(Struct, frozen=True, array_like=True):

@@ -74,6 +74,8 @@ EXPANDABLE: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "balance_transaction": {"source": BY_PREFIX},
     "balance": {},
+    "terminal.location": {},
+    "terminal.reader": {},
     "event": {},
     "webhook_endpoint": {},
     "checkout.session": {

@@ -35,6 +35,17 @@ class CardFacts(Struct, frozen=True, array_like=True):
     cvc_check: str | None = None
     postal_code_check: str | None = None
     line1_check: str | None = None
+    # How a reader read it, as contact_emv; None for a card that was typed in. Makes the PaymentMethod a card_present one.
+    read_method: str | None = None
+
+
+class ThreeDSecureFacts(Struct, frozen=True, array_like=True):
+    """How the buyer was authenticated for a charge."""
+
+    result: str  # authenticated | attempt_acknowledged | failed | not_supported | processing_error
+    flow: str | None = None  # challenge | frictionless
+    indicator: str | None = None
+    transaction_id: str | None = None
 
 
 class PaymentMethodFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="payment_method"):
@@ -140,6 +151,10 @@ class ChargeFacts(Struct, frozen=True, array_like=True, tag_field="object", tag=
     capture_before: int | None = None
     connector: str = ""
     overcaptured: bool = False
+    three_d_secure: ThreeDSecureFacts | None = None
+    # The till: which reader took the card, and where it stands.
+    reader: str | None = None
+    location: str | None = None
 
 
 class RefundFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="refund"):
@@ -185,6 +200,44 @@ class BalanceFacts(Struct, frozen=True, array_like=True, tag_field="object", tag
     livemode: bool
     available: tuple[tuple[str, int], ...]
     pending: tuple[tuple[str, int], ...]
+
+
+class LocationFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="terminal.location"):
+    """A place where readers stand: the merchant's own address, so nothing personal."""
+
+    id: str
+    livemode: bool
+    created: int
+    display_name: str
+    address: tuple[tuple[str, str], ...] = ()
+    metadata: Metadata = ()
+    phone: str | None = None
+    deleted: bool = False
+
+
+class ReaderActionFacts(Struct, frozen=True, array_like=True):
+    """What a reader is doing, or did last."""
+
+    id: str
+    status: str  # in_progress | succeeded | failed
+    payment_intent: str
+    failure_code: str | None = None
+    failure_message: str | None = None
+
+
+class ReaderFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="terminal.reader"):
+    """A card reader."""
+
+    id: str
+    livemode: bool
+    created: int
+    device_type: str
+    serial_number: str
+    label: str
+    location: str | None = None
+    metadata: Metadata = ()
+    action: ReaderActionFacts | None = None
+    deleted: bool = False
 
 
 class WebhookEndpointFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="webhook_endpoint"):
@@ -256,7 +309,6 @@ class CheckoutSessionFacts(Struct, frozen=True, array_like=True, tag_field="obje
     payment: OrderedPaymentFacts = OrderedPaymentFacts()
 
 
-
 Facts = (
     PaymentIntentFacts
     | ChargeFacts
@@ -267,6 +319,8 @@ Facts = (
     | BalanceFacts
     | WebhookEndpointFacts
     | CheckoutSessionFacts
+    | LocationFacts
+    | ReaderFacts
 )
 """Any object that an event or an answer may hold; the tag is Stripe's `object`."""
 

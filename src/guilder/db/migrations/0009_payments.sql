@@ -136,6 +136,10 @@ CREATE TYPE move_in AS (
     item int, attempt text, payment text, slot text, before text, reporter text, after text, final boolean, retry_at bigint,
     tries int, noted bytea
 );
+-- A challenge that is opened (attempt, url, expires_at), or one that moves (before, after), or keeps a result (neither).
+CREATE TYPE challenge_in AS (
+    item int, id text, payment text, account text, attempt text, url text, expires_at bigint, before text, after text, result bytea
+);
 CREATE TYPE charge_in AS (
     item int, id text, account text, payment text, customer text, succeeded boolean, captured bigint, refunded bigint,
     refunding bigint, day int, capture_before bigint, hold text, created_at bigint, facts bytea
@@ -158,7 +162,7 @@ CREATE FUNCTION payments_flush(
     p_moves move_in[], p_charges charge_in[], p_refunds refund_in[], p_entries balance_in[],
     t_item int[], t_id text[], t_chain int[], t_debit bigint[], t_credit bigint[], t_amount bigint[], t_kind smallint[],
     t_pending_id text[], t_fact boolean[], t_code smallint[], t_reference text[],
-    p_events event_in[], p_log log_in[], p_answers answer_in[]
+    p_events event_in[], p_log log_in[], p_answers answer_in[], p_challenges challenge_in[]
 ) RETURNS TABLE (item int, result text)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -228,6 +232,18 @@ BEGIN
         IF v_failed IS NOT NULL THEN
             v_ok := flush_fail(v_ok, v_failed);
             RETURN QUERY SELECT f, 'slot_taken'::text FROM unnest(v_failed) f;
+        END IF;
+    END IF;
+
+    -- Challenges that move are still where they were: the payment's version says so, and this stands behind it.
+    IF cardinality(p_challenges) > 0 THEN
+        SELECT array_agg(DISTINCT i.item) INTO v_failed
+        FROM (SELECT * FROM unnest(p_challenges) WHERE before IS NOT NULL ORDER BY id) i
+        LEFT JOIN LATERAL (SELECT z.state FROM challenge z WHERE z.id = i.id FOR UPDATE OFFSET 0) c ON true
+        WHERE v_ok[i.item] AND c.state IS DISTINCT FROM i.before;
+        IF v_failed IS NOT NULL THEN
+            v_ok := flush_fail(v_ok, v_failed);
+            RETURN QUERY SELECT f, 'stale'::text FROM unnest(v_failed) f;
         END IF;
     END IF;
 
@@ -306,6 +322,16 @@ BEGIN
         SELECT i.payment, i.slot, i.attempt, i.state, p_now, i.retry_at FROM unnest(p_opens) i WHERE v_ok[i.item];
     END IF;
 
+    IF cardinality(p_challenges) > 0 THEN
+        UPDATE challenge c
+        SET state = coalesce(i.after, c.state), result = coalesce(i.result, c.result),
+            ended_at = CASE WHEN i.after IS NULL THEN c.ended_at ELSE p_now END
+        FROM unnest(p_challenges) i WHERE c.id = i.id AND i.url IS NULL AND v_ok[i.item];
+        INSERT INTO challenge (id, payment, account, livemode, attempt, state, url, opened_at, expires_at)
+        SELECT i.id, i.payment, i.account, p_livemode, i.attempt, i.after, i.url, p_now, i.expires_at
+        FROM unnest(p_challenges) i WHERE i.url IS NOT NULL AND v_ok[i.item];
+    END IF;
+
     IF cardinality(p_charges) > 0 THEN
         INSERT INTO charge AS c (id, account, livemode, payment, customer, succeeded, captured, refunded, refunding, day, capture_before, hold, created_at, facts)
         SELECT i.id, i.account, p_livemode, i.payment, i.customer, i.succeeded, i.captured, i.refunded, i.refunding, i.day, i.capture_before,
@@ -343,7 +369,8 @@ BEGIN
 
     -- One notification a flush: it takes one lock of the whole server at commit.
     IF cardinality(p_attempts) > 0 THEN
-        PERFORM pg_notify('guilder_accepted', '');
+        PERFORM pg_notify('guilder_accepted', CASE WHEN EXISTS (
+            SELECT FROM unnest(p_attempts) i WHERE i.retry_at <= p_now) THEN 'due' ELSE '' END);
     END IF;
     IF cardinality(p_answers) > 0 THEN
         -- Below 8,000 bytes by PostgreSQL's limit; '*' makes every waiter look.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from guilder.shapes import facts
-from guilder.shapes.version1 import customer, money, payment, session, webhook
+from guilder.shapes.version1 import customer, money, payment, session, terminal, webhook
 from guilder.shapes.version1.personal import Personal
 
 Builder = Callable[[Any, Personal], dict[str, Any]]
@@ -25,4 +25,6 @@ BUILDERS: Final[Mapping[type, Builder]] = {
     facts.BalanceFacts: money.balance,
     facts.WebhookEndpointFacts: webhook.endpoint,
     facts.CheckoutSessionFacts: session.checkout_session,
+    facts.LocationFacts: terminal.location,
+    facts.ReaderFacts: terminal.reader,
 }

@@ -42,5 +42,5 @@ def redacted(view: dict[str, Any]) -> dict[str, Any]:
             failure["payment_method"] = redacted(failure["payment_method"])
     elif view["object"] == "payment_method":
         view["metadata"] = {}
-        view["card"]["fingerprint"] = None
+        view[view["type"]]["fingerprint"] = None
     return view

@@ -4,6 +4,7 @@ from typing import Any
 
 from guilder.shapes.facts import CardFacts, CustomerFacts, PaymentMethodFacts
 from guilder.shapes.version1.personal import Personal, address, billing_details, record
+from guilder.shapes.version1.terminal import card_present
 
 
 def checks(card: CardFacts) -> dict[str, Any]:
@@ -16,8 +17,22 @@ def checks(card: CardFacts) -> dict[str, Any]:
 
 
 def payment_method(facts: PaymentMethodFacts, personal: Personal) -> dict[str, Any]:
-    """A PaymentMethod of type card."""
+    """A PaymentMethod of type card, or of type card_present."""
     card = facts.card
+    if card.read_method is not None:
+        return {
+            "id": facts.id,
+            "object": "payment_method",
+            "allow_redisplay": facts.allow_redisplay,
+            "billing_details": billing_details(record(personal, facts.billing)),
+            "card_present": card_present(card),
+            "created": facts.created,
+            "customer": facts.customer,
+            "customer_account": None,
+            "livemode": facts.livemode,
+            "metadata": dict(facts.metadata),
+            "type": "card_present",
+        }
     return {
         "id": facts.id,
         "object": "payment_method",

@@ -6,10 +6,11 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from guilder.core.errors import ErrorFacts
-from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, RefundFacts
+from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, RefundFacts, ThreeDSecureFacts
 from guilder.shapes.units import SPECIAL, to_wire
 from guilder.shapes.version1.customer import checks, payment_method
 from guilder.shapes.version1.personal import Personal, billing_details, record, shipping
+from guilder.shapes.version1.terminal import charged_present
 
 _NETWORK_STATUS: Final[Mapping[str, str]] = {
     "authorized": "approved_by_network",
@@ -76,16 +77,9 @@ def payment_intent(facts: PaymentIntentFacts, personal: Personal) -> dict[str, A
         "on_behalf_of": None,
         "payment_method": facts.payment_method,
         "payment_method_configuration_details": None,
-        "payment_method_options": {
-            "card": {
-                "installments": None,
-                "mandate_options": None,
-                "network": None,
-                "request_three_d_secure": facts.request_three_d_secure,
-            }
-        },
+        "payment_method_options": _method_options(facts),
         "payment_method_types": facts.payment_method_types,
-        "processing": {"card": {}, "type": "card"} if facts.status == "processing" else None,
+        "processing": {"card": {}, "type": "card"} if facts.status == "processing" and not _at_till(facts) else None,
         "receipt_email": known.get("receipt_email"),
         "review": None,
         "setup_future_usage": facts.setup_future_usage,
@@ -100,6 +94,25 @@ def payment_intent(facts: PaymentIntentFacts, personal: Personal) -> dict[str, A
     if facts.in_doubt:
         shown["guilder"] = {"in_doubt": True}
     return shown
+
+
+def _at_till(facts: PaymentIntentFacts) -> bool:
+    return "card" not in facts.payment_method_types
+
+
+def _method_options(facts: PaymentIntentFacts) -> dict[str, Any]:
+    """What holds for one kind of method only, for each kind that the payment takes."""
+    options: dict[str, Any] = {}
+    if "card" in facts.payment_method_types:
+        options["card"] = {
+            "installments": None,
+            "mandate_options": None,
+            "network": None,
+            "request_three_d_secure": facts.request_three_d_secure,
+        }
+    if "card_present" in facts.payment_method_types:
+        options["card_present"] = {"request_extended_authorization": False, "request_incremental_authorization_support": False}
+    return options
 
 
 def _automatic(allow_redirects: str | None) -> dict[str, Any] | None:
@@ -164,7 +177,7 @@ def charge(facts: ChargeFacts, personal: Personal) -> dict[str, Any]:
         "paid": paid,
         "payment_intent": facts.payment_intent,
         "payment_method": facts.payment_method,
-        "payment_method_details": {"card": _card_details(facts, paid=paid), "type": "card"},
+        "payment_method_details": _method_details(facts, paid=paid),
         "receipt_email": known.get("receipt_email"),
         "receipt_number": None,
         "receipt_url": None,
@@ -181,6 +194,12 @@ def charge(facts: ChargeFacts, personal: Personal) -> dict[str, Any]:
     }
 
 
+def _method_details(facts: ChargeFacts, *, paid: bool) -> dict[str, Any]:
+    if facts.card.read_method is not None:
+        return {"card_present": charged_present(facts, paid=paid), "type": "card_present"}
+    return {"card": _card_details(facts, paid=paid), "type": "card"}
+
+
 def _outcome(facts: ChargeFacts) -> dict[str, Any]:
     """What came of it, in the words that clients read on a charge."""
     declined = f"The bank returned the decline code `{facts.outcome_reason or 'generic_decline'}`."
@@ -195,6 +214,27 @@ def _outcome(facts: ChargeFacts) -> dict[str, Any]:
         "seller_message": _SELLER_MESSAGE.get(facts.outcome_type, declined),
         "type": facts.outcome_type,
     }
+
+
+# The one version of 3-D Secure that the sandbox's scheme speaks.
+_THREE_D_SECURE_VERSION: Final = "2.2.0"
+
+
+def _three_d_secure(facts: ThreeDSecureFacts) -> dict[str, Any]:
+    """payment_method_details.card.three_d_secure."""
+    unproved = facts.result in ("failed", "not_supported", "processing_error")
+    return {
+        "authentication_flow": facts.flow,
+        "electronic_commerce_indicator": facts.indicator,
+        "exemption_indicator": None,
+        "result": facts.result,
+        "result_reason": _WHY_UNPROVED.get(facts.result) if unproved else None,
+        "transaction_id": facts.transaction_id,
+        "version": None if facts.result == "not_supported" else _THREE_D_SECURE_VERSION,
+    }
+
+
+_WHY_UNPROVED: Final = {"not_supported": "card_not_enrolled", "processing_error": "protocol_error", "failed": "rejected"}
 
 
 def _card_details(facts: ChargeFacts, *, paid: bool) -> dict[str, Any]:
@@ -225,7 +265,7 @@ def _card_details(facts: ChargeFacts, *, paid: bool) -> dict[str, Any]:
         "network_transaction_id": facts.network_transaction_id,
         "overcapture": {"maximum_amount_capturable": facts.amount, "status": "unavailable"},
         "regulated_status": "unregulated",
-        "three_d_secure": None,
+        "three_d_secure": _three_d_secure(facts.three_d_secure) if facts.three_d_secure is not None else None,
         "wallet": None,
     }
     return details

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from guilder.core.currencies import CURRENCIES
-from guilder.core.outcome import Approved, Checks, Declined, NotFound, Outcome, Unknown
-from guilder.iso8583 import Code, FrameError, Message, State, Tag, unpack_tags
-from guilder.psp.connectors.cardnet.codes import ADVICE, ALSO_DONE, CHECKS, decline_code
+from guilder.core.outcome import ActionRequired, Approved, Authentication, Checks, Declined, NotFound, Outcome, Unknown
+from guilder.iso8583 import Authenticated, Code, FrameError, Message, State, Tag, unpack_tags
+from guilder.psp.connectors.cardnet.codes import ADVICE, ALSO_DONE, AUTHENTICATIONS_DECLINED, CHECKS, decline_code
 from guilder.psp.model import Operation, Order, Reason
 
 KINDS: Final[Mapping[Operation, str]] = {
@@ -16,6 +16,7 @@ KINDS: Final[Mapping[Operation, str]] = {
     Operation.VOID: "void",
     Operation.REVERSAL: "reversal",
     Operation.REFUND: "refund",
+    Operation.AUTHENTICATE: "authentication",
 }
 """What the acquirer calls each operation in tag KD."""
 
@@ -40,6 +41,8 @@ def outcome_of(order: Order, answer: Message) -> Outcome | NotFound:
     if order.operation is Operation.QUERY:
         return _found(order, fields, tags)
     code = fields.get(39, "")
+    if order.operation is Operation.AUTHENTICATE and code == Code.APPROVED:
+        return _authenticated(order, fields, tags)
     if code == Code.APPROVED or (order.operation, code) in ALSO_DONE:
         return _approved(order, fields, tags) if _same_money(order, fields) else _MISMATCH
     return _not_approved(order.operation, order, code, fields, tags)
@@ -55,11 +58,18 @@ def _found(order: Order, fields: Mapping[int, str], tags: Mapping[str, str]) -> 
         return _PSP_ERROR
     if tags.get(Tag.KIND) != KINDS.get(original.operation) or not _same_money(order, fields):
         return _MISMATCH
+    return _standing(order, original.operation, fields, tags)
+
+
+def _standing(order: Order, operation: Operation, fields: Mapping[int, str], tags: Mapping[str, str]) -> Outcome:
+    """What has become of an operation by now."""
+    if operation is Operation.AUTHENTICATE:
+        return _authenticated(order, fields, tags)
     match tags.get(Tag.STATE):
         case State.APPROVED:
             return _approved(order, fields, tags)
         case State.DECLINED:
-            return _not_approved(original.operation, order, tags.get(Tag.ORIGINAL_CODE, ""), fields, tags)
+            return _not_approved(operation, order, tags.get(Tag.ORIGINAL_CODE, ""), fields, tags)
         case State.REVERSED | State.RETURNED as state:
             # Whatever it did has been undone: no money is where the operation would have moved it.
             return Declined("processing_error", tags.get(Tag.ORIGINAL_CODE), state, psp_reference=order.reference)
@@ -79,6 +89,26 @@ def _approved(order: Order, fields: Mapping[int, str], tags: Mapping[str, str]) 
         tags.get(Tag.AVAILABLE) == "0",
         int(follow_up) if follow_up.isascii() and follow_up.isdigit() else None,
     )
+
+
+def _authenticated(order: Order, fields: Mapping[int, str], tags: Mapping[str, str]) -> Outcome:
+    """How an authentication stands."""
+    if not _same_money(order, fields):
+        return _MISMATCH
+    result = tags.get(Tag.AUTHENTICATION_RESULT, "")
+    if result == Authenticated.CHALLENGE:
+        url = tags.get(Tag.CHALLENGE_URL, "")
+        return ActionRequired(url) if url.startswith(("https://", "http://")) else _PSP_ERROR
+    if result in AUTHENTICATIONS_DECLINED:
+        return Declined(AUTHENTICATIONS_DECLINED[result], psp_reference=order.reference)
+    proof = tags.get(Tag.AUTHENTICATION)
+    if result not in (Authenticated.PASSED, Authenticated.ATTEMPTED) or not proof:
+        return _PSP_ERROR
+    authentication = Authentication(
+        proof, result == Authenticated.PASSED, tags.get(Tag.CHALLENGED) == "1", tags.get(Tag.COMMERCE_INDICATOR),
+        tags.get(Tag.TRANSACTION_ID),
+    )  # fmt: skip
+    return Approved(order.reference, authentication=authentication)
 
 
 def _not_approved(

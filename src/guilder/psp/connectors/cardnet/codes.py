@@ -6,7 +6,7 @@ Whatever is not listed (91, 96, 09, codes that nobody has documented) says nothi
 from collections.abc import Mapping
 from typing import Final
 
-from guilder.iso8583 import Checked, Code
+from guilder.iso8583 import Authenticated, Checked, Code
 from guilder.psp.model import Operation
 
 DECLINES: Final[Mapping[str, str]] = {
@@ -21,6 +21,7 @@ DECLINES: Final[Mapping[str, str]] = {
     Code.INSUFFICIENT_FUNDS: "insufficient_funds",
     Code.EXPIRED_CARD: "expired_card",
     Code.LIMIT_EXCEEDED: "card_velocity_exceeded",
+    Code.WRONG_PROOF: "generic_decline",
     Code.WANTS_AUTHENTICATION: "authentication_required",
     Code.INCONSISTENT: "processing_error",
     Code.ALREADY_REVERSED: "processing_error",
@@ -45,6 +46,14 @@ ADVICE: Final[Mapping[str, str]] = {"01": "confirm_card_data", "02": "try_again_
 
 CHECKS: Final[Mapping[str, str]] = {Checked.PASS: "pass", Checked.FAIL: "fail", Checked.UNAVAILABLE: "unavailable"}
 """Tags CC and CA as the API's checks; "not given" is none."""
+
+
+AUTHENTICATIONS_DECLINED: Final[Mapping[str, str]] = {
+    Authenticated.FAILED: "authentication_failed",
+    Authenticated.UNAVAILABLE: "authentication_unavailable",
+    Authenticated.NOT_SUPPORTED: "authentication_not_supported",
+}
+"""Tag SR, where an authentication brought no proof."""
 
 
 def decline_code(operation: Operation, code: str) -> str | None:

@@ -42,7 +42,7 @@ DECLARES: Final = Declares(
     partial_capture=True,
     multiple_capture=False,
     currencies=None,
-    three_d_secure=False,
+    three_d_secure=True,
     remembers_reversals=True,
     finality_horizon_seconds=DAY_SECONDS,
 )
@@ -108,7 +108,7 @@ class Cardnet:
 
     @property
     def declares(self) -> Declares:
-        """Keys for 24 hours, queries, voids; partial capture once; all currencies; no 3-D Secure."""
+        """Keys for 24 hours, queries, voids; partial capture once; all currencies; 3-D Secure."""
         return DECLARES
 
     async def start(self) -> None:

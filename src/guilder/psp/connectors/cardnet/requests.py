@@ -16,6 +16,9 @@ from guilder.vault import Card
 # DE 22 and DE 25 of a payment over the internet: the buyer typed the card into a page; electronic commerce.
 ENTRY_MODE_ECOMMERCE: Final = "812"
 CONDITION_ECOMMERCE: Final = "59"
+# The same at a till: the chip was read; card and buyer were there.
+ENTRY_MODE_CHIP: Final = "051"
+CONDITION_NORMAL: Final = "00"
 # The longest postcode of any country has 10 characters; more is not worth an issuer's look.
 POSTAL_CODE_MAX: Final = 10
 MERCHANT_WIDTH: Final = 15
@@ -24,6 +27,7 @@ TERMINAL_WIDTH: Final = 8
 
 MESSAGE_TYPES: Final[Mapping[Operation, str]] = {
     Operation.AUTHORIZE: Mti.AUTHORIZATION,
+    Operation.AUTHENTICATE: Mti.AUTHORIZATION,
     Operation.PURCHASE: Mti.PURCHASE,
     Operation.CAPTURE: Mti.CAPTURE,
     Operation.VOID: Mti.VOID,
@@ -31,9 +35,10 @@ MESSAGE_TYPES: Final[Mapping[Operation, str]] = {
     Operation.REVERSAL: Mti.REVERSAL,
     Operation.QUERY: Mti.INQUIRY,
 }
-"""The message of each operation that this connector does; a refund is a purchase message with its own processing code."""
+"""The message of each operation that this connector does; a refund is a purchase message with its own processing code, and an
+authentication an authorization's."""
 
-WITH_CARD: Final = frozenset({Operation.AUTHORIZE, Operation.PURCHASE})
+WITH_CARD: Final = frozenset({Operation.AUTHORIZE, Operation.PURCHASE, Operation.AUTHENTICATE})
 """Operations that carry the card."""
 
 
@@ -78,17 +83,23 @@ def _card_fields(order: Order, stamp: Stamp, card: Card | None, settings: Cardne
         tags[Tag.POSTAL_CODE] = postal_code
     if order.proof:
         tags[Tag.AUTHENTICATION] = order.proof
+    if order.merchant_initiated:
+        tags[Tag.MERCHANT_INITIATED] = "1"
+    if order.returns_to:
+        tags[Tag.RETURNS_TO] = order.returns_to
+    if order.wants_challenge:
+        tags[Tag.WANTS_CHALLENGE] = "1"
     return {
         2: card.number.reveal(),
-        3: Processing.PURCHASE,
+        3: Processing.AUTHENTICATION if order.operation is Operation.AUTHENTICATE else Processing.PURCHASE,
         4: f"{order.amount_minor:012d}",
         7: stamp.transmitted_at,
         11: stamp.stan,
         12: stamp.transmitted_at[4:],
         14: f"{card.exp_year % 100:02d}{card.exp_month:02d}",
         18: settings.merchant_category,
-        22: ENTRY_MODE_ECOMMERCE,
-        25: CONDITION_ECOMMERCE,
+        22: ENTRY_MODE_CHIP if order.card_present else ENTRY_MODE_ECOMMERCE,
+        25: CONDITION_NORMAL if order.card_present else CONDITION_ECOMMERCE,
         32: settings.acquirer,
         37: order.reference,
         41: _fit(settings.terminal, TERMINAL_WIDTH),

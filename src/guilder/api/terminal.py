@@ -1,0 +1,319 @@
+"""/v1/terminal: locations, readers, and the payment that a reader takes; and the test helper that holds a card to a reader."""
+
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict, replace
+
+from guilder import payments
+from guilder.api.call import Call, Done, page_of
+from guilder.api.cards import numeral
+from guilder.api.http import Reply
+from guilder.api.params import Id, Metadata, Numeral, PageParams, Params, ShortText
+from guilder.api.personal import Address
+from guilder.api.registry import Route
+from guilder.api.text import pairs
+from guilder.core.clock import epoch_seconds
+from guilder.core.errors import Refusal
+from guilder.customers import NewCard
+from guilder.db import Connection
+from guilder.idempotency import Claim
+from guilder.payments.model import Till
+from guilder.payments.read import payments_by_id, retrieve_payment
+from guilder.payments.till import check_processable
+from guilder.payments.update import merge_metadata
+from guilder.security import Pan
+from guilder.shapes.facts import Answer, PaymentIntentFacts, PaymentMethodFacts
+from guilder.terminal.terminal import IN_PROGRESS
+
+LOCATION: Final = "terminal.location"
+READER: Final = "terminal.reader"
+# The card that is held to a simulated reader unless another one is named.
+_CARD: Final = ("424242", "4242424242")
+_EXPIRY_MONTH: Final = 12
+READ_METHOD: Final = "contact_emv"
+
+Name = Annotated[str, Meta(min_length=1, max_length=1_000)]
+
+
+class CreateLocation(Params, frozen=True, kw_only=True):
+    """A place where readers stand."""
+
+    display_name: Name
+    address: Address
+    metadata: Metadata = UNSET
+    phone: ShortText | UnsetType | None = UNSET
+
+
+class UpdateLocation(Params, frozen=True, kw_only=True):
+    """Changes of a place."""
+
+    display_name: Name | UnsetType = UNSET
+    address: Address | UnsetType = UNSET
+    metadata: Metadata = UNSET
+    phone: ShortText | UnsetType | None = UNSET
+
+
+class CreateReader(Params, frozen=True, kw_only=True):
+    """A reader, by the code that it shows."""
+
+    registration_code: ShortText
+    label: ShortText | UnsetType | None = UNSET
+    location: Id | UnsetType | None = UNSET
+    metadata: Metadata = UNSET
+
+
+class UpdateReader(Params, frozen=True, kw_only=True):
+    """Changes of a reader."""
+
+    label: ShortText | UnsetType | None = UNSET
+    metadata: Metadata = UNSET
+
+
+class ListedReaders(PageParams, frozen=True, kw_only=True):
+    """Which readers."""
+
+    location: Id | UnsetType = UNSET
+
+
+class Process(Params, frozen=True, kw_only=True):
+    """The payment that a reader is to take."""
+
+    payment_intent: Id
+
+
+class CardPresent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The card that is held to a simulated reader."""
+
+    number: Pan | UnsetType = UNSET
+    exp_month: Numeral | UnsetType = UNSET
+    exp_year: Numeral | UnsetType = UNSET
+
+
+class Present(Params, frozen=True, kw_only=True):
+    """A card is held to the reader."""
+
+    type: Literal["card_present"] = "card_present"
+    card_present: CardPresent | UnsetType = UNSET
+
+
+# --- locations --------------------------------------------------------------------------------------------------------
+
+
+def _address(address: Address) -> dict[str, str]:
+    return {name: value for name, value in asdict(address).items() if value is not None}
+
+
+async def create_location(call: Call, p: CreateLocation) -> Reply:
+    """A new place."""
+
+    async def effect(connection: Connection) -> Done:
+        return Done(
+            await call.services.terminal.create_location(
+                connection, call.account, livemode=call.livemode, display_name=p.display_name, address=_address(p.address),
+                metadata=pairs(p.metadata), phone=p.phone or None,
+            )
+        )  # fmt: skip
+
+    return await call.once(effect)
+
+
+async def update_location(call: Call, p: UpdateLocation) -> Reply:
+    """Change a place."""
+
+    async def effect(connection: Connection) -> Done:
+        terminal = call.services.terminal
+        facts = await terminal.location(call.account, call.ids[0], livemode=call.livemode, connection=connection, lock=True)
+        changes: dict[str, Any] = {"metadata": merge_metadata(facts.metadata, p.metadata)}
+        if p.display_name is not UNSET:
+            changes["display_name"] = p.display_name
+        if p.address is not UNSET:
+            changes["address"] = tuple(_address(p.address).items())
+        if p.phone is not UNSET:
+            changes["phone"] = p.phone
+        return Done(await terminal.change_location(connection, replace(facts, **changes)))
+
+    return await call.once(effect)
+
+
+async def retrieve_location(call: Call, _p: Params) -> Reply:
+    """One place."""
+    return await call.show(await call.services.terminal.location(call.account, call.ids[0], livemode=call.livemode))
+
+
+async def list_locations(call: Call, p: PageParams) -> Reply:
+    """Places, newest first."""
+    found, more = await call.services.terminal.locations(call.account, page_of(p), livemode=call.livemode)
+    return await call.show_list(found, more)
+
+
+async def delete_location(call: Call, _p: Params) -> Reply:
+    """Remove a place where no reader stands any more."""
+    async with call.services.db.transaction() as connection:
+        gone = await call.services.terminal.delete_location(connection, call.account, call.ids[0], livemode=call.livemode)
+    return await call.show(gone)
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+async def create_reader(call: Call, p: CreateReader) -> Reply:
+    """Register a reader."""
+
+    async def effect(connection: Connection) -> Done:
+        return Done(
+            await call.services.terminal.register(
+                connection, call.account, livemode=call.livemode, code=p.registration_code, label=p.label or None,
+                location=p.location or None, metadata=pairs(p.metadata),
+            )
+        )  # fmt: skip
+
+    return await call.once(effect)
+
+
+async def update_reader(call: Call, p: UpdateReader) -> Reply:
+    """Change a reader's label or metadata."""
+
+    async def effect(connection: Connection) -> Done:
+        terminal = call.services.terminal
+        facts = await terminal.reader(call.account, call.ids[0], livemode=call.livemode, connection=connection, lock=True)
+        label = facts.label if p.label is UNSET else p.label or facts.serial_number
+        changed = replace(facts, label=label, metadata=merge_metadata(facts.metadata, p.metadata))
+        return Done(await terminal.change_reader(connection, changed))
+
+    return await call.once(effect)
+
+
+async def retrieve_reader(call: Call, _p: Params) -> Reply:
+    """One reader, with what it is doing."""
+    return await call.show(await call.services.terminal.reader(call.account, call.ids[0], livemode=call.livemode))
+
+
+async def list_readers(call: Call, p: ListedReaders) -> Reply:
+    """Readers, newest first."""
+    found, more = await call.services.terminal.readers(call.account, page_of(p), livemode=call.livemode, location=p.location or None)
+    return await call.show_list(found, more)
+
+
+async def delete_reader(call: Call, _p: Params) -> Reply:
+    """Remove a reader that does nothing."""
+    async with call.services.db.transaction() as connection:
+        gone = await call.services.terminal.delete_reader(connection, call.account, call.ids[0], livemode=call.livemode)
+    return await call.show(gone)
+
+
+# --- what a reader does -----------------------------------------------------------------------------------------------
+
+
+async def process(call: Call, p: Process) -> Reply:
+    """The reader asks for a card."""
+    facts = await retrieve_payment(call.services.db, call.account, call.livemode, p.payment_intent, param="payment_intent")
+    check_processable(facts)
+
+    async def effect(connection: Connection) -> Done:
+        return Done(
+            await call.services.terminal.begin(connection, call.account, call.ids[0], p.payment_intent, livemode=call.livemode)
+        )
+
+    return await call.once(effect)
+
+
+async def cancel_action(call: Call, _p: Params) -> Reply:
+    """The reader asks for nothing any more; not while its payment is under way at the bank."""
+
+    async def effect(connection: Connection) -> Done:
+        terminal = call.services.terminal
+        facts = await terminal.reader(call.account, call.ids[0], livemode=call.livemode, connection=connection, lock=True)
+        action = facts.action
+        if action is not None and action.status == IN_PROGRESS:
+            found = await payments_by_id(connection, call.account, call.livemode, (action.payment_intent,))
+            if found[action.payment_intent].status == "processing":
+                raise Refusal("The payment is under way at the bank; its end is known in a moment.", code="terminal_reader_busy")
+        return Done(await terminal.change_reader(connection, replace(facts, action=None)))
+
+    return await call.once(effect)
+
+
+async def present(call: Call, p: Present) -> Reply:
+    """A card is held to the reader: the payment is taken, and the answer waits for its end, 8 seconds at most.
+
+    The payment has a key of its own, the reader's action: whoever repeats this, under whichever key, never pays twice.
+    """
+    stored = await call.answered()
+    if stored is not None:
+        return stored
+    terminal, [id_] = call.services.terminal, call.ids
+    reader = await terminal.reader(call.account, id_, livemode=call.livemode)
+    action = reader.action
+    if action is None or action.status != IN_PROGRESS:
+        raise Refusal("The reader is not asking for a card. Process a PaymentIntent with it first.", code="terminal_reader_busy")
+    result = await payments.take_at_till(
+        call.services.payments, _claim(call, action.id), action.payment_intent, await _read(call, p), Till(reader.id, reader.location),
+    )  # fmt: skip
+    failure = _failure(result.answer)
+
+    async def effect(connection: Connection) -> Done:
+        facts, ended = await terminal.end(connection, call.account, id_, action.id, livemode=call.livemode, failure=failure)
+        name = f"terminal.reader.action_{'failed' if failure else 'succeeded'}"
+        return Done(facts, ((name, facts, b""),) if ended else ())
+
+    return await call.once(effect)
+
+
+def _claim(call: Call, action: str) -> Claim:
+    """The payment's own key: one for each action of a reader."""
+    fingerprint = blake2b(action.encode(), digest_size=32).digest()
+    return Claim(account=call.account, livemode=call.livemode, key=action, fingerprint=fingerprint, request_id=call.request_id)
+
+
+async def _read(call: Call, p: Present) -> PaymentMethodFacts:
+    """The card as the reader reads it: a PaymentMethod of its own, kept by the vault."""
+    card = p.card_present or CardPresent()
+    year = datetime.fromtimestamp(epoch_seconds(call.services.clock.now()), UTC).year + 1
+    entered = NewCard(
+        number=Pan("".join(_CARD)) if card.number is UNSET else card.number,
+        exp_month=_EXPIRY_MONTH if card.exp_month is UNSET else numeral(card.exp_month),
+        exp_year=year if card.exp_year is UNSET else numeral(card.exp_year),
+    )
+    methods = call.services.methods
+    prepared = await methods.prepare(call.account, entered, livemode=call.livemode, param="card_present")
+    read = replace(prepared.facts, card=replace(prepared.facts.card, read_method=READ_METHOD))
+    return await methods.store_now(replace(prepared, facts=read))
+
+
+def _failure(answer: Answer) -> tuple[str, str] | None:
+    """Code and words where the payment was not made."""
+    root = answer.root
+    if answer.error is None and isinstance(root, PaymentIntentFacts) and root.status in ("succeeded", "requires_capture"):
+        return None
+    if answer.error is None:
+        return "processing_error", "The payment is still being checked with the bank."
+    return answer.error.decline_code or answer.error.code or "processing_error", answer.error.message
+
+
+_LOCATIONS: Final = "/v1/terminal/locations"
+_READERS: Final = "/v1/terminal/readers"
+_LOCATION: Final = f"{_LOCATIONS}/{{location}}"
+_READER: Final = f"{_READERS}/{{reader}}"
+
+ROUTES: Final = (
+    Route(method="POST", path=_LOCATIONS, params=CreateLocation, handle=create_location, answers=LOCATION, summary="Create a Location"),
+    Route(method="GET", path=_LOCATIONS, params=PageParams, handle=list_locations, answers=LOCATION, of_list=True,
+          summary="List Locations"),
+    Route(method="GET", path=_LOCATION, params=Params, handle=retrieve_location, answers=LOCATION, summary="Retrieve a Location"),
+    Route(method="POST", path=_LOCATION, params=UpdateLocation, handle=update_location, answers=LOCATION, summary="Update a Location"),
+    Route(method="DELETE", path=_LOCATION, params=Params, handle=delete_location, answers=LOCATION, summary="Delete a Location"),
+    Route(method="POST", path=_READERS, params=CreateReader, handle=create_reader, answers=READER, summary="Create a Reader"),
+    Route(method="GET", path=_READERS, params=ListedReaders, handle=list_readers, answers=READER, of_list=True, summary="List Readers"),
+    Route(method="GET", path=_READER, params=Params, handle=retrieve_reader, answers=READER, summary="Retrieve a Reader"),
+    Route(method="POST", path=_READER, params=UpdateReader, handle=update_reader, answers=READER, summary="Update a Reader"),
+    Route(method="DELETE", path=_READER, params=Params, handle=delete_reader, answers=READER, summary="Delete a Reader"),
+    Route(method="POST", path=f"{_READER}/process_payment_intent", params=Process, handle=process, answers=READER,
+          summary="Hand-off a PaymentIntent to a Reader"),
+    Route(method="POST", path=f"{_READER}/cancel_action", params=Params, handle=cancel_action, answers=READER,
+          summary="Cancel the current reader action"),
+    Route(method="POST", path="/v1/test_helpers/terminal/readers/{reader}/present_payment_method", params=Present, handle=present,
+          answers=READER, summary="Simulate presenting a payment method"),
+)  # fmt: skip

@@ -1,0 +1,38 @@
+"""Ask the issuer what came of a challenge, when the buyer is back; and give up on those who do not come back.
+
+What the buyer's browser says is only a reason to ask: the executor asks the issuer, server to server.
+"""
+
+from typing import Final
+
+from guilder.core.ensure import present
+from guilder.payments.challenge import abandoned, asked
+from guilder.payments.model import challenge_slot
+from guilder.payments.services import Services
+from guilder.payments.store import FoundChallenge
+
+# Challenges that are given up in one round.
+ROUND_MAX: Final = 100
+
+
+async def ask_issuer(services: Services, challenge: FoundChallenge) -> None:
+    """See to it that the issuer is asked, where that is still of use and not under way. Commits at most once; safe to repeat."""
+    payment = await services.store.read(challenge.payment, challenge.account, challenge.livemode)
+    if payment is None or payment.challenge is None or payment.challenge.attempt != challenge.attempt:
+        return
+    if payment.open_in(challenge_slot(challenge.attempt)) is None:
+        # Whoever moves the payment meanwhile has asked, or has made the question needless.
+        await services.store.commit(asked(payment, payment.challenge, services.clock.now()))
+
+
+async def expire_challenges(services: Services, limit: int = ROUND_MAX) -> int:
+    """Give up challenges whose time has passed, at most so many; returns how many. Safe to repeat."""
+    ended = 0
+    for payment_id, account, livemode in await services.store.abandoned(services.clock.now(), limit):
+        payment = await services.store.read(payment_id, account, livemode)
+        if payment is None or payment.challenge is None or payment.challenge.expires_at > services.clock.now():
+            continue
+        attempt = present(await services.store.attempt(payment.challenge.attempt), "a challenge has its attempt", payment=payment_id)
+        # Whoever else moves the payment first wins; the next round looks again.
+        ended += await services.store.commit(abandoned(payment, attempt, ids=services.ids)) is None
+    return ended
