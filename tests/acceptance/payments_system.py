@@ -326,7 +326,7 @@ class Doing:
             assert payment["status"] == "requires_payment_method"
             assert answer.status == 402 or answer.body["status"] == "processing"
         else:
-            assert payment["status"] == DONE[self.operation]
+            assert payment["status"] == DONE[self.operation], payment
             assert answer.status == 200
             assert answer.body["status"] in ("processing", "pending", DONE[self.operation])
         return payment
