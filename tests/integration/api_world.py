@@ -234,7 +234,7 @@ async def fresh_database(server: Mapping[str, str], name: str) -> AsyncIterator[
 
 @asynccontextmanager
 async def api_world(dsn: str, folder: Path) -> AsyncIterator[ApiWorld]:
-    """All roles but the worker, running until the block ends."""
+    """The roles that take a payment, running until the block ends; worker and checkout are for tests that start them."""
     sockets = {name: _listener() for name in ("api", "checkout", "network_http", "network_iso")}
     ports = {name: opened.getsockname()[1] for name, opened in sockets.items()}
     settings = replace(
