@@ -52,7 +52,7 @@ def test_a_demo_that_is_kept_goes_on_running(folder: Path) -> None:
         assert told["ok"]
         assert told["seconds"] < SECONDS_MAX
         assert {act["group"] for act in told["acts"]} == {
-            "Paid", "Declined", "Captured", "Canceled", "Refunded", "Retried", "Resolved", "Notified",
+            "Paid", "Declined", "Captured", "Canceled", "Refunded", "Retried", "At the page", "By the API", "At the till", "Resolved", "Notified",
         }  # fmt: skip
         assert all(act["ok"] and act["happened"] == act["expected"] for act in told["acts"])
         assert {line["currency"] for line in told["balance"]} == {"eur", "usd", "gbp", "jpy", "krw", "kwd"}

@@ -1,4 +1,4 @@
-"""The shop's inbox: a webhook receiver as a merchant writes one, with the signature checked by the official package."""
+"""The shop's own server: a webhook receiver with the signature checked by the official package, and the page buyers come back to."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,13 +12,18 @@ BODY_MAX: Final = 1_000_000
 
 
 class Inbox:
-    """What has come: how often each event came with a good signature, and how many requests had none."""
+    """What has come: how often each event came with a good signature, how many requests had none, which orders came home.
+
+    Buyers come back to `home`; what stands in its `{CHECKOUT_SESSION_ID}` then is added to `visits`.
+    """
 
     def __init__(self) -> None:
         self.url = ""
+        self.home = ""
         self.secret = ""
         self.unsigned = 0
         self.events: Counter[str] = Counter()
+        self.visits: set[str] = set()
         self._lock = Lock()
 
     def take(self, body: bytes, signature: str) -> bool:
@@ -50,12 +55,22 @@ def inbox() -> Iterator[Inbox]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
+        def do_GET(self) -> None:
+            found.visits.add(self.path.rpartition("=")[2])
+            body = b"<!doctype html><title>Demo shop</title><p>Thank you.</p>"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def log_message(self, *_words: object) -> None:
             """The table at the end tells it."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     found.url = f"http://127.0.0.1:{server.server_port}/webhooks"
+    found.home = f"http://127.0.0.1:{server.server_port}/thanks"
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

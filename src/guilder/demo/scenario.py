@@ -7,6 +7,7 @@ from typing import Final
 
 from guilder.core.clock import SystemClock
 from guilder.core.ids import Ids
+from guilder.demo.buyers import buyers_acts
 from guilder.demo.model import Act, Done, Stage, Told
 from guilder.demo.shop import net_of, paid, written
 
@@ -46,7 +47,9 @@ DECLINES: Final = (
 
 def acts() -> Sequence[Act]:
     """What is done, in this order, save what is done beside and what closes."""
-    return (_lost_answer(), *_successes(), *_declines(), *_captures(), *_refunds(), *_retries(), _notified())
+    return (
+        _lost_answer(), *_successes(), *_declines(), *_captures(), *_refunds(), *_retries(), *buyers_acts(BASIS_POINTS), _notified(),
+    )  # fmt: skip
 
 
 def play(stage: Stage, tell: Callable[[Act], None]) -> Iterator[Done]:

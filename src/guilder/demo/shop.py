@@ -59,6 +59,33 @@ class Shop:
         params: Any = {"payment_intent": payment} if amount is None else {"payment_intent": payment, "amount": amount}
         return self.client.v1.refunds.create(params)
 
+    def order(self, amount: int, home: str) -> "stripe.checkout.Session":
+        """An order over this many cents, to be paid at the payment page; the buyer comes back to `home`."""
+        line: Any = {"price_data": {"currency": "eur", "unit_amount": amount, "product_data": {"name": "Coffee"}}, "quantity": 1}
+        params: Any = {"mode": "payment", "line_items": [line], "success_url": f"{home}?session={{CHECKOUT_SESSION_ID}}"}
+        return self.client.v1.checkout.sessions.create(params)
+
+    def ordered(self, session: str) -> tuple[str, str, int]:
+        """What became of an order in a few words, its payment's id, and how many charges were tried."""
+        found: Any = self.client.v1.checkout.sessions.retrieve(session)
+        tries = self.client.v1.charges.list({"payment_intent": found.payment_intent}).data if found.payment_intent else []
+        return f"{found.status} and {found.payment_status}", str(found.payment_intent), len(tries)
+
+    def till(self, amount: int, currency: str) -> tuple[str, str]:
+        """A simulated reader that asks for a card; its id, and the payment's."""
+        address: Any = {"line1": "Damrak 1", "city": "Amsterdam", "country": "NL", "postal_code": "1012"}
+        location = self.client.v1.terminal.locations.create({"display_name": "Demo shop", "address": address})
+        reader = self.client.v1.terminal.readers.create({"registration_code": "simulated-wpe", "location": location.id})
+        params: Any = {"amount": amount, "currency": currency, "payment_method_types": ["card_present"]}
+        intent = self.client.v1.payment_intents.create(params)
+        self.client.v1.terminal.readers.process_payment_intent(reader.id, {"payment_intent": intent.id})
+        return reader.id, intent.id
+
+    def hold_card(self, reader: str) -> str:
+        """Hold a card to a reader; what it says when the payment has ended."""
+        shown: Any = self.client.v1.test_helpers.terminal.readers.present_payment_method(reader)
+        return f"{shown.action.status} {shown.action.failure_code or ''}".strip()
+
     def make_card(self, number: str) -> str:
         """Make a payment method of a card number; its id, or why it was refused."""
         params: Any = {"type": "card", "card": {"number": number, "exp_month": 12, "exp_year": 2034, "cvc": "123"}}
