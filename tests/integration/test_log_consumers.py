@@ -282,8 +282,6 @@ async def test_partitions_are_shared_out_and_taken_over(log: LogWorld):
 async def test_what_everybody_has_applied_is_kept_for_a_week_and_what_is_parked_longer(log: LogWorld):
     """A parked entry is read from the log when its time comes."""
     parked, other = "a", next(f"b{number}" for number in range(99) if partition_of(f"b{number}") != partition_of("a"))
-    # Nobody else reads this topic here.
-    await log.db.execute("DELETE FROM log_consumer WHERE topic = $1 AND consumer <> $2", TOPIC_EVENTS, CONSUMER)
     log.poison = {b"a0"}
     await log.append((parked, b"a0"), (other, b"b0"))
     await log.drain()
