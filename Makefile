@@ -26,7 +26,7 @@ demo: $(RUNTIME) ## the whole system up, real payments through, the books printe
 	$(BIN)/guilder demo $(if $(KEEP),--keep)
 
 test: $(DEVELOPMENT) ## every test; what this machine cannot run is skipped with its reason
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 4 --dist worksteal
 
 test-fast: $(DEVELOPMENT) ## unit and contract tests
 	$(BIN)/pytest tests/unit tests/contract

@@ -301,7 +301,7 @@ def test_a_session_that_nobody_pays_expires_by_itself(shop: Shop) -> None:
 def test_a_payment_under_way_at_the_end_decides_first(shop: Shop) -> None:
     """Its time passes while the bank is asked: approved, the order is complete; declined, it has expired."""
     for number, status, kept in ((PAYS, "complete", ["succeeded"]), (DECLINED, "expired", ["failed"])):
-        shop.fault("late_answer", operation="purchase", delay_ms=3000, count=1)
+        shop.fault("late_answer", operation="purchase", delay_ms=6000, count=1)
         session = asked(shop)
         form = filled(fetch(session["url"]), number)
         with ThreadPoolExecutor(1) as threads:
