@@ -299,16 +299,17 @@ def test_a_session_that_nobody_pays_expires_by_itself(shop: Shop) -> None:
 
 
 def test_a_payment_under_way_at_the_end_decides_first(shop: Shop) -> None:
-    """Its time passes while the bank is asked: approved, the order is complete; declined, it has expired."""
-    for number, status, kept in ((PAYS, "complete", ["succeeded"]), (DECLINED, "expired", ["failed"])):
-        shop.fault("late_answer", operation="purchase", delay_ms=6000, count=1)
-        session = asked(shop)
-        form = filled(fetch(session["url"]), number)
-        with ThreadPoolExecutor(1) as threads:
-            paying = threads.submit(fetch, session["url"], form)
-            wait(lambda: shop.rows("SELECT 1 FROM attempt_open WHERE sender IS NOT NULL"), "the bank is asked")
-            assert shop.command("clock", "advance", "24h").returncode == 0
-            assert fetch(session["url"]).title == "Checking with your bank"
-            paying.result()
+    """Its time passes while the bank is asked: found approved, the order is complete; found undone, it has expired."""
+    shop.fault("lost_answer", operation="purchase", count=2)
+    orders = [(asked(shop), PAYS, "complete", ["succeeded"]), (asked(shop), DECLINED, "expired", [])]
+    forms = [filled(fetch(session["url"]), number) for session, number, _, _ in orders]
+    with ThreadPoolExecutor(len(orders)) as threads:
+        paying = [threads.submit(fetch, session["url"], form) for (session, *_), form in zip(orders, forms, strict=True)]
+        wait(lambda: len(shop.rows("SELECT 1 FROM attempt_open WHERE sender IS NOT NULL")) == len(orders), "the bank is asked")
+        assert shop.command("clock", "advance", "24h").returncode == 0
+        assert [fetch(session["url"]).title for session, *_ in orders] == ["Checking with your bank"] * len(orders)
+        for one in paying:
+            one.result()
+    for session, _, status, kept in orders:
         wait(lambda session=session, status=status: session_of(shop, session["id"])["status"] == status, status)
         assert charges_of(shop, session["id"]) == kept
