@@ -1,6 +1,7 @@
 """A webhook receiver for tests and benchmarks: HTTP/1.1 on 127.0.0.1 that keeps what it gets, and behaves as it is told."""
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -55,10 +56,10 @@ class Receiver:
         self._server: asyncio.Server | None = None
         self.port = 0
 
-    async def start(self, port: int = 0, host: str = "127.0.0.1") -> "Receiver":
+    async def start(self, port: int = 0, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> "Receiver":
         """Listen."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), host, port)
+        self._server = await loop.create_server(lambda: _Connection(self), host, port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

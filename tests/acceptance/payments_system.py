@@ -195,8 +195,8 @@ class Shop(System):
 
     @contextmanager
     def stopped(self, role: str) -> Iterator[int]:
-        """The role's process stands still inside the block (SIGSTOP, SIGCONT)."""
-        pid = self.pid(role)
+        """The process of a role, or the `supervisor`, stands still inside the block (SIGSTOP, SIGCONT)."""
+        pid = self.running()["supervisor"] if role == "supervisor" else self.pid(role)
         os.kill(pid, signal.SIGSTOP)
         try:
             yield pid

@@ -200,6 +200,26 @@ def test_a_till_whose_answer_is_lost_repeats_with_the_same_key(shop: Shop, buyer
     buyer.check(action)
 
 
+def test_a_till_whose_end_cannot_be_committed_is_told_not_known_yet(shop: Shop, buyer: Buyer) -> None:
+    """The database dies while the bank is silent and stays away: 500, repeat with the same key; repeated, not paid and undone."""
+    shop.fault("lost_answer", operation="purchase", card=buyer.number)
+    path = f"/v1/test_helpers/terminal/readers/{buyer.reader}/present_payment_method"
+    params = {"type": "card_present", "card_present": {"number": buyer.number}}
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(shop.request, "POST", path, params, key=buyer.key)
+        wait(lambda: shop.rows("SELECT 1 FROM attempt_open WHERE payment = $1 AND sender IS NOT NULL", buyer.payment), "it is sent")
+        with shop.stopped("supervisor"):
+            # Nobody starts it again meanwhile.
+            shop.kill("postgres")
+            answer = asked.result()
+    assert (answer.status, answer.body["error"]["type"]) == (500, "api_error")
+    assert (answer.headers["stripe-should-retry"], answer.headers["idempotency-key"]) == ("true", buyer.key)
+    assert "repeat it with the same idempotency key" in answer.body["error"]["message"]
+    action = buyer.hold_card()
+    assert action["status"] == "failed"
+    buyer.check(action)
+
+
 def test_a_till_that_never_asks_again_leaves_nothing_paid(shop: Shop, buyer: Buyer) -> None:
     """The API dies, the client goes away, the bank has paid: found when nobody waits any more, and taken back."""
     shop.fault("lost_answer", operation="purchase", card=buyer.number)

@@ -211,6 +211,10 @@ def test_listen_forwards_what_happens_with_a_secret_of_its_own(shop: Shop, tmp_p
             assert (event.type, event.data.object.payment_intent) == ("charge.succeeded", paid["id"])
             assert "-->  charge.succeeded" in process.stdout.readline()
             assert "<--  [200] POST" in process.stdout.readline()
+            shop.kill("api")
+            paid = shop.paid()
+            wait(lambda: len(receiver.requests) == 2, "it has connected again")
+            assert json.loads(receiver.requests[1].body)["data"]["object"]["payment_intent"] == paid["id"]
         finally:
             process.terminate()
             process.communicate()

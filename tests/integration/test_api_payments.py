@@ -7,6 +7,8 @@ import pytest_asyncio
 from api_world import ApiWorld, api_world, database_name, fresh_database
 from vault_world import every_value
 
+from guilder.risk import TEST_RULES
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAY = {"amount": 1999, "currency": "eur"}
@@ -40,6 +42,24 @@ async def test_a_payment_succeeds_and_is_in_the_books_in_the_same_answer(api: Ap
     balance = (await api.get("/v1/balance", merchant.secret)).json
     assert balance["pending"] == [{"amount": 1969, "currency": "eur", "source_types": {"card": 1969}}]
     assert await types(api, merchant.secret) == ["payment_intent.created", "charge.succeeded", "payment_intent.succeeded"]
+
+
+async def test_a_card_that_was_declined_too_often_is_refused_by_us_and_told_why(api: ApiWorld):
+    """Nothing is sent, another card pays, and a try that is repeated with its key gets its own answer."""
+    merchant = await api.merchant()
+    declined = {**CONFIRM, "payment_method": "pm_card_visa_chargeDeclined"}
+    tries_max = TEST_RULES.limits[0].tries_max
+    first = await api.post("/v1/payment_intents", merchant.secret, idempotency_key="first", **declined)
+    await asyncio.gather(*(api.post("/v1/payment_intents", merchant.secret, **declined) for _ in range(tries_max - 1)))
+    refused = await api.post("/v1/payment_intents", merchant.secret, **declined)
+    error = refused.error
+    assert (refused.status, error["code"], error["decline_code"]) == (402, "card_declined", "card_velocity_exceeded")
+    assert error["message"] == "Your card was declined for making repeated attempts too frequently or exceeding its amount limit."
+    charge = (await api.get(f"/v1/charges/{error['charge']}", merchant.secret)).json
+    assert (charge["outcome"]["type"], charge["failure_message"]) == ("blocked", error["message"])
+    again = await api.post("/v1/payment_intents", merchant.secret, idempotency_key="first", **declined)
+    assert again.error["decline_code"] == first.error["decline_code"] == "generic_decline"
+    assert (await api.post("/v1/payment_intents", merchant.secret, **CONFIRM)).json["status"] == "succeeded"
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ PAYMENT_MISTAKES = [
      "payment_method_options[card][installments]"),
     ({**PAY, "capture_method": "later"}, None, "capture_method"),
     ({**PAY, "confirmation_method": ""}, "parameter_invalid_empty", "confirmation_method"),
+    ({**PAY, "confirmation_method": "manual"}, None, "confirmation_method"),
     ({**PAY, "confirm": "maybe"}, None, "confirm"),
     ({**PAY, "payment_method_types": ["sepa_debit"]}, None, "payment_method_types[0]"),
     ({**PAY, "payment_method_types": ["card"], "automatic_payment_methods": {"enabled": True}}, "parameters_exclusive",

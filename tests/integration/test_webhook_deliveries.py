@@ -175,6 +175,30 @@ async def test_whatever_is_no_2xx_is_a_failure_and_the_next_try_can_succeed(worl
     assert said is None or said in (first.status, first.failure)
 
 
+async def test_a_receiver_that_asks_for_a_pause_has_it_and_others_notice_nothing(world: WebhookWorld, receiver: Receiver):
+    """What is new waits as well as what has failed; a retry by hand ends the pause, and so does its end."""
+    other = await Receiver().start()
+    await world.endpoint(receiver.url)
+    await world.endpoint(other.url)
+    receiver.behave = lambda _request: answer(503, Retry_After="1800")
+    await world.worker()
+    [first] = await world.announce(PAID)
+    await world.until(lambda: receiver.count == 1)
+    await world.announce(PAID, PAID)
+    await world.settled(3)
+    due = await world.db.fetchval("SELECT due_at FROM webhook_retry")
+    assert 0 <= due - world.clock.now() - 1_790 * SECOND <= 10 * SECOND
+    world.clock.advance(1_790 * SECOND - SECOND)
+    await sleep(0.6)
+    assert (receiver.count, other.count) == (1, 3)
+    receiver.behave = lambda _request: answer(200)
+    waiting, _ = await world.deliveries.list(ACCOUNT, Page(), livemode=False, event=first, state="pending")
+    await world.deliveries.retry(ACCOUNT, waiting[0].id, livemode=False)
+    await world.settled(6)
+    assert set(receiver.events.values()) == {1, 2}
+    await other.close()
+
+
 async def test_a_dead_and_a_hanging_receiver_delay_nobody_else(world: WebhookWorld, receiver: Receiver):
     """While one refuses and ten hang, each with a backlog, the healthy one gets everything at once."""
     dead = await Receiver().start()

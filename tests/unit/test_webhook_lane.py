@@ -1,5 +1,7 @@
 """A lane: how many are on their way, when it rests, and what is read again."""
 
+from msgspec.structs import replace
+
 from guilder.core.clock import SECOND
 from guilder.shapes.facts import WebhookEndpointFacts
 from guilder.webhooks.lane import AHEAD_MAX, FAILURES_MAX, REST_FIRST, REST_MAX, WIDTH_FIRST, WIDTH_MAX, Lane
@@ -21,7 +23,7 @@ def lane(state: str = "enabled") -> Lane:
 
 def delivery(number: int, attempt: int = 1) -> Next:
     """A delivery that is due."""
-    return Next("we_1", number, f"evt_{number}", 1, attempt, "acct_1", False)
+    return Next("we_1", number, f"evt_{number}", 1, attempt, "acct_1", False, 0)
 
 
 def filled(count: int) -> Lane:
@@ -75,6 +77,37 @@ def test_after_several_failures_in_a_row_it_rests_longer_each_time():
         one.landed(NOW, ok=False)
     assert one.rests_until == NOW + REST_MAX
     one.landed(NOW, ok=True)
+    assert one.may_fly(NOW, left=100)
+
+
+def test_a_receiver_that_asks_for_a_pause_is_left_alone_until_then():
+    """Also by what is new, and though others that were on their way arrived; then by one at a time, until one succeeds."""
+    one = filled(20)
+    one.flying = 2
+    one.landed(NOW, ok=False, asked=3_600 * SECOND)
+    one.landed(NOW + 1, ok=True)
+    one.flying = 0
+    assert len(one.queue) == 0, "what was read ahead is read again, so that it takes no other lane's room"
+    one.add(delivery(21))
+    one.add(delivery(22))
+    later = NOW + 3_600 * SECOND
+    assert not one.may_fly(later - 1, left=100)
+    assert one.may_fly(later, left=100)
+    fly(one)
+    assert not one.may_fly(later, left=100)
+    one.landed(later, ok=True)
+    assert one.may_fly(later, left=100)
+
+
+def test_a_change_of_the_endpoint_or_a_retry_by_hand_ends_its_rest():
+    """Both raise the version of its row."""
+    one = filled(1)
+    one.landed(NOW, ok=False, asked=3_600 * SECOND)
+    one.add(delivery(1))
+    assert one.stored is not None
+    one.configure(one.stored, signer=None, forget_previous=False)
+    assert not one.may_fly(NOW, left=100)
+    one.configure(replace(one.stored, version=2), signer=None, forget_previous=False)
     assert one.may_fly(NOW, left=100)
 
 

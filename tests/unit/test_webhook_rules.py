@@ -1,12 +1,13 @@
 """What may be subscribed to, the schedule, and which addresses nothing is sent to: tables, one line per case."""
 
 import ast
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import guilder
-from guilder.core.clock import DAY, HOUR, Micros
+from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, Micros
 from guilder.core.errors import Refusal
 from guilder.webhooks import Allowed
 from guilder.webhooks.addresses import check_url, numeric
@@ -17,6 +18,7 @@ from guilder.webhooks.rules import (
     RETRY_AFTER,
     STRIPE_EVENTS,
     TRIES_MAX,
+    asked_wait,
     check_events,
     next_due,
     succeeded,
@@ -74,11 +76,39 @@ def test_the_schedule_spans_three_days():
 def test_each_wait_lies_within_its_jitter_and_the_last_try_has_none_after_it(draw: float):
     """What is drawn is handed in."""
     for tries, wait in enumerate(RETRY_AFTER, 1):
-        due = next_due(tries, Micros(1_000), lambda: draw)
+        due = next_due(tries, Micros(1_000), lambda: draw, asked=0, began=Micros(0))
         assert due is not None
         assert 0.9 * wait <= due - 1_000 <= 1.1 * wait
         assert draw != 0.5 or due - 1_000 == wait
-    assert next_due(TRIES_MAX, Micros(0), lambda: draw) is None
+    assert next_due(TRIES_MAX, Micros(0), lambda: draw, asked=0, began=Micros(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "seconds"),
+    [
+        (503, "120", 120), (429, " 7 ", 7), (429, "0", 0), (503, "Wed, 21 Oct 2026 07:28:30 GMT", 30), (503, "Wed, 21 Oct 2026 07:27:59 GMT", 0),
+        (503, "86400", 3_600), (503, "9" * 5_000, 3_600), (503, "Wed, 21 Oct 2099 07:28:00 GMT", 3_600),
+        (500, "120", 0), (301, "120", 0), (410, "120", 0),
+        (503, None, 0), (503, "", 0), (503, "-5", 0), (503, "1.5", 0), (503, "soon", 0), (503, "\u0661", 0), (503, "31 Foo 9999999 99:99:99", 0),
+    ],
+)  # fmt: skip
+def test_a_receiver_may_ask_for_a_wait_of_up_to_an_hour(status: int, header: str | None, seconds: int):
+    """In seconds or by a date, with 429 and 503; what makes no sense is not asked for."""
+    now = Micros(int(datetime(2026, 10, 21, 7, 28, tzinfo=UTC).timestamp()) * SECOND)
+    assert asked_wait(status, header, now) == seconds * SECOND
+
+
+def test_a_wait_that_was_asked_for_makes_the_schedule_longer_but_never_shorter_or_longer_than_three_days():
+    """Whichever is later, of the schedule and the wish."""
+
+    def due(tries: int, now: int, asked: int) -> int | None:
+        return next_due(tries, Micros(now), lambda: 0.5, asked=asked, began=Micros(0))
+
+    assert due(1, 0, HOUR) == HOUR
+    assert due(5, 0, HOUR) == RETRY_AFTER[4]
+    assert due(1, 3 * DAY - MINUTE, HOUR) == 3 * DAY
+    assert due(1, 4 * DAY, HOUR) == 4 * DAY + RETRY_AFTER[0], "one that was sent again by hand, days later, keeps its schedule"
+    assert due(TRIES_MAX, 0, HOUR) is None
 
 
 @pytest.mark.parametrize(("status", "ok"), [(200, True), (204, True), (299, True), (199, False), (301, False), (400, False), (500, False)])

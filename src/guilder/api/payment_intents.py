@@ -62,7 +62,6 @@ async def create(call: Call, p: Create) -> Reply:
         payment_method_types=p.payment_method_types or CARD,
         automatic_payment_methods=_automatic(p),
         capture_method=p.capture_method or DEFAULT_CAPTURE_METHOD,
-        confirmation_method=p.confirmation_method or "automatic",
         customer=p.customer or None,
         description=p.description or None,
         metadata=pairs(p.metadata),
@@ -190,6 +189,13 @@ def _check_create(p: Create) -> None:
         )
     if isinstance(p.payment_method_types, tuple) and "card_present" in p.payment_method_types and (p.confirm or p.payment_method):
         raise Refusal("A card_present payment takes its card at a reader: leave out `confirm` and `payment_method`.", param="confirm")
+    if p.confirmation_method == "manual":
+        raise Refusal(
+            "`confirmation_method` `manual` is not supported: once the buyer has been authenticated, the payment goes on by itself, and "
+            "confirming it again would be an error on a payment that is paid. Leave it out; to decide yourself when money is taken, use "
+            "`capture_method` `manual`.",
+            param="confirmation_method",
+        )
     if not p.confirm:
         for name in ("off_session", "error_on_requires_action"):
             if getattr(p, name):
@@ -261,12 +267,6 @@ async def _check_client(call: Call, id_: str, p: Confirm) -> None:
         value = getattr(p, name)
         if name not in _CLIENT_SIDE and value is not UNSET and value is not False:
             raise Refusal(f"`{name}` can only be set with a secret key.", status=403, code="secret_key_required", param=name)
-    if facts.confirmation_method == "manual":
-        raise Refusal(
-            "This PaymentIntent's confirmation_method is manual: it can only be confirmed with a secret key.",
-            status=403,
-            code="secret_key_required",
-        )
 
 
 def _check_secret(facts: PaymentIntentFacts, client_secret: str | UnsetType) -> None:

@@ -46,7 +46,7 @@ def listen(
     listening = Listening(
         api=msgspec.structs.replace(settings, ports=running.ports).api_url, key=sandbox.secret_key, url=url,
         types=[one.strip() for one in events.split(",")] if events else (), signer=Signer([secret]), clock=SystemClock(),
-        got=teller.got, forwarded=teller.forwarded,
+        got=teller.got, forwarded=teller.forwarded, reached=teller.reached,
     )  # fmt: skip
 
     def ready() -> None:
@@ -69,8 +69,7 @@ class _Teller:
     def got(self, event: str, type_: str) -> None:
         """An event is on its way."""
         if not self._as_json:
-            sys.stdout.write(f"  -->  {type_} [{event}]\n")
-            sys.stdout.flush()
+            self._say(f"  -->  {type_} [{event}]")
 
     def forwarded(self, one: "Forwarded") -> None:
         """Its answer has come, or none."""
@@ -79,5 +78,18 @@ class _Teller:
         if self._as_json:
             write_json(one)
         else:
-            sys.stdout.write(f"  <--  [{one.status or 'ERROR'}] POST {self._url} [{one.event}]{f' {one.failure}' if one.failure else ''}\n")
-            sys.stdout.flush()
+            self._say(f"  <--  [{one.status or 'ERROR'}] POST {self._url} [{one.event}]{f' {one.failure}' if one.failure else ''}")
+
+    def reached(self, there: bool) -> None:  # noqa: FBT001 - a callback of one value
+        """The system has gone away, or is back."""
+        from guilder.cli.output import write_json
+
+        if self._as_json:
+            write_json({"connected": there})
+        else:
+            self._say("The system is back." if there else "The system does not answer. What happens meanwhile is forwarded later.")
+
+    @staticmethod
+    def _say(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

@@ -11,6 +11,7 @@ from guilder.payments.accept import accept
 from guilder.payments.answers import failure
 from guilder.payments.begin import CVC_SECONDS, Try, take
 from guilder.payments.challenge import discarded
+from guilder.payments.declines import message_of
 from guilder.payments.events import event
 from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms, Till
 from guilder.payments.services import Services, lock_timeout, of_session, wrong_state
@@ -160,17 +161,18 @@ def _signals(services: Services, facts: PaymentIntentFacts, method: PaymentMetho
 
 
 def _blocked(services: Services, change: Change, method: PaymentMethodFacts, decision: Decision, now: int) -> Change:
-    """Refused by our own rules before anything is sent: it reads as a decline, and says nothing of the reason to the payer."""
+    """Refused by our own rules before anything is sent: it reads as a decline, and of the reason the payer learns what he may know."""
     before = change.payment
+    message = message_of(decision.decline_code or "")
     charge = ChargeFacts(
         id=services.ids.new("ch"), livemode=before.livemode, created=now // 1_000_000, amount=before.amount, currency=before.currency,
         status="failed", payment_intent=before.id, payment_method=method.id, card=method.card, customer=before.customer,
         description=before.description, metadata=before.metadata, billing=method.billing, personal=before.personal,
-        failure_code="card_declined", failure_message="Your card was declined.", decline_code=decision.decline_code,
+        failure_code="card_declined", failure_message=message, decline_code=decision.decline_code,
         outcome_type="blocked", outcome_reason=decision.reason, risk_level=decision.level, risk_score=decision.score,
     )  # fmt: skip
     error = ErrorFacts(
-        type="card_error", message="Your card was declined.", code="card_declined", decline_code=decision.decline_code, charge=charge.id,
+        type="card_error", message=message, code="card_declined", decline_code=decision.decline_code, charge=charge.id,
     )  # fmt: skip
     facts = replace(
         before, status=after(PAYMENT, PaymentState(before.status), PaymentEvent.REFUSED), payment_method=None,

@@ -63,7 +63,7 @@ def facts_of(services: Services, livemode: bool, command: CreatePayment) -> Paym
     return PaymentIntentFacts(
         id=id_, livemode=livemode, created=epoch_seconds(services.clock.now()), amount=command.amount,
         currency=command.currency, status=state, client_secret=services.ids.secret(f"{id_}_secret_", CLIENT_SECRET_BITS),
-        capture_method=command.capture_method, confirmation_method=command.confirmation_method,
+        capture_method=command.capture_method,
         payment_method=command.payment_method.id if command.payment_method else None,
         payment_method_types=command.payment_method_types, automatic_payment_methods=command.automatic_payment_methods,
         customer=command.customer, description=command.description, metadata=command.metadata, personal=command.personal,

@@ -39,7 +39,6 @@ class CreatePayment(Struct, frozen=True, kw_only=True):
     payment_method_types: tuple[str, ...] = ("card",)
     automatic_payment_methods: str | None = None
     capture_method: str = "automatic_async"
-    confirmation_method: str = "automatic"
     customer: str | None = None
     description: str | None = None
     metadata: Metadata = ()

@@ -28,7 +28,7 @@ from guilder.webhooks.endpoints import open_secret
 from guilder.webhooks.headers import headers_of
 from guilder.webhooks.lane import Lane
 from guilder.webhooks.model import Next, Result, StoredEndpoint
-from guilder.webhooks.rules import GONE, next_due, succeeded
+from guilder.webhooks.rules import GONE, asked_wait, next_due, succeeded
 from guilder.webhooks.transport import Answered, Lookup, NotPermitted, Transport, Unreached
 
 log = structlog.get_logger(__name__)
@@ -307,14 +307,15 @@ class Deliverer:
     def _land(self, lane: Lane, delivery: Next, outcome: Answered | Unreached, sent_at: Micros, milliseconds: int) -> None:
         """Note what came of it, for the next write."""
         now = self._clock.now()
-        status, answer, failure = None, None, None
+        status, answer, failure, asked = None, None, None, 0
         if isinstance(outcome, Answered):
             status, answer = outcome.status, readable(outcome.body)
+            asked = asked_wait(status, outcome.retry_after, self._clock.real())
         else:
             failure = outcome.why
         ok = status is not None and succeeded(status)
-        lane.landed(now, ok=ok)
-        due = None if ok else next_due(delivery.attempt, now, self._uniform)
+        lane.landed(now, ok=ok, asked=asked)
+        due = None if ok else next_due(delivery.attempt, now, self._uniform, asked=asked, began=delivery.created_at)
         if status == GONE and lane.stored is not None:
             self._gone.append(lane.stored)
         result = Result(

@@ -2,7 +2,8 @@
 
 Each endpoint has its own, so a receiver that is slow or dead stops its own lane and nobody else's: the number on their way
 grows by one with each success and is halved by each failure (as TCP does), and after several failures in a row the lane
-rests. Lanes together never take all there is: each may have at most as many on their way as there are left for others.
+rests, as one does that is asked to. Lanes together never take all there is: each may have at most as many on their way as there are
+left for others.
 """
 
 from collections import deque
@@ -37,7 +38,7 @@ class Lane:
     """
 
     __slots__ = (
-        "cursor", "dropped", "endpoint", "fading", "failures", "flying", "in_hand", "leaving", "queue", "rests_until",
+        "asked_until", "cursor", "dropped", "endpoint", "fading", "failures", "flying", "in_hand", "leaving", "queue", "rests_until",
         "signer", "stored", "width",
     )  # fmt: skip
 
@@ -55,17 +56,19 @@ class Lane:
         self.width = WIDTH_FIRST
         self.failures = 0
         self.rests_until = 0
+        # Until then the receiver has asked to be left alone.
+        self.asked_until = 0
         self.leaving = False
         self.stored: StoredEndpoint | None = None
         self.signer: Signer | None = None
 
     def configure(self, stored: StoredEndpoint, signer: Signer, *, forget_previous: bool) -> None:
-        """Take over what the endpoint's row says now; what failed at the old address says nothing of a new one.
+        """Take over what the endpoint's row says now. Whoever has changed it, or wants a delivery now, ends its rest.
 
         `forget_previous`: the secret before the last rotation has ended.
         """
-        if self.stored is not None and self.stored.facts != stored.facts:
-            self.failures = self.rests_until = 0
+        if self.stored is not None and self.stored.version != stored.version:
+            self.failures = self.rests_until = self.asked_until = 0
         self.stored = replace(stored, previous_secret=None, previous_until=None) if forget_previous else stored
         self.signer = signer
         if not self.active:
@@ -113,18 +116,22 @@ class Lane:
             return self.flying == 0 and now >= self.rests_until
         return self.flying < min(self.width, max(1, left))
 
-    def landed(self, now: int, *, ok: bool) -> None:
-        """Learn from how one went."""
+    def landed(self, now: int, *, ok: bool, asked: int = 0) -> None:
+        """Learn from how one went. `asked`: how long the receiver wants to be left alone, by its answer."""
         if ok:
-            self.failures = 0
-            self.rests_until = 0
+            if now >= self.asked_until:
+                self.failures = self.rests_until = 0
             self.width = min(WIDTH_MAX, self.width + 1)
             return
+        had_failed = self.failing
         self.failures += 1
         self.width = max(1, self.width // 2)
+        if asked:
+            self.asked_until = max(self.asked_until, now + asked)
+            self.failures = max(self.failures, FAILURES_MAX)
         if self.failing:
-            self.rests_until = now + min(REST_FIRST << min(self.failures - FAILURES_MAX, 10), REST_MAX)
-        if self.failures == FAILURES_MAX:
+            self.rests_until = max(now + min(REST_FIRST << min(self.failures - FAILURES_MAX, 10), REST_MAX), self.asked_until)
+        if self.failing and not had_failed:
             self.empty()
 
     def settled(self, number: int) -> None:

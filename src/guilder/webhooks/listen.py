@@ -42,11 +42,12 @@ class Listening:
         api: the API's address, and the merchant's secret key.
         types: only these; a `*` in one stands for anything. Empty means all.
         got, forwarded: called when an event is there, and when its answer is.
+        reached: called with False when the API does not answer any more, and with True when it does again.
     """
 
     def __init__(
         self, *, api: str, key: str, url: str, types: Sequence[str], signer: Signer, clock: Clock,
-        got: Callable[[str, str], None], forwarded: Callable[[Forwarded], None],
+        got: Callable[[str, str], None], forwarded: Callable[[Forwarded], None], reached: Callable[[bool], None],
     ) -> None:  # fmt: skip
         self._api = api
         self._key = key
@@ -56,22 +57,30 @@ class Listening:
         self._clock = clock
         self._got = got
         self._forwarded = forwarded
+        self._reached = reached
         self._number = 0
         self._room = asyncio.Semaphore(FLYING_MAX)
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Forward every event that happens after `ready` was called. Goes on when the API has been away."""
+        """Forward every event that happens after `ready` was called, those of a time in which the API was away included."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE_SECONDS), trust_env=False) as session:
             newest = await self._events(session, {"limit": "1"})
             cursor = newest[0]["id"] if newest else None
             ready()
+            away = False
             async with asyncio.TaskGroup() as group:
                 while True:
                     await sleep(POLL_SECONDS)
                     try:
                         found = await self._events(session, {"limit": str(PAGE), **({"ending_before": cursor} if cursor else {})})
                     except (aiohttp.ClientError, TimeoutError):
+                        if not away:
+                            self._reached(False)
+                        away = True
                         continue
+                    if away:
+                        self._reached(True)
+                    away = False
                     for event in reversed(found):
                         cursor = event["id"]
                         if not self._types or any(fnmatchcase(event["type"], one) for one in self._types):

@@ -88,6 +88,7 @@ class Next(Struct, frozen=True):
     attempt: int
     account: str
     livemode: bool
+    created_at: Micros
 
 
 class Result(Struct, frozen=True):

@@ -1,6 +1,8 @@
 """What may be subscribed to, when a failed delivery is tried again, and when an endpoint is given up: pure."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, Micros
@@ -43,6 +45,13 @@ TRIES_MAX: Final = len(RETRY_AFTER) + 1
 # Each wait is drawn from so many percent around it, so that what failed together does not come back together.
 JITTER_PERCENT: Final = 10
 
+# A receiver that has too much to do, or is away for a while, may say so.
+OVERLOADED: Final = frozenset({429, 503})
+# What it may ask for at once. Who needs more is asked again after it; a slip of the pen must not cost a day's events.
+ASKED_WAIT_MAX: Final = 1 * HOUR
+# However often it asks, no wait that it asked for ends later than so long after the delivery began.
+ASKED_WAIT_ENDS: Final = 3 * DAY
+
 # An endpoint is disabled when nothing has succeeded for so long ...
 FAILING_MAX: Final = 3 * DAY
 # ... and so many tries have failed meanwhile: more than a single event has, or one bad event would end an endpoint.
@@ -74,16 +83,41 @@ def wildcard_of(type_: str) -> str | None:
     return None if type_ in OWN_EVENTS else WILDCARD
 
 
-def next_due(tries: int, now: Micros, uniform: Callable[[], float]) -> Micros | None:
+def asked_wait(status: int, retry_after: str | None, real_now: Micros) -> int:
+    """How many microseconds a receiver wants to be left alone, at most ASKED_WAIT_MAX; 0 where it does not say, or nothing sensible.
+
+    Args:
+        retry_after: the header as it came, seconds or a date (RFC 9110, 10.2.3); it counts with 429 and 503 only.
+        real_now: the wall clock's time, which a date is compared with.
+    """
+    if status not in OVERLOADED or retry_after is None:
+        return 0
+    text = retry_after.strip()
+    # More digits than anybody means, so that nobody has us read a number of a thousand.
+    if text.isascii() and text.isdigit():
+        return ASKED_WAIT_MAX if len(text) > len(str(ASKED_WAIT_MAX)) else min(int(text) * SECOND, ASKED_WAIT_MAX)
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return 0
+    until = int(date.replace(tzinfo=date.tzinfo or UTC).timestamp()) * SECOND
+    return min(max(until - real_now, 0), ASKED_WAIT_MAX)
+
+
+def next_due(tries: int, now: Micros, uniform: Callable[[], float], *, asked: int, began: Micros) -> Micros | None:
     """When the next try is due after so many have failed; None when that was the last one.
 
-    `uniform` draws from [0, 1).
+    Args:
+        uniform: draws from [0, 1).
+        asked: how long the receiver wants to be left alone, as `asked_wait` says; makes a wait longer, never shorter.
+        began: when the delivery was made.
     """
     if tries >= TRIES_MAX:
         return None
     wait = RETRY_AFTER[tries - 1]
     spread = wait * JITTER_PERCENT // 100
-    return Micros(now + wait - spread + int(2 * spread * uniform()))
+    scheduled = now + wait - spread + int(2 * spread * uniform())
+    return Micros(max(scheduled, min(now + asked, began + ASKED_WAIT_ENDS)))
 
 
 def succeeded(status: int) -> bool:

@@ -223,7 +223,7 @@ async def next_deliveries(
 ) -> list[tuple[Next, str]]:
     """What is behind `after`, at most `room` each, and at most `due` each whose next try is due; each with its state, or `due`."""
     rows = await db.fetch(NEXT, now, list(endpoints), list(after), list(room), list(due))
-    return [(Next(row[0], row[1], row[2], row[3], row[4] + 1, row[5], row[6]), row[7]) for row in rows]
+    return [(Next(row[0], row[1], row[2], row[3], row[4] + 1, row[5], row[6], row[7]), row[8]) for row in rows]
 
 
 async def store_results(db: Database, results: Sequence[Result]) -> None:

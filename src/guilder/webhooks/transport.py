@@ -8,6 +8,7 @@ followed, leads anywhere else. The right to send is asked for after the connecti
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -40,10 +41,11 @@ Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class Answered(Struct, frozen=True):
-    """What a receiver answered; `body` is the beginning of it."""
+    """What a receiver answered; `body` is the beginning of it, `retry_after` the header as it came."""
 
     status: int
     body: bytes
+    retry_after: str | None = None
 
 
 class Unreached(Struct, frozen=True):
@@ -74,7 +76,7 @@ class Transport:
             connector=aiohttp.TCPConnector(
                 # Whoever calls bounds how many there are, for each endpoint and in all.
                 limit=0, resolver=_Resolver(lookup or _system_lookup), socket_factory=self._socket, ttl_dns_cache=NAMES_SECONDS,
-                keepalive_timeout=IDLE_SECONDS,
+                keepalive_timeout=IDLE_SECONDS, ssl=_trust(),
             ),
             timeout=aiohttp.ClientTimeout(total=DEADLINE_SECONDS, connect=CONNECT_SECONDS, ceil_threshold=DEADLINE_SECONDS + 1),
             request_class=_guarded(permitted), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False,
@@ -109,7 +111,7 @@ class Transport:
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answered:
         async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-            return Answered(response.status, await _beginning(response))
+            return Answered(response.status, await _beginning(response), response.headers.get("Retry-After"))
 
     def _socket(self, found: Any) -> socket.socket:  # noqa: ANN401 - aiohttp's AddrInfoType
         """A socket for an address that may be connected to. Raises OSError for one that may not."""
@@ -118,6 +120,14 @@ class Transport:
         if why is not None:
             raise _RefusedAddressError(errno.EACCES, why)
         return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def _trust() -> ssl.SSLContext:
+    """Certificates as every program on this machine trusts them: for the name in the address, by the system's store.
+
+    OpenSSL adds what SSL_CERT_FILE and SSL_CERT_DIR name, so an authority of one's own needs no setting of ours.
+    """
+    return ssl.create_default_context()
 
 
 def _guarded(permitted: Callable[[], bool]) -> type[aiohttp.ClientRequest]:
@@ -185,9 +195,18 @@ def _why(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the name cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"the certificate is not valid: {error.certificate_error}"[:200]
-    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
+        return f"the certificate is not valid: {_tls_reason(error.certificate_error)}"[:200]
+    if isinstance(inner, ssl.SSLError):
+        return f"no TLS connection: {_tls_reason(inner)}"[:200]
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError) or isinstance(inner, ConnectionResetError):
         return "the connection was closed without an answer"
-    if isinstance(inner, OSError):
-        return (inner.strerror or str(inner))[:200]
-    return (str(error) or type(error).__name__)[:200]
+    said = inner.strerror or str(inner) if isinstance(inner, OSError) else str(error)
+    return (said or type(error).__name__)[:200]
+
+
+def _tls_reason(error: BaseException) -> str:
+    """OpenSSL's words alone: `certificate has expired`, `wrong version number`."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    return reason.replace("_", " ").lower() if reason else str(error) or type(error).__name__

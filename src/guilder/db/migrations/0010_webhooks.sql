@@ -170,17 +170,18 @@ END $$;
 
 -- What is next for some endpoints: the deliveries behind `after` whatever their state, and those whose next try is due.
 CREATE FUNCTION webhook_next(p_now bigint, p_endpoints text[], p_after bigint[], p_room int[], p_due int[])
-RETURNS TABLE (endpoint text, number bigint, event text, fanout smallint, tries smallint, account text, livemode boolean, state text)
+RETURNS TABLE (endpoint text, number bigint, event text, fanout smallint, tries smallint, account text, livemode boolean, created_at bigint,
+               state text)
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     RETURN QUERY
-    SELECT d.endpoint, d.number, d.event, d.fanout, d.tries, d.account, d.livemode, d.state
+    SELECT d.endpoint, d.number, d.event, d.fanout, d.tries, d.account, d.livemode, d.created_at, d.state
     FROM unnest(p_endpoints, p_after, p_room) AS m(endpoint, after, room)
     CROSS JOIN LATERAL (
         SELECT * FROM webhook_delivery z WHERE z.endpoint = m.endpoint AND z.number > m.after ORDER BY z.number LIMIT m.room) d
     WHERE m.room > 0;
     RETURN QUERY
-    SELECT d.endpoint, d.number, d.event, d.fanout, d.tries, d.account, d.livemode, 'due'
+    SELECT d.endpoint, d.number, d.event, d.fanout, d.tries, d.account, d.livemode, d.created_at, 'due'
     FROM unnest(p_endpoints, p_due) AS m(endpoint, room)
     CROSS JOIN LATERAL (
         SELECT r.number FROM webhook_retry r WHERE r.endpoint = m.endpoint AND r.due_at <= p_now ORDER BY r.due_at LIMIT m.room) r
@@ -258,6 +259,8 @@ BEGIN
         VALUES (v.endpoint, v.number, v.account, v.livemode, p_now)
         ON CONFLICT (endpoint, number) DO UPDATE SET due_at = p_now;
     END IF;
+    -- Somebody wants it now: whoever delivers reads the endpoint again, and its rest ends.
+    UPDATE webhook_endpoint SET version = version + 1 WHERE id = v.endpoint;
     RETURN true;
 END $$;
 
