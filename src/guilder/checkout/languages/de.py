@@ -46,6 +46,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "cvc_wrong": "Sie hat 3 Ziffern, bei American Express 4.",
     "name_missing": "Bitte geben Sie den Namen auf der Karte ein.",
     "type_again": "Wir bewahren keine Kartennummern auf. Bitte geben Sie Ihre noch einmal ein.",
+    "misplaced": "Hier gehört keine Kartennummer hinein.",
     "too_long": "Das ist zu lang.",
     "declined_title": "Ihre Karte wurde nicht belastet",
     "declined": "Ihre Bank hat die Zahlung abgelehnt. Versuchen Sie es mit einer anderen Karte, oder fragen Sie Ihre Bank.",

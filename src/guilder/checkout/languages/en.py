@@ -46,6 +46,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "cvc_wrong": "It has 3 digits, or 4 for American Express.",
     "name_missing": "Enter the name on the card.",
     "type_again": "We do not keep card numbers, so please enter yours again.",
+    "misplaced": "A card number does not belong here.",
     "too_long": "This is too long.",
     "declined_title": "Your card was not charged",
     "declined": "Your bank declined the payment. Try another card, or ask your bank.",
