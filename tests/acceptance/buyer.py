@@ -4,11 +4,12 @@ import http.client
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
-from payments_system import SOCKET_SECONDS, Shop
+from payments_system import SOCKET_SECONDS, Shop, wait
 
 PAYS = "4242424242424242"
+CHALLENGED = "4000000000003220"
 DECLINED = "4000000000000002"
 NO_FUNDS = "4000000000009995"
 
@@ -53,6 +54,49 @@ def fetch(url: str, form: Mapping[str, str] | None = None, **headers: str) -> Se
         return Seen(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode())
     finally:
         connection.close()
+
+
+def browse(url: str, form: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Status, Location and body at an address; repeated while nobody is there."""
+    parts = urlsplit(url)
+
+    def fetched() -> tuple[int, str, str] | None:
+        connection = http.client.HTTPConnection(parts.netloc, timeout=SOCKET_SECONDS)
+        try:
+            headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+            connection.request("POST" if form else "GET", parts.path, urlencode(form) if form else None, headers)
+            answer = connection.getresponse()
+            return None if answer.status == 503 else (answer.status, answer.getheader("Location") or "", answer.read().decode())
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    return wait(fetched, f"{url} answers")
+
+
+def at_bank(url: str, answer: str = "pass") -> str:
+    """The buyer goes to his bank and answers; returns where he is sent back to."""
+    status, bank, _ = browse(url)
+    assert status == 303
+    status, back, _ = browse(bank, {"answer": answer})
+    assert status == 303
+    return back
+
+
+def come_back(url: str) -> str:
+    """The buyer follows the way back, and the page that asks again by itself, to its end; returns where that is."""
+
+    def ended() -> str | None:
+        status, location, body = browse(url)
+        return location if status == 303 and "pending" not in location else body if "refresh" not in body and status == 200 else None
+
+    return wait(ended, "the buyer is back at the shop")
+
+
+def redirect_status(location: str) -> str:
+    """What the shop is told."""
+    return parse_qs(urlsplit(location).query)["redirect_status"][0]
 
 
 def filled(seen: Seen, number: str = PAYS, **changes: str) -> dict[str, str]:

@@ -1,12 +1,49 @@
 // The main flows with the official stripe-node, unmodified. Run by test_node_sdk.py in a folder where it is installed:
 // node node_flows.mjs HOST PORT SECRET_KEY PUBLISHABLE_KEY. Ends with 0 when every flow went as it should; prints their names.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import Stripe from "stripe";
 
 const [host, port, secretKey, publishableKey] = process.argv.slice(2);
 const at = (key) => new Stripe(key, { host, port: Number(port), protocol: "http", maxNetworkRetries: 0, telemetry: false });
 const stripe = at(secretKey);
 const pay = { amount: 2000, currency: "eur", payment_method: "pm_card_visa", confirm: true };
+
+const shop = "https://shop.example/done";
+
+// The next address of a browser without cookies or script; a form is sent when one is given. Follows nothing by itself.
+const follow = async (url, form) => {
+  const body = form && new URLSearchParams(form);
+  const answer = await fetch(url, { method: form ? "POST" : "GET", body, redirect: "manual" });
+  assert.equal(answer.status, 303, `${url}: ${answer.status}`);
+  return new URL(answer.headers.get("location"), url).href;
+};
+
+// The buyer goes to his bank, answers, and comes back; where the shop finds him.
+const challenged = async (payment, answer) => {
+  assert.deepEqual([payment.status, payment.next_action.type], ["requires_action", "redirect_to_url"]);
+  const bank = await follow(payment.next_action.redirect_to_url.url);
+  const end = new URL(await follow(await follow(bank, { answer })));
+  assert.ok(end.href.startsWith(`${shop}?`));
+  assert.equal(end.searchParams.get("payment_intent"), payment.id);
+  return end.searchParams.get("redirect_status");
+};
+
+// A receiver of webhooks: its address, and a promise of the first request's signature and raw body.
+const receiver = async () => {
+  const server = createServer();
+  const received = new Promise((resolve) => {
+    server.on("request", async (request, response) => {
+      const parts = [];
+      for await (const part of request) parts.push(part);
+      response.end();
+      resolve({ signature: request.headers["stripe-signature"], body: Buffer.concat(parts) });
+    });
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  return { url: `http://127.0.0.1:${server.address().port}/hook`, received, close: () => server.close() };
+};
 
 const flows = {
   async "a payment is taken, with everything expanded"() {
@@ -102,6 +139,64 @@ const flows = {
     assert.equal(first.id, again.id);
     assert.equal(again.lastResponse.headers["idempotent-replayed"], "true");
     await assert.rejects(stripe.paymentIntents.create({ ...pay, amount: 2001 }, { idempotencyKey }), { type: "StripeIdempotencyError" });
+  },
+  async "a Checkout Session from its creation to its end"() {
+    const line = { price_data: { currency: "eur", unit_amount: 1250, product_data: { name: "Coffee" } }, quantity: 2 };
+    const made = await stripe.checkout.sessions.create({
+      mode: "payment", success_url: shop, cancel_url: shop, client_reference_id: "order-7", line_items: Array(4).fill(line),
+    });
+    assert.deepEqual([made.status, made.payment_status, made.amount_total], ["open", "unpaid", 10000]);
+    const page = await fetch(made.url);
+    assert.deepEqual([page.status, page.headers.get("content-type")], [200, "text/html; charset=utf-8"]);
+    const changed = await stripe.checkout.sessions.update(made.id, { metadata: { basket: "9" } });
+    assert.deepEqual(changed.metadata, { basket: "9" });
+    const names = [];
+    for await (const item of stripe.checkout.sessions.listLineItems(made.id, { limit: 3 })) names.push(item.description);
+    assert.deepEqual(names, Array(4).fill("Coffee"));
+    const expired = await stripe.checkout.sessions.expire(made.id);
+    assert.equal(expired.status, "expired");
+    assert.equal((await stripe.checkout.sessions.retrieve(made.id)).client_reference_id, "order-7");
+    const listed = await stripe.checkout.sessions.list({ status: "expired" });
+    assert.ok(listed.data.some((one) => one.id === made.id));
+    await assert.rejects(stripe.checkout.sessions.expire(made.id), { type: "StripeInvalidRequestError" });
+  },
+  async "a challenge passed pays, one refused does not"() {
+    const asked = { ...pay, payment_method: "pm_card_threeDSecure2Required", return_url: shop };
+    const passed = await stripe.paymentIntents.create(asked);
+    assert.equal(await challenged(passed, "pass"), "succeeded");
+    const paid = await stripe.paymentIntents.retrieve(passed.id, { expand: ["latest_charge"] });
+    assert.equal(paid.status, "succeeded");
+    assert.equal(paid.latest_charge.payment_method_details.card.three_d_secure.authentication_flow, "challenge");
+    const refused = await stripe.paymentIntents.create(asked);
+    assert.equal(await challenged(refused, "fail"), "failed");
+    const failed = await stripe.paymentIntents.retrieve(refused.id);
+    assert.equal(failed.last_payment_error.code, "payment_intent_authentication_failure");
+    await assert.rejects(stripe.paymentIntents.create({ ...asked, error_on_requires_action: true }), { type: "StripeCardError" });
+  },
+  async "a card pays at the till"() {
+    const reader = await stripe.terminal.readers.create({ registration_code: "simulated-wpe", label: "Till" });
+    const payment = await stripe.paymentIntents.create({ amount: 999, currency: "eur", payment_method_types: ["card_present"] });
+    const waiting = await stripe.terminal.readers.processPaymentIntent(reader.id, { payment_intent: payment.id });
+    assert.equal(waiting.action.status, "in_progress");
+    const done = await stripe.testHelpers.terminal.readers.presentPaymentMethod(reader.id);
+    assert.equal(done.action.status, "succeeded");
+    assert.equal((await stripe.paymentIntents.retrieve(payment.id)).status, "succeeded");
+    assert.equal((await stripe.terminal.readers.del(reader.id)).deleted, true);
+  },
+  async "a delivered webhook is verified by constructEvent"() {
+    const { url, received, close } = await receiver();
+    const endpoint = await stripe.webhookEndpoints.create({ url, enabled_events: ["payment_intent.succeeded"] });
+    try {
+      const paid = await stripe.paymentIntents.create(pay);
+      const { signature, body } = await received;
+      const event = stripe.webhooks.constructEvent(body, signature, endpoint.secret);
+      assert.deepEqual([event.type, event.data.object.id], ["payment_intent.succeeded", paid.id]);
+      const forged = Buffer.from(body.toString().replace("2000", "9000"));
+      assert.throws(() => stripe.webhooks.constructEvent(forged, signature, endpoint.secret), { type: "StripeSignatureVerificationError" });
+    } finally {
+      await stripe.webhookEndpoints.del(endpoint.id);
+      close();
+    }
   },
   async "our own resources by rawRequest"() {
     const open = (description) => stripe.rawRequest("POST", "/v1/ledger/accounts", { currency: "eur", description });

@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_main_flows_work_with_stripe_node(folder: Path, shop: Shop) -> None:
-    """Payments, declines, captures, refunds, customers, lists, events, errors, keys, and our own resources."""
+    """Payments, declines, captures, refunds, customers, lists, events, errors, keys, orders, challenges, tills, webhooks, our own resources."""
     host, _, port = shop.line["api"].removeprefix("http://").partition(":")
     done = subprocess.run(
         ["node", SCRIPT.name, host, port, shop.line["secret_key"], shop.line["publishable_key"]],

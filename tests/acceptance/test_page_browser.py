@@ -1,25 +1,15 @@
 """The payment page in a real Chromium: what a buyer does, and what they must not be able to do by accident."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
-from buyer import DECLINED, PAYS, asked, charges_of, fetch, filled, session_of
+from buyer import DECLINED, PAYS, charges_of, fetch, filled, session_of
+from chromium import DESKTOP, NARROW, PHONE, complaints_of_axe, fill, order, press
 from payments_system import Shop, running_shop
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
-
-CHROMIUM = shutil.which("chromium")
-AXE = Path(__file__).resolve().parents[2] / "requirements" / "node" / "node_modules" / "axe-core" / "axe.min.js"
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1280, "height": 900}
-# The narrowest that WCAG 2.2 (1.4.10, reflow) asks for.
-NARROW = {"width": 320, "height": 640}
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 @pytest.fixture(scope="module")
@@ -27,78 +17,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """One running system for all of these buyers."""
     with running_shop(tmp_path_factory.mktemp("shop")) as shop:
         yield shop
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    """The merchant's own site, to which buyers come back."""
-
-    class Thanks(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(b"<title>Shop</title><h1>Thank you</h1>")
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Thanks)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A Chromium of this machine's."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens an address in a context of its own; nothing may be refused by the page's policy, and no script may fail."""
-    contexts: list[BrowserContext] = []
-    complaints: list[str] = []
-
-    def visit(url: str, **options: object) -> Page:
-        context = browser.new_context(**{"viewport": DESKTOP, "locale": "en-US", **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: complaints.append(message.text) if "Content Security" in message.text else None)
-        page.goto(url)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def order(shop: Shop, site: str, **changes: object) -> dict[str, str]:
-    """A session whose buyer comes back to the site."""
-    return asked(shop, success_url=f"{site}/thanks?session={{CHECKOUT_SESSION_ID}}", cancel_url=f"{site}/cart", **changes)
-
-
-def fill(page: Page, number: str = PAYS, **changes: str) -> None:
-    """Type as a buyer does, key by key."""
-    typed = {"email": "ada@example.com", "number": number, "expiry": "1234", "cvc": "123", "name": "Ada Lovelace"} | changes
-    for field, text in typed.items():
-        page.locator(f"#{field}").fill("")
-        page.locator(f"#{field}").press_sequentially(text)
-
-
-def press(page: Page) -> None:
-    """The button."""
-    page.locator("#pay").click()
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -302,9 +220,7 @@ def test_axe_finds_nothing(shop: Shop, site: str, visit: Callable[..., Page], st
         expect(page.get_by_role("alert" if state == "declined" else "status").first).to_be_visible()
     if state == "paid":
         page.goto(session["url"])
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("(tags) => axe.run({runOnly: {type: 'tag', values: tags}})", WCAG)
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []
+    assert complaints_of_axe(page) == []
 
 
 @pytest.mark.parametrize("color", ["#ffffff", "#000000", "#ffe000", "#7f7f7f", "#1f4fd8"])
@@ -315,7 +231,5 @@ def test_any_colour_of_a_merchant_can_be_read(shop: Shop, site: str, visit: Call
     assert shop.command("brand", "--name", "Bright & Co", "--color", color).returncode == 0
     page = visit(order(shop, site)["url"], bypass_csp=True, color_scheme=scheme)
     page.reload()
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("() => axe.run({runOnly: ['color-contrast']})")
-    assert [node["html"] for one in found["violations"] for node in one["nodes"]] == []
+    assert complaints_of_axe(page, "color-contrast") == []
     assert shop.command("brand").returncode == 0

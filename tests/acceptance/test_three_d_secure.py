@@ -1,15 +1,14 @@
 """3-D Secure by the official SDK and a browser without cookies or script, and SIGKILL of every process on the way."""
 
-import http.client
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import stripe
-from payments_system import SOCKET_SECONDS, Shop, running_shop, wait
+from buyer import at_bank, browse, come_back, redirect_status
+from payments_system import Shop, running_shop, wait
 from sdk import client
 
 pytestmark = pytest.mark.slow
@@ -50,49 +49,6 @@ def _undisturbed(shop: Shop) -> Iterator[None]:
     finally:
         shop.crash_file.unlink(missing_ok=True)
         shop.no_faults()
-
-
-def browse(url: str, form: dict[str, str] | None = None) -> tuple[int, str, str]:
-    """Status, Location and body at an address; repeated while nobody is there."""
-    parts = urlsplit(url)
-
-    def fetched() -> tuple[int, str, str] | None:
-        connection = http.client.HTTPConnection(parts.netloc, timeout=SOCKET_SECONDS)
-        try:
-            headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
-            connection.request("POST" if form else "GET", parts.path, urlencode(form) if form else None, headers)
-            answer = connection.getresponse()
-            return None if answer.status == 503 else (answer.status, answer.getheader("Location") or "", answer.read().decode())
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
-
-    return wait(fetched, f"{url} answers")
-
-
-def at_bank(url: str, answer: str = "pass") -> str:
-    """The buyer goes to his bank and answers; returns where he is sent back to."""
-    status, bank, _ = browse(url)
-    assert status == 303
-    status, back, _ = browse(bank, {"answer": answer})
-    assert status == 303
-    return back
-
-
-def come_back(url: str) -> str:
-    """The buyer follows the way back, and the page that asks again by itself, to its end; returns where that is."""
-
-    def ended() -> str | None:
-        status, location, body = browse(url)
-        return location if status == 303 and "pending" not in location else body if "refresh" not in body and status == 200 else None
-
-    return wait(ended, "the buyer is back at the shop")
-
-
-def redirect_status(location: str) -> str:
-    """What the shop is told."""
-    return parse_qs(urlsplit(location).query)["redirect_status"][0]
 
 
 def typed(number: str) -> dict[str, Any]:
@@ -241,7 +197,7 @@ def test_the_vault_dies_with_the_cvc_while_the_buyer_is_at_his_bank(shop: Shop, 
     assert states == {"declined", "action_required", "not_sent"}
 
 
-@pytest.mark.parametrize("role", ["api", "network", "executor", "worker", "postgres"])
+@pytest.mark.parametrize("role", ["api", "checkout", "network", "executor", "worker", "postgres"])
 def test_a_process_dies_while_the_buyer_is_at_his_bank(shop: Shop, role: str) -> None:
     """Whatever is started again finds the challenge where it was."""
     asked = begin(shop, "threeDSecure2Required")
@@ -250,7 +206,7 @@ def test_a_process_dies_while_the_buyer_is_at_his_bank(shop: Shop, role: str) ->
     check(shop, asked["id"], "succeeded")
 
 
-@pytest.mark.parametrize("role", ["api", "network", "executor"])
+@pytest.mark.parametrize("role", ["api", "checkout", "network", "executor", "worker"])
 def test_a_process_dies_while_the_buyer_comes_back(shop: Shop, role: str) -> None:
     """He reloads the page."""
     asked = begin(shop, "threeDSecure2Required")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import stripe
+from buyer import CHALLENGED, at_bank, bought, come_back, fetch, filled, session_of
 from payments_system import Shop, running_shop, wait
 from sdk import client
 from whole_system import GUILDER, environment
@@ -175,6 +176,27 @@ def test_the_worker_and_the_database_die_under_traffic(shop: Shop) -> None:
         events |= pay(shop, 8)
         delivered(shop, made["id"], 32)
         assert set(receiver.events) == events
+
+
+def test_orders_are_told_once_whoever_dies_while_they_are_paid(shop: Shop) -> None:
+    """The page, the worker and the bank die over an order with a challenge each; the numbers have no gap."""
+    completed = "checkout.session.completed"
+    with receiving() as receiver:
+        made = endpoint(shop, receiver.url, completed)
+        for victim in ("checkout", "worker", "network"):
+            session, _ = bought(shop, CHALLENGED)
+            back = at_bank(session_of(shop, session["id"])["payment_intent"]["next_action"]["redirect_to_url"]["url"])
+            shop.kill(victim)
+            come_back(back)
+            seen = fetch(session["url"])
+            if seen.fields:
+                # Without a word from its issuer a card is declined; another one pays.
+                fetch(session["url"], filled(seen))
+        delivered(shop, made["id"], 3)
+        told = [json.loads(request.body)["data"]["object"]["id"] for request in receiver.requests]
+        numbers = shop.rows("SELECT number FROM webhook_delivery WHERE endpoint = $1 ORDER BY number", made["id"])
+    assert len(set(told)) == 3
+    assert [row["number"] for row in numbers] == [1, 2, 3]
 
 
 def test_the_commands_list_show_and_repeat(shop: Shop) -> None:

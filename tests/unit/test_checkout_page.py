@@ -134,6 +134,10 @@ def test_a_date_is_read_as_people_write_it(typed: str) -> None:
         ({"number": "378282246310005", "cvc": "1234"}, {}),
         ({"name": "  "}, {"name": "name_missing"}),
         ({"postal_code": "1" * 21}, {"postal_code": "too_long"}),
+        ({"name": "4242 4242 4242 4242"}, {"name": "misplaced"}),
+        ({"email": "4242424242424242@example.com"}, {"email": "misplaced"}),
+        ({"postal_code": "4242-4242-4242-4242"}, {"postal_code": "misplaced"}),
+        ({"name": "Ada 4242424242424241", "email": "491512345678@example.com"}, {}),
         ({"email": "", "number": "", "cvc": ""}, {"email": "email_missing", "number": "number_missing", "cvc": "cvc_missing"}),
     ],
 )
@@ -147,6 +151,7 @@ def test_what_is_shown_again_never_holds_the_card() -> None:
     """Nor does the form's own repr."""
     form = read_form(urlencode(GOOD | {"email": ""}).encode(), NOW)
     assert "4242" not in repr(form.typed)
+    assert "4242" not in repr(read_form(urlencode(GOOD | {"name": GOOD["number"], "email": GOOD["number"]}).encode(), NOW).typed)
     assert "4242424242424242" not in repr(read_form(urlencode(GOOD).encode(), NOW))
 
 

@@ -10,7 +10,8 @@ from guilder.challenge import CHALLENGES, ChallengeWay
 from guilder.checkout import colors
 from guilder.checkout.assets import PREFIX
 from guilder.checkout.http import file, page
-from guilder.checkout.languages import LANGUAGES, NAMES, USUAL, language
+from guilder.checkout.languages import USUAL, language
+from guilder.checkout.notice import notice, on_the_way
 from guilder.checkout.services import Services
 from guilder.checkout.show import STEP, Shown, html
 from guilder.checkout.submit import submit
@@ -24,15 +25,13 @@ _log = structlog.get_logger()
 PAGES: Final = "/c/"
 BRANDS: Final = "/brand/"
 LOGOS: Final = "/logo/"
-# What a browser is told to wait when we cannot serve.
-RETRY_AFTER_SECONDS: Final = 2
 QUERY_FIELDS_MAX: Final = 10
 # No id of ours is longer.
 ID_CHARACTERS_MAX: Final = 64
 
 
 class Page:
-    """The application. Built once per process by bootstrap. `challenges` answers what is below its own path."""
+    """The application. Built once per process by bootstrap. `challenges` knows what is below its own path."""
 
     def __init__(self, services: Services, challenges: ChallengeWay) -> None:
         self._services = services
@@ -43,12 +42,14 @@ class Page:
         tongue = language(asked=None, session=None, accepted=_accepted(incoming))
         try:
             found = await self._found(incoming)
-            return found or self._notice("missing", 404, tongue)
+            return found or notice(self._services, "missing", 404, tongue)
         except Refusal as refusal:
-            return self._notice("missing" if refusal.status == 404 else "unknown", refusal.status, tongue, incoming)
+            if refusal.status == 404:
+                return notice(self._services, "missing", 404, tongue)
+            return notice(self._services, "unknown", refusal.status, tongue, look=incoming.path)
         except Unavailable as error:
             _log.warning("page_unavailable", problem=str(error), method=incoming.method)
-            return self._notice("down", 503, tongue)
+            return self._down(incoming, tongue)
         except (ResultUnknown, Again) as error:
             _log.warning("page_result_unknown", problem=str(error), method=incoming.method)
         except HungUpError:
@@ -56,12 +57,18 @@ class Page:
         except Exception:
             _log.exception("page_failed", method=incoming.method)
         if incoming.method == "POST":
-            return self._notice("unknown", 500, tongue, incoming)
-        return self._notice("down", 503, tongue)
+            return notice(self._services, "unknown", 500, tongue, look=incoming.path)
+        return self._down(incoming, tongue)
 
     def refuse(self, refusal: Refusal) -> Outgoing:
         """The answer to what is no request, or cannot be taken."""
-        return self._notice("down" if refusal.status >= 500 else "missing", refusal.status, USUAL)
+        return notice(self._services, "down" if refusal.status >= 500 else "missing", refusal.status, USUAL)
+
+    def _down(self, incoming: Incoming, tongue: str) -> Outgoing:
+        """Not now. Who only looks is shown it as soon as it goes; a form is never sent again by itself."""
+        query = incoming.query.decode("latin-1")
+        here = f"{incoming.path}?{query}" if query else incoming.path
+        return notice(self._services, "down", 503, tongue, again=here if incoming.method == "GET" else None)
 
     async def _found(self, incoming: Incoming) -> Outgoing | None:
         """The answer of whatever is at this address; None when nothing is."""
@@ -75,9 +82,11 @@ class Page:
             if method == "POST":
                 return await submit(self._services, incoming, session, lambda standing, asked: _language(incoming, standing, asked))
             return None
+        if method not in ("GET", "HEAD"):
+            return None
         if path.startswith(CHALLENGES):
-            return await self._challenges.answer(incoming)
-        return await self._file(path) if method in ("GET", "HEAD") else None
+            return await self._challenged(incoming)
+        return await self._file(path)
 
     async def _show(self, incoming: Incoming, session: str) -> Outgoing | None:
         standing = await stand(self._services.orders, session)
@@ -90,6 +99,13 @@ class Page:
         )  # fmt: skip
         body = await html(self._services, standing, shown)
         return page(body, https=self._services.https, language=shown.language)
+
+    async def _challenged(self, incoming: Incoming) -> Outgoing | None:
+        step = await self._challenges.go(incoming.path)
+        if step is None:
+            return None
+        tongue = language(asked=_query(incoming).get("lang"), session=None, accepted=_accepted(incoming))
+        return await on_the_way(self._services, step, incoming.path, tongue)
 
     async def _file(self, path: str) -> Outgoing | None:
         services = self._services
@@ -112,17 +128,6 @@ class Page:
         if brand.logo is None or brand.logo_type is None:
             return None
         return file(brand.logo, brand.logo_type.encode(), https=self._services.https)
-
-    def _notice(self, kind: str, status: int, tongue: str, incoming: Incoming | None = None) -> Outgoing:
-        """A page about no session that we could show: nothing is there, or nothing can be said now."""
-        texts = LANGUAGES[tongue]
-        look = incoming.path if kind == "unknown" and incoming is not None else None
-        body = self._services.assets.render("notice.html", {
-            "t": texts, "language": tongue, "title": texts[f"{kind}_title"], "text": texts[f"{kind}_text"], "look": look,
-            "brand_css": f"{BRANDS}{colors.USUAL.removeprefix('#')}.css", "languages": list(NAMES.items()),
-        })  # fmt: skip
-        more = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if status == 503 else []
-        return page(body, status=status, https=self._services.https, language=tongue, more=more)
 
 
 def _language(incoming: Incoming, standing: Standing, asked: str | None) -> str:

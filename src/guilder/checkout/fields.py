@@ -29,6 +29,9 @@ _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _BLANKS: Final = re.compile(r"[\s\u00a0.-]+")
 # 04/30, 4/30, 0430, 04/2030, 04 - 30
 _EXPIRY: Final = re.compile(r"(\d{1,2})\s*[/.\s-]\s*(\d{4}|\d{2})|(\d{2})(\d{4}|\d{2})")
+# A card number as people write it, wherever they have put it; shorter runs of digits are telephone numbers, of which some bear a
+# right check digit by chance.
+_CARD_NUMBER: Final = re.compile(r"(?<!\d)(?:\d[\s.-]?){13,18}\d(?!\d)")
 _UNSEEN: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -58,12 +61,14 @@ def read_form(body: bytes, now: Micros) -> Form:
         given = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX))
     except ValueError:
         raise Refusal("This is no form of this page.") from None
-    typed = Typed(**{name: _UNSEEN.sub("", given.get(name, "")).strip() for name in ("email", "name", "postal_code")})
+    texts = {name: _UNSEEN.sub("", given.get(name, "")).strip() for name in ("email", "name", "postal_code")}
+    misplaced = dict.fromkeys((name for name, text in texts.items() if _bears_card_number(text)), "misplaced")
+    typed = Typed(**{name: "" if name in misplaced else text for name, text in texts.items()})
     number = Pan(_BLANKS.sub("", given.get("number", ""))[:NUMBER_CHARACTERS_MAX])
     cvc = Secret(given.get("cvc", "").strip()[:NUMBER_CHARACTERS_MAX])
     month, year = _month_and_year(given.get("expiry", "").strip())
     missing = {name: f"{name}_missing" for name in ("number", "expiry", "cvc") if not given.get(name, "").strip()}
-    problems = {**_texts(typed), **_card(number, month, year, cvc, now), **missing}
+    problems = {**_texts(typed), **_card(number, month, year, cvc, now), **missing, **misplaced}
     try_number = given.get("try", "")
     form = {
         "number": int(try_number) if try_number.isascii() and try_number.isdigit() and len(try_number) <= 4 else 0,
@@ -74,6 +79,11 @@ def read_form(body: bytes, now: Micros) -> Form:
     card = NewCard(number=number, exp_month=month, exp_year=full_year(year), cvc=cvc)
     buyer = Buyer(email=typed.email, name=typed.name, postal_code=typed.postal_code or None)
     return Form(**form, card=card, buyer=buyer)  # type: ignore[arg-type]
+
+
+def _bears_card_number(text: str) -> bool:
+    """Whether a card number was typed where none belongs: the shop is told that field, and the page shows it again."""
+    return any(check_number(Pan(_BLANKS.sub("", found))) is None for found in _CARD_NUMBER.findall(text))
 
 
 def _texts(typed: Typed) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import quote
 
 from guilder.http_server import Incoming, Outgoing
 from guilder.http_server.model import Header
@@ -27,6 +28,8 @@ _ALWAYS: Final[Sequence[Header]] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"x-robots-tag", b"noindex"),
 )
+# What an address may hold as it is: RFC 3986's reserved characters, and what is percent-encoded already.
+_URL: Final = ":/?#[]@!$&'()*+,;=%-._~"
 _ONLY_HTTPS: Final = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 
@@ -41,7 +44,7 @@ def page(body: bytes, *, status: int = 200, https: bool, language: str = "en", m
 
 def redirect(location: str, *, https: bool) -> Outgoing:
     """See there, by GET (303), so that a reload repeats nothing."""
-    headers = [(b"location", location.encode("ascii", "ignore")), (b"cache-control", b"no-store"), *_ALWAYS]
+    headers = [(b"location", quote(location, safe=_URL).encode()), (b"cache-control", b"no-store"), *_ALWAYS]
     return _sent(303, headers, b"", https=https)
 
 

@@ -42,6 +42,7 @@ _TEXT_OF: Final[Mapping[str, str]] = {
     "card_velocity_exceeded": "declined_velocity",
     "authentication_required": "declined_authentication",
     "payment_intent_authentication_failure": "declined_authentication",
+    "payment_intent_payment_attempt_expired": "declined_unanswered",
     "processing_error": "declined_processing",
 }
 
@@ -152,7 +153,7 @@ def _form(
     elif shown.notice is not None:
         alert = (texts[shown.notice], None)
     elif error is not None and not problems:
-        field, text = _declined(error)
+        field, text = declined(error)
         alert = (texts["declined_title"], texts[text])
         if field is not None:
             problems[field] = text
@@ -181,7 +182,7 @@ def _wait_text(seconds: int, texts: Mapping[str, str]) -> str:
     return texts["limited_minutes"].format(count=-(-seconds // 60))
 
 
-def _declined(error: ErrorFacts) -> tuple[str | None, str]:
+def declined(error: ErrorFacts) -> tuple[str | None, str]:
     """The field that can mend it, if any, and the text."""
     for code in (error.decline_code or "", error.code or ""):
         if code in _FIELD_OF:

@@ -9,6 +9,8 @@ removes the file and kills itself with SIGKILL, so whoever replaces it goes on u
     send.after                      written, no answer read
     answer                          an answer was read, nothing is stored of it
     outcome.before outcome.after    around the commit of the outcome
+    challenge.before challenge.after around the commit that opens a challenge or ends it
+    reopen.before reopen.after      around the commit that has a PSP asked once more, as what came of a challenge
     fan_out                         the rows of an event's deliveries are written, not committed
     deliver.before                  a delivery is in hand, nothing written
     deliver.sent                    a receiver has answered, nothing is stored of it
@@ -23,7 +25,8 @@ from typing import Final
 VARIABLE: Final = "GUILDER_CRASH_FILE"
 POINTS: Final = frozenset({
     "accept.before", "accept.after", "claim.before", "claim.after", "send.before", "send.after", "answer", "outcome.before",
-    "outcome.after", "fan_out", "deliver.before", "deliver.sent", "deliver.stored", "session.before", "session.after",
+    "outcome.after", "challenge.before", "challenge.after", "reopen.before", "reopen.after", "fan_out", "deliver.before", "deliver.sent",
+    "deliver.stored", "session.before", "session.after",
 })  # fmt: skip
 
 

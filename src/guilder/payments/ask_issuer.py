@@ -6,6 +6,7 @@ What the buyer's browser says is only a reason to ask: the executor asks the iss
 from typing import Final
 
 from guilder.core.ensure import present
+from guilder.db.errors import Again
 from guilder.payments.challenge import abandoned, asked
 from guilder.payments.model import challenge_slot
 from guilder.payments.services import Services
@@ -13,16 +14,24 @@ from guilder.payments.store import FoundChallenge
 
 # Challenges that are given up in one round.
 ROUND_MAX: Final = 100
+# Each time somebody else has moved the payment, which has few more moves than this in all.
+TRIES_MAX: Final = 5
 
 
 async def ask_issuer(services: Services, challenge: FoundChallenge) -> None:
-    """See to it that the issuer is asked, where that is still of use and not under way. Commits at most once; safe to repeat."""
-    payment = await services.store.read(challenge.payment, challenge.account, challenge.livemode)
-    if payment is None or payment.challenge is None or payment.challenge.attempt != challenge.attempt:
-        return
-    if payment.open_in(challenge_slot(challenge.attempt)) is None:
-        # Whoever moves the payment meanwhile has asked, or has made the question needless.
-        await services.store.commit(asked(payment, payment.challenge, services.clock.now()))
+    """See to it that the issuer is asked, where that is still of use and not under way. Commits at most once; safe to repeat.
+
+    Raises Again when the payment was moved under every try, or the commits lost their answers.
+    """
+    for _ in range(TRIES_MAX):
+        payment = await services.store.read(challenge.payment, challenge.account, challenge.livemode)
+        if payment is None or payment.challenge is None or payment.challenge.attempt != challenge.attempt:
+            return
+        if payment.open_in(challenge_slot(challenge.attempt)) is not None:
+            return
+        if await services.store.commit(asked(payment, payment.challenge, services.clock.now())) is None:
+            return
+    raise Again("a challenge could not be asked about")
 
 
 async def expire_challenges(services: Services, limit: int = ROUND_MAX) -> int:

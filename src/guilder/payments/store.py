@@ -239,6 +239,10 @@ def _crash_points(when: str, changes: Sequence[Change]) -> None:
             crash_point(f"accept.{when}", attempt.operation)
         for move in change.moves:
             crash_point(f"outcome.{when}", move.after)
+        for ended in change.challenges:
+            crash_point(f"challenge.{when}", ended.after or "")
+        for _ in change.reopened:
+            crash_point(f"reopen.{when}")
 
 
 def _keys(change: Change) -> Iterable[Hashable]:
