@@ -13,9 +13,10 @@ from guilder.orders import UpdateSession, attend_sessions
 from guilder.orders.attend import AGAIN_SECONDS
 from guilder.orders.expire import ended_of, expire
 from guilder.orders.pay import _make_payment
-from guilder.orders.store import STALE
+from guilder.orders.store import STALE, note
 from guilder.payments.cancel import cancel, given_up
 from guilder.payments.model import CancelPayment
+from guilder.shapes.facts import OrderedPaymentFacts
 
 
 async def count(world, table):
@@ -159,3 +160,30 @@ async def test_a_session_ends_at_its_own_time(world):
     for wrong in (now, now + 60, now + 2 * 24 * 3600):
         with pytest.raises(Refusal):
             await asked(services, world, expires_at=wrong)
+
+
+async def test_an_order_whose_authorization_is_let_go_before_anybody_looked_is_complete_all_the_same(world):
+    """The buyer had placed it; its session neither stays open nor ends unpaid, and the worker is done with it."""
+    services = orders_on(world)
+    session = await placed(services, world, payment=OrderedPaymentFacts(capture_method="manual"))
+    await tried(services, world, session)
+    canceled = await cancel(world.services, world.claim(), CancelPayment(payment=session.facts.payment_intent))
+    assert canceled.answer.root.status == "canceled"
+    world.clock.advance(DAY)
+    assert await attend_sessions(services) == 1
+    stored = await services.store.find(session.facts.id)
+    assert (stored.facts.status, stored.facts.payment_status, stored.due_at) == ("complete", "unpaid", None)
+    assert (await world.event_types()).count("checkout.session.completed") == 1
+
+
+async def test_news_that_comes_while_the_worker_looks_is_looked_at_too(world):
+    """What the worker decides on older news does not put off the newer."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    now = world.clock.now()
+    await note(world.db, [session.facts.payment_intent], now)
+    [looked_at] = await services.store.due(now, 10)
+    world.clock.advance(SECOND)
+    await note(world.db, [session.facts.payment_intent], world.clock.now())
+    await services.store.look_later(looked_at, looked_at.facts.expires_at * SECOND)
+    assert [one.facts.id for one in await services.store.due(world.clock.now(), 10)] == [session.facts.id]
