@@ -179,6 +179,14 @@ async def test_a_merchant_may_ask_for_the_authentication_before_the_issuer_does(
     assert world.psp.orders[1].proof == "proof-1"
 
 
+async def test_a_card_that_is_declined_after_its_authentication_counts_as_a_declined_one(world, issuer):
+    """Asking for the authentication first is no way around the limit of tries with one card."""
+    issuer.charge = lambda _order: Declined("insufficient_funds", "51")
+    for _ in range(3):
+        assert (await pay(world, request_three_d_secure="any")).status == 402
+    assert world.services.signals.gather(1000, "eur", world.card()).tries == (3,)
+
+
 async def test_a_challenge_sends_the_buyer_to_the_checkout_and_holds_no_slot(world, issuer):
     """The answer names the address; the issuer was told where to send him back to."""
     payment = await challenged(world, issuer, return_url="https://shop/done")
