@@ -157,6 +157,29 @@ async def test_an_approval_that_is_found_when_nobody_waits_any_more_is_undone(wo
     assert world.psp.sent(Operation.REVERSAL)
 
 
+async def test_an_approval_that_is_found_too_late_by_one_who_has_lost_the_row_is_undone(world):
+    """The word is definite, whoever brings it: it does not wait for the row's next owner."""
+    payment = await at_reader(world)
+    said = {Operation.PURCHASE: Unknown("reset"), Operation.QUERY: None, Operation.REVERSAL: Approved("R")}
+    world.psp.answer = lambda order: said[order.operation]
+    asked = asyncio.create_task(take(world, payment))
+    await world.until(lambda: world.psp.orders)
+    asked.cancel()
+    world.clock.advance(MINUTE)
+    await world.until(lambda: world.psp.held)
+    await world.pause()
+    await world.db.execute("UPDATE attempt_open SET sender = NULL, epoch = NULL")
+    [(order, _deliver)] = world.psp.held
+    world.executor.late(order, Approved("P"))
+
+    async def reversing():
+        return await world.db.fetchval("SELECT state FROM attempt_open") == "reversing"
+
+    await world.until(reversing)
+    world.go_on()
+    await comes_to(world, payment, "requires_payment_method")
+
+
 async def test_whoever_repeats_after_the_process_died_gets_the_end_of_it(world):
     """The time counts from the accept: past it the repeat closes what is open."""
     payment = await at_reader(world)
