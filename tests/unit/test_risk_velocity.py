@@ -62,3 +62,11 @@ def test_tries_that_are_under_way_count_for_the_widest_window() -> None:
         assert velocity.wait_seconds("1.2.3.4", "cs_new", livemode=True) > 0
         assert velocity.wait_seconds("5.6.7.8", "cs_new", livemode=True) == 0
     assert velocity.wait_seconds("1.2.3.4", "cs_new", livemode=True) == 0
+
+
+def test_what_is_declined_in_the_sandbox_says_nothing_of_live_buyers() -> None:
+    """Whoever tests a shop may pay in it too."""
+    velocity = Velocity(ManualClock())
+    for number in range(LIVE_ADDRESS[0].tries_max):
+        velocity.count("1.2.3.4", f"cs_test_{number}", livemode=False)
+    assert velocity.wait_seconds("1.2.3.4", "cs_live_1", livemode=True) == 0

@@ -4,7 +4,7 @@ A buyer is declined a few times; who tests stolen cards is declined hundreds of 
 the widest window, those that are under way: else whoever sends all of them at once would meet no limit.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -12,6 +12,7 @@ from typing import Final
 
 from guilder.core.clock import SECOND, Clock
 from guilder.risk.rules import Limit
+from guilder.risk.tries import Tries
 
 # An office or a mobile network may have many buyers behind one address; few of them are declined within one minute.
 LIVE_ADDRESS: Final = (Limit(60, 20), Limit(3_600, 100))
@@ -32,8 +33,7 @@ class Velocity:
 
     def __init__(self, clock: Clock, *, keys_max: int = KEYS_MAX) -> None:
         self._clock = clock
-        self._keys_max = keys_max
-        self._declines: dict[str, deque[int]] = {}
+        self._declines = Tries(keys_max)
         self._under_way: Counter[str] = Counter()
 
     def wait_seconds(self, address: str, session: str, *, livemode: bool) -> int:
@@ -59,20 +59,14 @@ class Velocity:
     def count(self, address: str, session: str, *, livemode: bool) -> None:
         """A try of this buyer was declined."""
         for key, limits in _keys(address, session, livemode=livemode).items():
-            declines = self._declines.pop(key, None)
-            if declines is None:
-                # More than the largest limit need not be remembered.
-                declines = deque(maxlen=max(limit.tries_max for limit in limits))
-            declines.append(self._clock.now())
-            self._declines[key] = declines
-        while len(self._declines) > self._keys_max:
-            del self._declines[next(iter(self._declines))]
+            # More than the largest limit need not be remembered.
+            self._declines.add(key, self._clock.now(), kept=max(limit.tries_max for limit in limits))
 
     def _wait(self, key: str, limit: Limit, under_way: int) -> int:
         left_of_limit = limit.tries_max - under_way
         if left_of_limit <= 0:
             return UNDER_WAY_SECONDS
-        declines = self._declines.get(key, ())
+        declines = self._declines.of(key)
         if len(declines) < left_of_limit:
             return 0
         left = declines[-left_of_limit] + limit.seconds * SECOND - self._clock.now()
@@ -80,7 +74,8 @@ class Velocity:
 
 
 def _keys(address: str, session: str, *, livemode: bool) -> Mapping[str, tuple[Limit, ...]]:
-    return {f"address {_line(address)}": LIVE_ADDRESS if livemode else TEST_ADDRESS, f"session {session}": SESSION}
+    mode, limits = ("live", LIVE_ADDRESS) if livemode else ("test", TEST_ADDRESS)
+    return {f"{mode} address {_line(address)}": limits, f"session {session}": SESSION}
 
 
 def _line(address: str) -> str:
