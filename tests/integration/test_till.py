@@ -127,6 +127,26 @@ async def test_an_approval_that_comes_after_not_paid_was_said_never_approves(wor
     await world.books_agree()
 
 
+async def test_what_the_accept_took_is_not_waited_once_more(world, monkeypatch):
+    """The time counts from the moment in which the card was held to the reader."""
+    payment = await at_reader(world)
+    await world.pause()
+    left = []
+    answer = world.services.waiting.answer
+
+    async def waited(claim, seconds):
+        left.append(seconds)
+        return await answer(claim, seconds)
+
+    monkeypatch.setattr(world.services.waiting, "answer", waited)
+    async with world.db.transaction() as other:
+        await other.execute("SELECT 1 FROM payment WHERE id = $1 FOR UPDATE", payment.id)
+        asked = asyncio.create_task(take(world, payment))
+        await asyncio.sleep(till.TILL_SECONDS)
+    assert (await asked).status == 402
+    assert left[0] < till.TILL_SECONDS / 2
+
+
 @pytest.mark.parametrize("found", [Approved("P"), NotFound(), Declined("generic_decline", "05")])
 async def test_a_doubt_is_cleared_up_within_the_time_or_undone(world, found):
     """No "processing" for the till: what the question brings within the time counts, and not found is reversed."""
