@@ -1,7 +1,9 @@
 """The till over HTTP, through every real process but the worker: readers, cards held to them, slow and absent banks."""
 
+import asyncio
 import json
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from api_world import ApiWorld, Merchant, api_world, database_name, fresh_database
@@ -201,3 +203,67 @@ async def test_a_slow_bank_within_the_time_is_waited_for(api: ApiWorld, shop):
     assert (await hold_card(api, merchant, reader, number))["action"]["status"] == "succeeded"
     assert (await api.get(f"/v1/payment_intents/{payment}", merchant.secret))["status"] == "succeeded"
     assert not await is_whole(api, "424204-1")
+
+
+async def waits_for_a_lock(admin: asyncpg.Connection, count: int):
+    """Wait until so many sessions of this database wait for a lock."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    for _ in range(600):
+        if await admin.fetchval(sql) >= count:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("nobody waits")
+
+
+@pytest.mark.parametrize("first", ["card", "cancel"])
+async def test_a_till_that_was_told_canceled_is_never_charged(api: ApiWorld, shop, first: str):
+    """The card is held to the reader in the moment in which the action is canceled: one of the two counts."""
+    merchant, reader, _ = shop
+    payment = await begin(api, merchant, reader)
+    path = f"/v1/terminal/readers/{reader}"
+    admin = await asyncpg.connect(api.settings.database_url)
+    try:
+        async with admin.transaction():
+            # Whoever comes first has decided, and cannot commit yet.
+            table, id_ = ("payment", payment) if first == "card" else ("terminal_reader", reader)
+            await admin.execute(f"SELECT 1 FROM {table} WHERE id = $1 FOR UPDATE", id_)
+            if first == "card":
+                card = asyncio.create_task(hold_card(api, merchant, reader))
+                await waits_for_a_lock(admin, 1)
+                cancel = asyncio.create_task(api.post(f"{path}/cancel_action", merchant.secret))
+                await asyncio.sleep(0.3)
+            else:
+                cancel = asyncio.create_task(api.post(f"{path}/cancel_action", merchant.secret))
+                await waits_for_a_lock(admin, 1)
+                card = asyncio.create_task(hold_card(api, merchant, reader))
+                await asyncio.sleep(0.3)
+        canceled = (await asyncio.gather(cancel, card))[0]
+    finally:
+        await admin.close()
+    shown = await api.get(f"/v1/payment_intents/{payment}", merchant.secret)
+    told = (await api.get(path, merchant.secret))["action"]
+    if canceled.status == 200 and canceled["action"] is None:
+        assert (shown["status"], told) == ("requires_payment_method", None)
+    else:
+        assert (shown["status"], told["status"]) == ("succeeded", "succeeded")
+
+
+async def test_a_card_that_was_charged_is_never_answered_with_nothing_stored(api: ApiWorld, shop):
+    """The reader's row cannot be written after the payment: not known yet; the same key tells, and charges nothing more."""
+    merchant, reader, _ = shop
+    payment = await begin(api, merchant, reader)
+    admin = await asyncpg.connect(api.settings.database_url)
+    try:
+        await admin.execute(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$;"
+            "CREATE TRIGGER full_disk BEFORE UPDATE ON terminal_reader FOR EACH ROW EXECUTE FUNCTION full_disk()"
+        )
+        first = await hold_card(api, merchant, reader, idempotency_key="till-full")
+        await admin.execute("DROP FUNCTION full_disk CASCADE")
+    finally:
+        await admin.close()
+    assert (await api.get(f"/v1/payment_intents/{payment}", merchant.secret))["status"] == "succeeded"
+    assert (first.status, first.headers["stripe-should-retry"]) == (500, "true")
+    again = await hold_card(api, merchant, reader, idempotency_key="till-full")
+    assert (again.status, again["action"]["status"]) == (200, "succeeded")
+    assert len((await api.get("/v1/charges", merchant.secret, payment_intent=payment))["data"]) == 1

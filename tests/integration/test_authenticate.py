@@ -1,6 +1,7 @@
 """3-D Secure through a payments room on a real PostgreSQL: what the issuer says of the buyer, and what becomes of the payment."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -8,6 +9,7 @@ from guilder.core.clock import MINUTE, SECOND
 from guilder.core.outcome import ActionRequired, Approved, Authentication, Declined, NotFound, NotSent, Unknown
 from guilder.payments import ask_issuer, cancel, confirm, create, expire_challenges, update
 from guilder.payments.model import CancelPayment, ConfirmPayment, CreatePayment, UpdatePayment
+from guilder.payments.store import _ABANDONED, _READ_BY
 from guilder.psp.model import Operation
 
 WANTS = Declined("authentication_required", "65", wants_authentication=True)
@@ -177,6 +179,14 @@ async def test_a_merchant_may_ask_for_the_authentication_before_the_issuer_does(
     assert answer.root.status == "requires_capture"
     assert issuer.sent() == [Operation.AUTHENTICATE, Operation.AUTHORIZE]
     assert world.psp.orders[1].proof == "proof-1"
+
+
+async def test_a_card_that_is_declined_after_its_authentication_counts_as_a_declined_one(world, issuer):
+    """Asking for the authentication first is no way around the limit of tries with one card."""
+    issuer.charge = lambda _order: Declined("insufficient_funds", "51")
+    for _ in range(3):
+        assert (await pay(world, request_three_d_secure="any")).status == 402
+    assert world.services.signals.gather(1000, "eur", world.card()).tries == (3,)
 
 
 async def test_a_challenge_sends_the_buyer_to_the_checkout_and_holds_no_slot(world, issuer):
@@ -355,3 +365,13 @@ async def test_an_authentication_whose_sender_was_lost_is_asked_for_once_more(wo
     assert (answer.status, answer.root.status) == (200, "succeeded")
     sent = world.psp.sent(Operation.AUTHENTICATE)
     assert len(sent) == 2 and sent[0].reference == sent[1].reference and sent[0].first and not sent[1].first
+
+
+async def test_a_payment_finds_its_own_challenge_among_all_that_are_open(world):
+    """On a fresh database too, where no index looks better than another by what is in it."""
+    async with world.db.connection() as connection, connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off")
+        for sql, index in ((_READ_BY["pi"], "challenge_open"), (_ABANDONED, "challenge_expiring")):
+            arguments = ("pi_1", world.account, False) if index == "challenge_open" else (0, 1)
+            plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {sql}", *arguments))
+            assert re.search(r"using (challenge\w*)", plan)[1] == index

@@ -1,21 +1,24 @@
 """Orders on a real database: one payment to a session, changes that lose a race, and a session's end against its payment."""
 
 import asyncio
+from importlib import import_module
 
 import pytest
 from orders_world import asked, orders_on, placed, standing, tried
 
 from guilder import orders
 from guilder.core.clock import DAY, HOUR, SECOND
-from guilder.core.errors import Refusal
+from guilder.core.errors import Refusal, ResultUnknown, Unavailable
 from guilder.core.outcome import Approved, Declined
-from guilder.orders import UpdateSession, attend_sessions
+from guilder.orders import Buyer, Pay, UpdateSession, attend_sessions
 from guilder.orders.attend import AGAIN_SECONDS
 from guilder.orders.expire import ended_of, expire
 from guilder.orders.pay import _make_payment
-from guilder.orders.store import STALE
+from guilder.orders.store import STALE, note
+from guilder.payments import confirm
 from guilder.payments.cancel import cancel, given_up
 from guilder.payments.model import CancelPayment
+from guilder.shapes.facts import OrderedPaymentFacts
 
 
 async def count(world, table):
@@ -159,3 +162,83 @@ async def test_a_session_ends_at_its_own_time(world):
     for wrong in (now, now + 60, now + 2 * 24 * 3600):
         with pytest.raises(Refusal):
             await asked(services, world, expires_at=wrong)
+
+
+async def test_an_order_whose_authorization_is_let_go_before_anybody_looked_is_complete_all_the_same(world):
+    """The buyer had placed it; its session neither stays open nor ends unpaid, and the worker is done with it."""
+    services = orders_on(world)
+    session = await placed(services, world, payment=OrderedPaymentFacts(capture_method="manual"))
+    await tried(services, world, session)
+    canceled = await cancel(world.services, world.claim(), CancelPayment(payment=session.facts.payment_intent))
+    assert canceled.answer.root.status == "canceled"
+    world.clock.advance(DAY)
+    assert await attend_sessions(services) == 1
+    stored = await services.store.find(session.facts.id)
+    assert (stored.facts.status, stored.facts.payment_status, stored.due_at) == ("complete", "unpaid", None)
+    assert (await world.event_types()).count("checkout.session.completed") == 1
+
+
+async def test_news_that_comes_while_the_worker_looks_is_looked_at_too(world):
+    """What the worker decides on older news does not put off the newer."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    now = world.clock.now()
+    await note(world.db, [session.facts.payment_intent], now)
+    [looked_at] = await services.store.due(now, 10)
+    world.clock.advance(SECOND)
+    await note(world.db, [session.facts.payment_intent], world.clock.now())
+    await services.store.look_later(looked_at, looked_at.facts.expires_at * SECOND)
+    assert [one.facts.id for one in await services.store.due(world.clock.now(), 10)] == [session.facts.id]
+
+
+async def test_a_payment_after_which_nobody_can_look_is_not_said_to_be_uncharged(world, monkeypatch):
+    """The card was charged; the database is away when the page looks at what came of it."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    services.methods = Taken(world)
+
+    async def away(_id):
+        raise Unavailable("the database is away")
+
+    async def then_away(*arguments):
+        result = await confirm(*arguments)
+        monkeypatch.setattr(services.store, "find", away)
+        return result
+
+    monkeypatch.setattr(import_module("guilder.orders.pay"), "confirm", then_away)
+    buyer = Buyer(email="ada@example.com", name="Ada")
+    with pytest.raises(ResultUnknown):
+        await orders.pay(services, Pay(session=session.facts.id, number=1, card=None, buyer=buyer))
+    assert (await world.payment(session.facts.payment_intent)).status == "succeeded"
+
+
+async def test_a_payment_that_was_tried_too_often_keeps_no_more_cards(world, monkeypatch):
+    """Whoever has the page's address cannot fill the vault with it."""
+    services = orders_on(world)
+    session = await placed(services, world)
+    services.methods = taken = Taken(world)
+    monkeypatch.setattr(import_module("guilder.payments.confirm"), "CONFIRMATIONS_MAX", 2)
+    world.psp.answer = lambda order: Declined("insufficient_funds", "51")
+    buyer = Buyer(email="ada@example.com", name="Ada")
+    for number in (1, 2):
+        await orders.pay(services, Pay(session=session.facts.id, number=number, card=None, buyer=buyer))
+    for _ in range(3):
+        with pytest.raises(Refusal) as refused:
+            await orders.pay(services, Pay(session=session.facts.id, number=3, card=None, buyer=buyer))
+        assert refused.value.facts.code == "payment_intent_unexpected_state"
+    assert taken.kept == 2
+
+
+class Taken:
+    """Stands where cards are kept: counts them, and gives the same one back."""
+
+    def __init__(self, world):
+        self._card = world.card()
+        self.kept = 0
+
+    async def prepare(self, *_arguments, **_named):
+        return self._card
+
+    async def store_now(self, card):
+        self.kept += 1
+        return card

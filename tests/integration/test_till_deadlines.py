@@ -127,6 +127,26 @@ async def test_an_approval_that_comes_after_not_paid_was_said_never_approves(wor
     await world.books_agree()
 
 
+async def test_what_the_accept_took_is_not_waited_once_more(world, monkeypatch):
+    """The time counts from the moment in which the card was held to the reader."""
+    payment = await at_reader(world)
+    await world.pause()
+    left = []
+    answer = world.services.waiting.answer
+
+    async def waited(claim, seconds):
+        left.append(seconds)
+        return await answer(claim, seconds)
+
+    monkeypatch.setattr(world.services.waiting, "answer", waited)
+    async with world.db.transaction() as other:
+        await other.execute("SELECT 1 FROM payment WHERE id = $1 FOR UPDATE", payment.id)
+        asked = asyncio.create_task(take(world, payment))
+        await asyncio.sleep(till.TILL_SECONDS)
+    assert (await asked).status == 402
+    assert left[0] < till.TILL_SECONDS / 2
+
+
 @pytest.mark.parametrize("found", [Approved("P"), NotFound(), Declined("generic_decline", "05")])
 async def test_a_doubt_is_cleared_up_within_the_time_or_undone(world, found):
     """No "processing" for the till: what the question brings within the time counts, and not found is reversed."""
@@ -155,6 +175,29 @@ async def test_an_approval_that_is_found_when_nobody_waits_any_more_is_undone(wo
     await comes_to(world, payment, "requires_payment_method")
     assert await attempt_state(world, payment) == "undone"
     assert world.psp.sent(Operation.REVERSAL)
+
+
+async def test_an_approval_that_is_found_too_late_by_one_who_has_lost_the_row_is_undone(world):
+    """The word is definite, whoever brings it: it does not wait for the row's next owner."""
+    payment = await at_reader(world)
+    said = {Operation.PURCHASE: Unknown("reset"), Operation.QUERY: None, Operation.REVERSAL: Approved("R")}
+    world.psp.answer = lambda order: said[order.operation]
+    asked = asyncio.create_task(take(world, payment))
+    await world.until(lambda: world.psp.orders)
+    asked.cancel()
+    world.clock.advance(MINUTE)
+    await world.until(lambda: world.psp.held)
+    await world.pause()
+    await world.db.execute("UPDATE attempt_open SET sender = NULL, epoch = NULL")
+    [(order, _deliver)] = world.psp.held
+    world.executor.late(order, Approved("P"))
+
+    async def reversing():
+        return await world.db.fetchval("SELECT state FROM attempt_open") == "reversing"
+
+    await world.until(reversing)
+    world.go_on()
+    await comes_to(world, payment, "requires_payment_method")
 
 
 async def test_whoever_repeats_after_the_process_died_gets_the_end_of_it(world):

@@ -1,5 +1,7 @@
 """Declined tries on the payment page, by address and by session."""
 
+from contextlib import ExitStack
+
 from guilder.core.clock import SECOND, ManualClock
 from guilder.risk import Velocity
 from guilder.risk.velocity import LIVE_ADDRESS, SESSION
@@ -36,3 +38,35 @@ def test_the_memory_has_a_bound() -> None:
     for number in range(100):
         velocity.count(f"10.0.0.{number}", f"cs_{number}", livemode=True)
     assert len(velocity._declines) == 10
+
+
+def test_a_network_is_one_address() -> None:
+    """Whoever has one IPv6 address has 2^64 of them; an IPv4 address written as one of those is itself."""
+    velocity = Velocity(ManualClock())
+    for number in range(LIVE_ADDRESS[0].tries_max):
+        velocity.count(f"2001:db8:1:2::{number:x}", f"cs_{number}", livemode=True)
+        velocity.count(f"::ffff:10.0.0.{number}", f"cs_{number}", livemode=True)
+    assert velocity.wait_seconds("2001:db8:1:2:ffff::1", "cs_new", livemode=True) == LIVE_ADDRESS[0].seconds
+    assert velocity.wait_seconds("2001:db8:1:3::1", "cs_new", livemode=True) == 0
+    assert velocity.wait_seconds("::ffff:10.0.1.1", "cs_new", livemode=True) == 0
+
+
+def test_tries_that_are_under_way_count_for_the_widest_window() -> None:
+    """Else whoever sends all tries at once meets no limit; a try that was not declined leaves nothing behind."""
+    velocity = Velocity(ManualClock())
+    widest = LIVE_ADDRESS[-1].tries_max
+    with ExitStack() as under_way:
+        for number in range(widest):
+            assert velocity.wait_seconds("1.2.3.4", f"cs_{number}", livemode=True) == 0
+            under_way.enter_context(velocity.trying("1.2.3.4", f"cs_{number}", livemode=True))
+        assert velocity.wait_seconds("1.2.3.4", "cs_new", livemode=True) > 0
+        assert velocity.wait_seconds("5.6.7.8", "cs_new", livemode=True) == 0
+    assert velocity.wait_seconds("1.2.3.4", "cs_new", livemode=True) == 0
+
+
+def test_what_is_declined_in_the_sandbox_says_nothing_of_live_buyers() -> None:
+    """Whoever tests a shop may pay in it too."""
+    velocity = Velocity(ManualClock())
+    for number in range(LIVE_ADDRESS[0].tries_max):
+        velocity.count("1.2.3.4", f"cs_test_{number}", livemode=False)
+    assert velocity.wait_seconds("1.2.3.4", "cs_live_1", livemode=True) == 0

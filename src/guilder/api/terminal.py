@@ -19,9 +19,11 @@ from guilder.core.clock import epoch_seconds
 from guilder.core.errors import Refusal
 from guilder.customers import NewCard
 from guilder.db import Connection
-from guilder.idempotency import Claim
+from guilder.db.errors import may_be_stored
+from guilder.idempotency import Claim, Pending, settled_first
+from guilder.payments.answers import refused
 from guilder.payments.model import Till
-from guilder.payments.read import payments_by_id, retrieve_payment
+from guilder.payments.read import retrieve_payment
 from guilder.payments.till import check_processable
 from guilder.payments.update import merge_metadata
 from guilder.security import Pan
@@ -34,6 +36,9 @@ READER: Final = "terminal.reader"
 _CARD: Final = ("424242", "4242424242")
 _EXPIRY_MONTH: Final = 12
 READ_METHOD: Final = "contact_emv"
+
+_CANCELED: Final = refused(Refusal("The reader's action was canceled before a card was taken.", code="terminal_reader_busy"))
+"""What stands under an action's key once it is canceled: no card is charged for it any more."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=1_000)]
 
@@ -221,16 +226,22 @@ async def process(call: Call, p: Process) -> Reply:
 
 
 async def cancel_action(call: Call, _p: Params) -> Reply:
-    """The reader asks for nothing any more; not while its payment is under way at the bank."""
+    """The reader asks for nothing any more; not while its payment is under way at the bank.
+
+    Whoever holds a card to it at the same time needs the action's key too: of the two, one counts. Where the card came first
+    and its end is known, the action ends as that says.
+    """
 
     async def effect(connection: Connection) -> Done:
         terminal = call.services.terminal
         facts = await terminal.reader(call.account, call.ids[0], livemode=call.livemode, connection=connection, lock=True)
         action = facts.action
         if action is not None and action.status == IN_PROGRESS:
-            found = await payments_by_id(connection, call.account, call.livemode, (action.payment_intent,))
-            if found[action.payment_intent].status == "processing":
+            found = await settled_first(connection, _claim(call, action.id), call.services.clock.now(), _CANCELED)
+            if isinstance(found, Pending):
                 raise Refusal("The payment is under way at the bank; its end is known in a moment.", code="terminal_reader_busy")
+            if found is not _CANCELED:
+                return await _ended(call, connection, action.id, found)
         return Done(await terminal.change_reader(connection, replace(facts, action=None)))
 
     return await call.once(effect)
@@ -252,14 +263,19 @@ async def present(call: Call, p: Present) -> Reply:
     result = await payments.take_at_till(
         call.services.payments, _claim(call, action.id), action.payment_intent, await _read(call, p), Till(reader.id, reader.location),
     )  # fmt: skip
-    failure = _failure(result.answer)
+    # The payment is answered for: "nothing was stored" would be a lie from here on.
+    with may_be_stored("the card was taken, and the reader could not be told"):
+        return await call.once(lambda connection: _ended(call, connection, action.id, result.answer))
 
-    async def effect(connection: Connection) -> Done:
-        facts, ended = await terminal.end(connection, call.account, id_, action.id, livemode=call.livemode, failure=failure)
-        name = f"terminal.reader.action_{'failed' if failure else 'succeeded'}"
-        return Done(facts, ((name, facts, b""),) if ended else ())
 
-    return await call.once(effect)
+async def _ended(call: Call, connection: Connection, action: str, answer: Answer) -> Done:
+    """The reader with its action ended as the payment's answer says, and the event of it unless it had ended already."""
+    failure = _failure(answer)
+    facts, ended = await call.services.terminal.end(
+        connection, call.account, call.ids[0], action, livemode=call.livemode, failure=failure,
+    )  # fmt: skip
+    name = f"terminal.reader.action_{'failed' if failure else 'succeeded'}"
+    return Done(facts, ((name, facts, b""),) if ended else ())
 
 
 def _claim(call: Call, action: str) -> Claim:

@@ -45,7 +45,8 @@ async def _pay(services: Services, standing: Standing, form: Form, shown: Shown,
     if form.card is None or form.buyer is None:
         return await _again(services, standing, shown, 422)
     try:
-        after = await pay(services.orders, Pay(session=session.id, number=form.number, card=form.card, buyer=form.buyer))
+        with services.velocity.trying(address, session.id, livemode=session.livemode):
+            after = await pay(services.orders, Pay(session=session.id, number=form.number, card=form.card, buyer=form.buyer))
     except Refusal as refusal:
         if refusal.status == 400:
             used_up = refusal.facts.code == "payment_intent_unexpected_state"

@@ -61,12 +61,12 @@ def in_use(key: str) -> Refusal:
     )
 
 
-async def find(db: Database, claim: Claim) -> Answer | Pending | None:
+async def find(through: asyncpg.Connection | Database, claim: Claim) -> Answer | Pending | None:
     """What stands under the key: its answer, Pending while it has none, None for a new key.
 
     Raises Refusal (400 idempotency_error) when the key was first used with another endpoint or other parameters.
     """
-    row = await db.fetchrow(_LOOK, claim.key, claim.account, claim.livemode)
+    row = await through.fetchrow(_LOOK, claim.key, claim.account, claim.livemode)
     if row is None:
         return None
     if row["fingerprint"] != claim.fingerprint:
@@ -116,13 +116,29 @@ async def once(
 async def store_answer(db: Database, claim: Claim, now: int, answer: Answer) -> Result:
     """Store an answer that nothing else goes with, such as a refusal that depends on state; or give back the one that stands there."""
     try:
-        stored = await db.fetchval(
-            _CLAIM_ANSWERED, claim.key, claim.account, claim.livemode, claim.fingerprint, claim.request_id, ",".join(claim.expand),
-            now, encode(answer),
-        )
+        stored = await db.fetchval(_CLAIM_ANSWERED, *_answered(claim, now, answer))
     except ResultUnknown as lost:
         return await _told(db, claim, lost)
     return Result(answer) if stored else await _standing(db, claim)
+
+
+def _answered(claim: Claim, now: int, answer: Answer) -> tuple[object, ...]:
+    return (
+        claim.key, claim.account, claim.livemode, claim.fingerprint, claim.request_id, ",".join(claim.expand), now, encode(answer),
+    )
+
+
+async def settled_first(connection: asyncpg.Connection, claim: Claim, now: int, answer: Answer) -> Answer | Pending:
+    """Store this answer under a key that nobody has claimed, in the caller's transaction; returns what stands there.
+
+    A concurrent claim is waited for, so of the two exactly one counts.
+    """
+    if await connection.fetchval(_CLAIM_ANSWERED, *_answered(claim, now, answer)):
+        return answer
+    found = await find(connection, claim)
+    if found is None:
+        raise in_use(claim.key)
+    return found
 
 
 async def _standing(db: Database, claim: Claim) -> Result:

@@ -35,6 +35,9 @@ def completed(standing: Standing, ids: Ids) -> SessionChange | None:
         return None
     facts = session.facts
     news = NEWS_OF_PAYMENT.get(PaymentState(payment.facts.status))
+    if news is None and payment.charge is not None:
+        # Authorized, and being captured or let go since: the buyer had placed the order.
+        news = SessionEvent.AUTHORIZED
     state = SessionState(facts.status)
     if news is SessionEvent.PAID and state is SessionState.COMPLETE and facts.payment_status != PAID:
         return _changed(session, SessionEvent.CAPTURED, ids)

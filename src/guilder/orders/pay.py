@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from guilder.core.clock import SECOND
 from guilder.core.errors import Refusal
+from guilder.db.errors import may_be_stored
 from guilder.idempotency import Claim
 from guilder.orders.complete import complete
 from guilder.orders.expire import payment_of
@@ -18,6 +19,7 @@ from guilder.orders.services import Services
 from guilder.orders.states import SESSION, SessionEvent, SessionState
 from guilder.orders.store import SessionChange, moved
 from guilder.payments import confirm
+from guilder.payments.confirm import check_tries
 from guilder.payments.create import facts_of
 from guilder.payments.events import event
 from guilder.payments.model import Change, ConfirmPayment, CreatePayment
@@ -62,6 +64,8 @@ async def pay(services: Services, command: Pay) -> Standing:
     payment = standing.payment
     if payment is None or standing.number != command.number or not payable(standing, services.clock.now()):
         return standing
+    # Before the card is kept.
+    check_tries(payment)
     session = standing.session
     method = await services.methods.store_now(await services.methods.prepare(
         session.account, command.card, livemode=session.facts.livemode, billing=command.buyer.details(), from_our_page=True,
@@ -87,7 +91,8 @@ async def pay(services: Services, command: Pay) -> Standing:
         error = result.answer.error
         if error is not None and result.answer.status == 400:
             raise Refusal(error.message, code=error.code, param=error.param)
-    return await stand(services, session.facts.id) or standing
+    with may_be_stored("the payment was tried, and what came of it could not be read"):
+        return await stand(services, session.facts.id) or standing
 
 
 async def _placed(services: Services, command: Pay) -> Standing:

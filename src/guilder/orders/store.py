@@ -36,12 +36,13 @@ _READ: Final = f"SELECT {_COLUMNS} FROM checkout_session WHERE id = $1 AND accou
 _READ_BY_ID: Final = f"SELECT {_COLUMNS} FROM checkout_session WHERE id = $1"
 _STORE: Final = "SELECT checkout_session_store($1, $2, $3::key_in, $4, $5, $6, $7, $8, $9, $10::event_in[], $11::log_in[])"
 _DUE: Final = f"SELECT {_COLUMNS} FROM checkout_session WHERE due_at <= $1 ORDER BY due_at LIMIT $2"
-# News of these payments: the worker looks at their sessions now. Sessions are locked in the order of their ids.
+# News of these payments: the worker looks at their sessions now. Sessions are locked in the order of their ids. Due already
+# or not, the instant is a new one: whoever is looking on older news meanwhile puts nothing off.
 _NOTE: Final = """
 WITH noted AS (
     SELECT id FROM checkout_session WHERE payment = ANY($1) ORDER BY id FOR UPDATE
 )
-UPDATE checkout_session s SET due_at = least(coalesce(s.due_at, $2), $2) FROM noted n WHERE s.id = n.id
+UPDATE checkout_session s SET due_at = $2 FROM noted n WHERE s.id = n.id
 """
 # What the worker has looked at: nothing to be done before this instant, unless somebody has changed it meanwhile.
 _LATER: Final = "UPDATE checkout_session SET due_at = $3 WHERE id = $1 AND version = $2 AND due_at IS NOT DISTINCT FROM $4"

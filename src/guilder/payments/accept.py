@@ -14,7 +14,7 @@ from guilder.db.errors import may_be_stored
 from guilder.idempotency.model import Claim, Result
 from guilder.idempotency.once import Pending, answer_if_none, find, in_use, store_answer
 from guilder.payments.answers import PAYMENT_REQUIRED, complete, included_in, refused, success
-from guilder.payments.model import NEW_PAYMENTS, Change, Payment
+from guilder.payments.model import BEGINNING, Change, Payment
 from guilder.payments.services import Services, lock_timeout
 from guilder.payments.store import FUNDS, KEY_TAKEN, SLOT_TAKEN
 from guilder.shapes.facts import Answer, Facts
@@ -92,7 +92,7 @@ async def _answered(services: Services, claim: Claim, change: Change, stored: st
     if result.answer.status == PAYMENT_REQUIRED:
         # Counted where the first request learns of it; a repeated one never gets here.
         for attempt in change.attempts:
-            if attempt.operation in NEW_PAYMENTS:
+            if attempt.operation in BEGINNING:
                 services.signals.count(attempt.facts.payment_method)
     return result
 

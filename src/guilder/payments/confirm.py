@@ -54,16 +54,21 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
             account=payment.account, livemode=facts.livemode, payment=facts, expected=payment.version, claim=claim,
             confirmations=payment.confirmations + 1, challenges=discarded(payment),
         )  # fmt: skip
-        if payment.confirmations >= CONFIRMATIONS_MAX:
-            raise Refusal(
-                f"This PaymentIntent has been confirmed {CONFIRMATIONS_MAX} times, which is the limit. Create a new one.",
-                code="payment_intent_unexpected_state",
-            )
+        check_tries(payment)
         return await begin_taking(
             services, change, method, off_session=command.off_session, error_on_requires_action=command.error_on_requires_action,
         )
 
     return await accept(services, claim, command.payment, plan)
+
+
+def check_tries(payment: Payment) -> None:
+    """Refuse one more try of a payment that was tried too often (400)."""
+    if payment.confirmations >= CONFIRMATIONS_MAX:
+        raise Refusal(
+            f"This PaymentIntent has been confirmed {CONFIRMATIONS_MAX} times, which is the limit. Create a new one.",
+            code="payment_intent_unexpected_state",
+        )
 
 
 def _overtaken() -> Refusal:

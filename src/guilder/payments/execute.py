@@ -24,7 +24,7 @@ from guilder.db.sender import Sender
 from guilder.log import hold_partitions
 from guilder.payments.answers import Load, complete
 from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, set_free
-from guilder.payments.model import NEW_PAYMENTS, Attempt, OpenSlot, Payment
+from guilder.payments.model import BEGINNING, NEW_PAYMENTS, Attempt, OpenSlot, Payment
 from guilder.payments.recheck import alert_of, may_be_news, reopened
 from guilder.payments.resume import next_step, resend
 from guilder.payments.schedule import ALERT_AFTER_TRIES
@@ -48,8 +48,6 @@ PARTITIONS_SECONDS: Final = 1.0
 # Attempts in hand at once: the connectors' bulkheads are smaller; this only bounds memory.
 IN_HAND_MAX: Final = 4_000
 # In these a definite answer, a query's too, is about the authorization itself; later ones are about its undoing.
-# Whose outcome is decided from what the claim has read.
-_BEGINNING: Final = NEW_PAYMENTS | {Operation.AUTHENTICATE}
 _MAY_CARRY_CVC: Final = frozenset({AttemptState.CREATED, AttemptState.IN_DOUBT})
 # While the database is away an answer is kept in memory and booked when it is back.
 BOOK_AGAIN_SECONDS: Final = 0.5
@@ -215,7 +213,7 @@ class Executor:
     def _settle(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> None:
         """Settle one outcome: from the claim's own reading where that is all it takes, else from a fresh one."""
         key = one.attempt.facts.key
-        plain = one.fresh and one.attempt.operation in _BEGINNING and one.open.state == AttemptState.CREATED
+        plain = one.fresh and one.attempt.operation in BEGINNING and one.open.state == AttemptState.CREATED
         if not plain or (key is not None and key.expand):
             self._spawn(self._settle_fresh(one, asked, outcome))
             return

@@ -227,6 +227,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 NEW_PAYMENTS: Final = frozenset({Operation.PURCHASE, Operation.AUTHORIZE})
 """Operations that begin to take a buyer's money; all others act on one of these."""
+BEGINNING: Final = NEW_PAYMENTS | {Operation.AUTHENTICATE}
+"""With which a try may begin; they need the card."""
 
 PAYMENT_SLOT: Final = "payment"
 """Authenticate, authorize, purchase, capture, cancel and expiry share it: at most one of them is open."""

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from guilder.core.clock import SECOND
 from guilder.core.outcome import Approved, Declined, NotSent, Outcome
-from guilder.payments.model import NEW_PAYMENTS, Attempt, AttemptFacts
+from guilder.payments.model import BEGINNING, Attempt, AttemptFacts
 from guilder.payments.secure import ThreeDSecure
 from guilder.payments.states import AttemptState
 from guilder.psp.model import Declares, Operation, Order, query_about, reversal_of
@@ -36,7 +36,7 @@ def first_order(attempt: Attempt) -> Order:
     """The attempt's request as its row fixes it: first send, resend, and what queries and reversals are made from."""
     facts = attempt.facts
     wire = facts.wire
-    with_card = attempt.operation in NEW_PAYMENTS or attempt.operation is Operation.AUTHENTICATE
+    with_card = attempt.operation in BEGINNING
     order = Order(
         attempt_id=attempt.id, operation=attempt.operation, first=True, account=attempt.account, livemode=attempt.livemode,
         psp_merchant=facts.psp_merchant, amount_minor=attempt.amount, currency=attempt.currency, psp_key=wire.psp_key,

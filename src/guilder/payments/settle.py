@@ -50,7 +50,7 @@ def _decided(s: Settling, outcome: Outcome | NotFound) -> Change:
         return _reversal_answered(s, outcome)
     match outcome:
         case Approved():
-            return _not_found(s) if _nobody_waits(s) else _APPROVED[s.attempt.operation](s, outcome)
+            return _too_late(s) if _nobody_waits(s) else _APPROVED[s.attempt.operation](s, outcome)
         case Declined():
             return _DECLINED[s.attempt.operation](s, outcome)
         case NotSent() if s.open.state == AttemptState.CREATED:
@@ -92,6 +92,12 @@ def _in_doubt(s: Settling, outcome: NotSent | Unknown) -> Change:
 def _nobody_waits(s: Settling) -> bool:
     """Whether a till's time was over before the PSP could be asked: the buyer has gone with or without the goods, unpaid."""
     return s.attempt.facts.till is not None and s.asked is Operation.QUERY and s.now >= s.attempt.execute_by
+
+
+def _too_late(s: Settling) -> Change:
+    """What is found then is taken back. The word is definite, so it counts whoever brings it."""
+    state = after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.REVERSAL_DECIDED)
+    return changed(s, s.payment.facts, move(s, state, retry_at=s.now))
 
 
 def _mismatched(s: Settling, outcome: Unknown) -> Change:

@@ -93,7 +93,7 @@ SELECT r.id, r.payment, r.account, r.livemode FROM refund r WHERE r.waiting AND 
 
 _CHALLENGE: Final = "SELECT payment, account, livemode, attempt, state, url FROM challenge WHERE id = $1"
 _ABANDONED: Final = """
-SELECT payment, account, livemode FROM challenge WHERE state = 'open' AND expires_at <= $1 ORDER BY expires_at LIMIT $2
+SELECT payment, account, livemode FROM challenge WHERE ended_at IS NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2
 """
 
 

@@ -5,6 +5,7 @@ else reversing, committed before anybody is told "not paid"; from then on no ans
 repeated until it is acknowledged.
 """
 
+import asyncio
 from typing import Final
 
 from msgspec.structs import replace
@@ -63,8 +64,12 @@ async def take_at_till(services: Services, claim: Claim, payment: str, method: P
         )  # fmt: skip
         return await begin_taking(services, change, method, till=till)
 
+    # Waits are of the real clock, and what the accept takes is part of the buyer's.
+    loop = asyncio.get_running_loop()
+    until = loop.time() + TILL_SECONDS
+
     async def ending(services: Services, claim: Claim) -> Result:
-        return await _in_time(services, claim, payment, TILL_SECONDS)
+        return await _in_time(services, claim, payment, until - loop.time())
 
     pending = await find(services.db, claim)
     if isinstance(pending, Pending):

@@ -4,13 +4,13 @@ Looking changes nothing; a declined try is counted only when `count` is told of 
 one never counts twice.
 """
 
-from collections import deque
 from collections.abc import Mapping
 from itertools import islice
 from typing import Final
 
 from guilder.core.clock import SECOND, Clock
 from guilder.risk.rules import Limit, Rules, Signals
+from guilder.risk.tries import Tries
 from guilder.shapes.facts import PaymentMethodFacts
 
 # A person who mistypes or whose bank says no tries a handful of times; who tests a card, or stolen cards, tries more.
@@ -30,9 +30,8 @@ class SignalSource:
     ) -> None:
         self._clock = clock
         self._rules: Mapping[bool, Rules] = {True: live, False: test}
-        self._cards_max = cards_max
-        # The instants of the newest tries by card fingerprint, which is another one for each merchant and mode.
-        self._tries: dict[str, deque[int]] = {}
+        # By card fingerprint, which is another one for each merchant and mode.
+        self._tries = Tries(cards_max)
 
     def gather(self, amount_minor: int, currency: str, method: PaymentMethodFacts) -> Signals:
         """What is known of a payment that is about to be tried with this PaymentMethod."""
@@ -52,19 +51,10 @@ class SignalSource:
         limits = self._rules[method.livemode].limits
         if not limits:
             return
-        fingerprint = method.card.fingerprint
-        tries = self._tries.pop(fingerprint, None)
-        if tries is None:
-            # More than the largest limit need not be remembered.
-            tries = deque(maxlen=max(limit.tries_max for limit in limits))
-        tries.append(self._clock.now())
-        self._tries[fingerprint] = tries
-        while len(self._tries) > self._cards_max:
-            del self._tries[next(iter(self._tries))]
+        # More than the largest limit need not be remembered.
+        self._tries.add(method.card.fingerprint, self._clock.now(), kept=max(limit.tries_max for limit in limits))
 
     def _count_within(self, fingerprint: str, limit: Limit) -> int:
-        tries = self._tries.get(fingerprint)
-        if tries is None:
-            return 0
+        tries = self._tries.of(fingerprint)
         since = self._clock.now() - limit.seconds * SECOND
         return sum(1 for instant in islice(reversed(tries), limit.tries_max) if instant > since)

@@ -20,7 +20,8 @@ CREATE TABLE challenge (
 ) WITH (fillfactor = 80);
 -- A payment waits for one buyer.
 CREATE UNIQUE INDEX challenge_open ON challenge (payment) WHERE state = 'open';
-CREATE INDEX challenge_expiring ON challenge (expires_at) WHERE state = 'open';
+-- Open in other words than above, so that no plan ever looks for a payment's own challenge here.
+CREATE INDEX challenge_expiring ON challenge (expires_at) WHERE ended_at IS NULL;
 CREATE INDEX challenge_by_attempt ON challenge (attempt);
 
 GRANT SELECT, INSERT, UPDATE ON challenge TO guilder_app;
