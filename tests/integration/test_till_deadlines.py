@@ -1,6 +1,7 @@
 """The till: 8 seconds, one way or the other, with a PSP that answers, is silent, loses answers, or is never reached."""
 
 import asyncio
+from importlib import import_module
 
 import pytest
 
@@ -71,6 +72,17 @@ async def test_a_declined_card_at_the_till_is_declined(world):
     assert (answer.status, answer.error.decline_code) == (402, "insufficient_funds")
     world.psp.answer = lambda order: Approved(order.reference)
     assert (await take(world, payment)).root.status == "succeeded"
+
+
+async def test_a_payment_that_was_tried_too_often_is_taken_by_no_reader(world, monkeypatch):
+    """The same limit as anywhere else, and nothing is sent."""
+    payment = await at_reader(world)
+    monkeypatch.setattr(import_module("guilder.payments.confirm"), "CONFIRMATIONS_MAX", 1)
+    world.psp.answer = lambda order: Declined("insufficient_funds", "51")
+    await take(world, payment)
+    refused = await take(world, payment)
+    assert (refused.status, refused.error.code) == (400, "payment_intent_unexpected_state")
+    assert len(world.psp.orders) == 1
 
 
 async def test_a_soft_decline_at_the_till_is_a_decline(world):

@@ -21,7 +21,7 @@ WHERE (s.state = 'expired' AND p.state <> 'canceled')
 """
 _UNHEARD: Final = """
 SELECT s.id, p.id AS payment FROM checkout_session s JOIN payment p ON p.id = s.payment
-WHERE s.state = 'open' AND p.state = 'succeeded' AND coalesce(s.due_at, 0) < $1
+WHERE s.state = 'open' AND p.state IN ('succeeded', 'requires_capture') AND coalesce(s.due_at, 0) < $1
 """
 _ENDS: Final = """
 SELECT coalesce(s.account, e.account) AS account, coalesce(s.state, e.state) AS state, coalesce(s.count, 0) AS sessions,
@@ -42,7 +42,7 @@ async def sessions(x: Examination) -> int:
     for row in await x.connection.fetch(_DISAGREEING):
         x.violation(row["id"], f"it is {row['state']}, and its payment {row['payment'] or 'none'} is {row['payment_state'] or 'not there'}")
     for row in await x.connection.fetch(_UNHEARD, x.now - HEARD_AFTER):
-        x.violation(row["id"], f"its payment {row['payment']} has succeeded, and it is still open")
+        x.violation(row["id"], f"its payment {row['payment']} is paid or held, and it is still open")
     for row in await x.connection.fetch(_ENDS):
         x.violation(row["account"], f"{row['sessions']} sessions are {row['state']}, and {row['events']} events say so")
     return int(await x.connection.fetchval(_COUNT))

@@ -20,7 +20,7 @@ from guilder.idempotency.once import Pending, find, in_use
 from guilder.payments.accept import DECISIONS_MAX, accept
 from guilder.payments.answers import failure
 from guilder.payments.begin import TILL_SECONDS
-from guilder.payments.confirm import begin_taking
+from guilder.payments.confirm import begin_taking, check_tries
 from guilder.payments.declines import NOT_CHARGED, NOT_PAID_IN_TIME, nothing_charged
 from guilder.payments.events import event
 from guilder.payments.model import PAYMENT_SLOT, UNCLAIMED, Attempt, AttemptMove, Change, Key, OpenSlot, Payment, Till
@@ -50,7 +50,7 @@ async def take_at_till(services: Services, claim: Claim, payment: str, method: P
     Safe to repeat under one key, also by a caller who does not know whether the one before came through.
 
     Raises:
-        Refusal: no such payment (404), it cannot be processed (400), another operation is under way (409, repeat).
+        Refusal: no such payment (404), it cannot be processed or was tried too often (400), another operation is under way (409, repeat).
         ResultUnknown: it was not final in time and could not be closed; repeat with the same key.
     """
 
@@ -58,6 +58,7 @@ async def take_at_till(services: Services, claim: Claim, payment: str, method: P
         if read.facts.status == PaymentState.PROCESSING:
             raise lock_timeout()
         check_processable(read.facts)
+        check_tries(read)
         change = Change(
             account=read.account, livemode=read.facts.livemode, payment=read.facts, expected=read.version, claim=claim,
             confirmations=read.confirmations + 1,
