@@ -316,15 +316,26 @@ async def main(dsn, folder):
     print("ready", flush=True)
     await asyncio.Event().wait()
 
+print("imported", flush=True)
+sys.stdin.readline()
 asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
 """
 
 
-async def _vault_process(world: VaultWorld) -> asyncio.subprocess.Process:
+async def _imported(world: VaultWorld) -> asyncio.subprocess.Process:
+    """A process that has imported everything, as the supervisor has when it forks a vault."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", KILLED, world.dsn, str(world.path.parent), stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-c", KILLED, world.dsn, str(world.path.parent), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
+    assert await process.stdout.readline() == b"imported\n"
+    return process
+
+
+async def _serving(process: asyncio.subprocess.Process) -> asyncio.subprocess.Process:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"serve\n")
     assert await process.stdout.readline() == b"ready\n"
     return process
 
@@ -332,7 +343,7 @@ async def _vault_process(world: VaultWorld) -> asyncio.subprocess.Process:
 async def test_a_vault_that_is_killed_loses_no_card_that_it_acknowledged(database: str, tmp_path: Path) -> None:
     """SIGKILL while cards are being entered, three times over; the callers do not even notice, but for their CVCs."""
     world = VaultWorld(database, tmp_path)
-    process = await _vault_process(world)
+    process = await _serving(await _imported(world))
     kept: list[CardEntry] = []
 
     async def enter() -> None:
@@ -342,13 +353,14 @@ async def test_a_vault_that_is_killed_loses_no_card_that_it_acknowledged(databas
             kept.append(entry)
 
     for _ in range(3):
+        successor = await _imported(world)
         entering = [asyncio.create_task(enter()) for _ in range(8)]
         goal = len(kept) + 50
         while len(kept) < goal:
             await asyncio.sleep(0)
         process.kill()
         await process.wait()
-        process = await _vault_process(world)
+        process = await _serving(successor)
         await asyncio.gather(*entering)
     cards = await world.executor.reveal([reveal(entry) for entry in kept])
     assert len(cards) == 3 * 8 * 40
