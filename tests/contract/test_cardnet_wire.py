@@ -84,11 +84,16 @@ class Acquirer:
         self.connections = 0
         self.port = 0
         self.writers: list[asyncio.StreamWriter] = []
+        self.serving: list[asyncio.Task[None]] = []
+
+    def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A new connection. No coroutine: it is there before the loop can end."""
+        self.writers.append(writer)
+        self.serving.append(asyncio.ensure_future(self.serve(reader, writer)))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
-        self.writers.append(writer)
         frames = FrameReader()
         while data := await reader.read(65_536):
             for body in frames.feed(data):
@@ -111,7 +116,7 @@ class Acquirer:
 async def listening(answering: Answering) -> AsyncIterator[Acquirer]:
     """An acquirer on a free port."""
     acquirer = Acquirer(answering)
-    server = await asyncio.start_server(acquirer.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(acquirer.take, "127.0.0.1", 0)
     acquirer.port = server.sockets[0].getsockname()[1]
     try:
         yield acquirer
@@ -119,6 +124,7 @@ async def listening(answering: Answering) -> AsyncIterator[Acquirer]:
         server.close()
         for writer in acquirer.writers:
             writer.close()
+        await asyncio.gather(*acquirer.serving, return_exceptions=True)
 
 
 class Client:

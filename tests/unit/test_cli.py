@@ -40,7 +40,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_help_is_quick() -> None:
     """Counted in processor time, because other tests use the machine at the same time."""
     guilder = Path(sys.executable).with_name("guilder")
-    best = min(_seconds([str(guilder), "--help"]) for _ in range(5))
+    best = min(_seconds([str(guilder), "--help"]) for _ in range(9))
     assert best < HELP_SECONDS_MAX
 
 
