@@ -59,7 +59,7 @@ def test_what_was_in_doubt_and_what_was_undone_is_asked_about_when_its_time_has_
 def test_an_approval_that_the_bank_gives_after_the_reversal_window_is_found_and_undone(shop: Shop) -> None:
     """The request was under way for a day and a half: the bank has forgotten the reversal and does it. Its late answer tells."""
     doing = Doing(shop, "purchase", amount=4_300)
-    shop.fault("late_request", operation="purchase", amount=4_300, count=1, delay_ms=16_000)
+    shop.fault("late_request", operation="purchase", amount=4_300, count=1, delay_ms=24_000)
     payment = doing.check(doing.do(), undone=True)["id"]
     [attempt] = shop.rows("SELECT id, reference FROM attempt WHERE payment = $1", payment)
     advance(shop, "25h")
