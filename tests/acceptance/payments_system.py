@@ -135,8 +135,13 @@ class Shop(System):
         return self.insist("POST", "/v1/payment_intents", fields, key=key)
 
     def paid(self, **params: Any) -> dict[str, Any]:
-        """A payment that was taken or authorized, also when nobody could tell at first."""
-        answer = self.pay(**params)
+        """A payment that was taken or authorized, also when it could not be sent, or nobody could tell, at first."""
+
+        def sent() -> Answer | None:
+            answer = self.pay(**params)
+            return None if answer.body.get("error", {}).get("code") == "processing_error" else answer
+
+        answer = wait(sent, "a payment is sent")
         assert answer.status == 200, answer.body
         payment = self.at_rest(answer.body["id"]) if answer.body["status"] == "processing" else answer.body
         assert payment["status"] in ("succeeded", "requires_capture"), payment
