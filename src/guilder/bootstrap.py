@@ -18,12 +18,12 @@ from guilder.api.services import Services
 from guilder.challenge import ChallengeWay
 from guilder.checkout import Page
 from guilder.checkout import Services as Checkout
-from guilder.config import Settings
+from guilder.config import Settings, WrongSetting
 from guilder.core.clock import SystemClock
 from guilder.core.errors import Unavailable, missing
 from guilder.core.ids import Ids
 from guilder.customers import Customers, PaymentMethods, Personal, load_payment_methods
-from guilder.db import Database, installation, schema
+from guilder.db import Database, Listener, installation, schema
 from guilder.db.clock_guard import ClockGuard
 from guilder.db.sender import Sender, tidy_senders
 from guilder.folder import Sandbox, listen_on, one_at_a_time, read_sandbox, write_private
@@ -34,7 +34,7 @@ from guilder.ledger.accounts import Accounts
 from guilder.ledger.book import Ledger
 from guilder.ledger.expire import run_once as expire_transfers
 from guilder.ledger.product import Books
-from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, hold_partitions, tidy_log
+from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, Log, Outbox, Reader, hold_partitions, tidy_log
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
 from guilder.network import NetworkSettings, serve
@@ -42,6 +42,7 @@ from guilder.orders import Services as Orders
 from guilder.orders import attend_sessions, note_payments
 from guilder.orders.attend import CONSUMER as ORDERS
 from guilder.payments import expire_authorizations, expire_challenges, note_money, note_waiting, offer_refunds
+from guilder.payments.execute import CHANNEL as ACCEPTED
 from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
 from guilder.payments.load import Loader
@@ -94,6 +95,8 @@ POOLS: Final[Mapping[int, Mapping[str, Pools]]] = {
 BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1, "checkout": 1}
 """What a process has besides its pools: listeners, and the beats of senders."""
 VAULT_CONNECTIONS: Final = 1
+# Beyond the sixteen, and only with Kafka: the relay's one for everything, and its listener's.
+RELAY_POOL: Final = 1
 PREPARE_CONNECTIONS: Final = 1
 
 # What the sandbox's acquirer calls our merchants.
@@ -337,7 +340,7 @@ async def executor(settings: Settings, context: Context) -> None:
         sender = Sender(beats, rooms.clock, rooms.ids, role=EXECUTOR_ROLE, lost=lost)
         working = Executor(
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
-            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin,
+            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, log=_kafka(settings, rooms),
         )
         executors.append(working)
         connector = Cardnet(
@@ -369,6 +372,37 @@ async def worker(settings: Settings, context: Context) -> None:
         await _until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender)))
 
 
+def _kafka(settings: Settings, rooms: Rooms) -> Log | None:
+    """The log that is read through Kafka, where there is one."""
+    if settings.kafka is None:
+        return None
+    # Imported only where it is wanted: the client library costs some 15 MB.
+    from guilder.log.kafka.reader import KafkaLog
+
+    return KafkaLog(rooms.db, rooms.clock, settings.kafka)
+
+
+async def relay(settings: Settings, context: Context) -> None:
+    """Copies the outbox to Kafka; there is one only with Kafka."""
+    if settings.kafka is None:
+        raise WrongSetting("the relay copies the log to Kafka: set GUILDER_KAFKA_BOOTSTRAP")
+    from guilder.log.kafka.relay import RELAY_ROLE, Relay
+
+    async with AsyncExitStack() as stack:
+        db = await _pool(stack, settings, "relay", max_size=RELAY_POOL)
+        sender = Sender(db, context.clock, context.ids, role=RELAY_ROLE, lost=lambda _before: context.leave_word(sender.id))
+        await sender.start(context.predecessor)
+        stack.push_async_callback(sender.close)
+        context.leave_word(sender.id)
+        working = Relay(db, context.ids, settings.kafka, sender=lambda: (sender.id, sender.epoch))
+        stack.push_async_callback(working.close)
+        listener = Listener(db.dsn, [ACCEPTED], lambda _channel, _payload: working.wake(), role=APP_ROLE, name="relay")
+        await listener.start()
+        stack.push_async_callback(listener.close)
+        context.ready()
+        await _until_told(context, working.run())
+
+
 async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
     """Everything that a worker does; ends only by cancellation."""
 
@@ -379,14 +413,22 @@ async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
         db=rooms.db, sender=sender, clock=rooms.clock, ids=rooms.ids, keys=rooms.keys, personal=personal,
         allowed=webhooks_allowed(settings), role=WORKER_ROLE,
     )  # fmt: skip
-    async with asyncio.TaskGroup() as group:
+    log = _kafka(settings, rooms) or Outbox(rooms.db)
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+
+        def reader(consumer: str) -> Reader:
+            opened = log.reader(consumer, TOPIC_EVENTS, lambda: sender.id)
+            stack.push_async_callback(opened.close)
+            return opened
+
+        jobs = (*_jobs(rooms, sender, reader), *_webhook_jobs(rooms, sender, deliverer, reader(WEBHOOKS)))
         group.create_task(deliverer.run())
-        group.create_task(run_jobs((*_jobs(rooms, sender), *_webhook_jobs(rooms, sender, deliverer))))
+        group.create_task(run_jobs(jobs))
 
 
-def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer) -> Sequence[Job]:
+def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer, reader: Reader) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
-    consumer = Consumer(db, clock, ids, name=WEBHOOKS, topic=TOPIC_EVENTS, handle=FanOut(clock).handle, sender=lambda: sender.id)
+    consumer = Consumer(db, clock, ids, reader=reader, handle=FanOut(clock).handle)
 
     async def hold() -> int:
         await hold_partitions(db, WEBHOOKS, sender.id, sender.epoch, role=WORKER_ROLE)
@@ -407,11 +449,10 @@ def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer) -> Sequenc
     )
 
 
-def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
+def _jobs(rooms: Rooms, sender: Sender, reader: Callable[[str], Reader]) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
-    consumer = Consumer(db, clock, ids, name=REFUNDS, topic=TOPIC_EVENTS, handle=note_money, sender=lambda: sender.id)
-
-    news = Consumer(db, clock, ids, name=ORDERS, topic=TOPIC_EVENTS, handle=note_payments(clock), sender=lambda: sender.id)
+    consumer = Consumer(db, clock, ids, reader=reader(REFUNDS), handle=note_money)
+    news = Consumer(db, clock, ids, reader=reader(ORDERS), handle=note_payments(clock))
 
     async def hold() -> int:
         for name in (REFUNDS, ORDERS):
@@ -523,11 +564,11 @@ async def _until_told(context: Context, work: Coroutine[Any, Any, None]) -> None
 
 
 ROLES: Final[Mapping[str, Body]] = {
-    "vault": vault, "network": network, "executor": executor, "worker": worker, "api": api, "checkout": checkout,
+    "vault": vault, "network": network, "relay": relay, "executor": executor, "worker": worker, "api": api, "checkout": checkout,
 }  # fmt: skip
 """What `guilder up` and `guilder run` can start."""
 
-NEED_DATABASE: Final = frozenset({"api", "vault", "executor", "worker", "checkout"})
+NEED_DATABASE: Final = frozenset({"api", "vault", "relay", "executor", "worker", "checkout"})
 
 SOCKETS: Final[Mapping[str, Sequence[str]]] = {"api": ("api",), "checkout": ("checkout",), "network": ("network_http", "network_iso")}
 """Which of the ports each role listens on; the supervisor opens them, so that no caller is refused during a restart."""
@@ -535,4 +576,5 @@ SOCKETS: Final[Mapping[str, Sequence[str]]] = {"api": ("api",), "checkout": ("ch
 
 def counts(settings: Settings) -> dict[str, int]:
     """How many processes of each role `guilder up` starts."""
-    return {role: settings.api_processes if role == "api" else 1 for role in ROLES}
+    special = {"api": settings.api_processes, "relay": 0 if settings.kafka is None else 1}
+    return {role: special.get(role, 1) for role in ROLES}

@@ -9,7 +9,9 @@ Start with: model.py, then consume.py.
 from guilder.log.announce import announce
 from guilder.log.consume import BATCH_MAX, Consumer
 from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry, NewEvent, partition_of
+from guilder.log.outbox import Outbox
 from guilder.log.partitions import hold_partitions
+from guilder.log.port import Log, Reader
 from guilder.log.tidy import tidy_log
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "TOPIC_EVENTS",
     "Consumer",
     "Entry",
+    "Log",
     "NewEvent",
+    "Outbox",
+    "Reader",
     "announce",
     "hold_partitions",
     "partition_of",

@@ -21,7 +21,7 @@ from guilder.db.errors import Again
 from guilder.db.listen import Listener
 from guilder.db.pool import Database
 from guilder.db.sender import Sender
-from guilder.log import hold_partitions
+from guilder.log import TOPIC_ATTEMPTS, Log, Reader, hold_partitions
 from guilder.payments.answers import Load, complete
 from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, set_free
 from guilder.payments.model import NEW_PAYMENTS, Attempt, OpenSlot, Payment
@@ -64,13 +64,14 @@ class Executor:
     Args:
         load: as in Services.
         checkout_url: the origin at which buyers are served.
+        log: where entries are read; None: every claim reads the outbox itself, in its own statement.
         forget_cvc: tells the vault to drop the CVCs of these payment methods, once an authorization that carried them
             has been approved or declined.
     """
 
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
-        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str,
+        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, log: Log | None = None,
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
@@ -81,6 +82,8 @@ class Executor:
         self._load = load
         self._forget_cvc = forget_cvc
         self._checkout_url = checkout_url
+        self._log = log
+        self._reader: Reader | None = None
         self._connectors: Mapping[str, Connector] = {}
         self._in_hand: dict[tuple[str, str], Claimed] = {}
         self._messages: dict[str, list[Exchange]] = defaultdict(list)
@@ -96,6 +99,8 @@ class Executor:
         self._connectors = connectors
         listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
+        if self._log is not None:
+            self._reader = self._log.reader(CONSUMER, TOPIC_ATTEMPTS, lambda: self._sender.id, self._wake.set)
         tidied = held = float("-inf")
         try:
             while True:
@@ -112,6 +117,8 @@ class Executor:
                     log.warning("executor_waits_for_database", reason=str(error))
                     await sleep(POLL_SECONDS)
         finally:
+            if self._reader is not None:
+                await self._reader.close()
             await listener.close()
 
     def _heard(self, _channel: str, payload: str) -> None:
@@ -140,13 +147,16 @@ class Executor:
             return False
         now = asyncio.get_running_loop().time()
         due = now - self._looked >= POLL_SECONDS
-        claimed = await claim(self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), due=due)
+        entries = None if self._reader is None else (await self._reader.read(CLAIM_EACH)).entries
+        if entries is not None and not entries and not due:
+            return False
+        claimed = await claim(self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), due=due, entries=entries)
         self._begin(claimed)
         fresh = sum(one.fresh for one in claimed)
         more_due = len(claimed) - fresh >= CLAIM_DUE
         if due and not more_due:
             self._looked = now
-        return more_due or fresh >= CLAIM_EACH
+        return more_due or (fresh if entries is None else len(entries)) >= CLAIM_EACH
 
     async def _tidy(self) -> None:
         in_hand = [attempt for attempt, _ in self._in_hand]

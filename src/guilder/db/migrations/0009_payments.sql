@@ -387,8 +387,12 @@ $$;
 
 -- Claim what this sender may work on: new entries of its partitions, and rows whose retry_at has come (p_due). Positions
 -- move in the same commit. Every byte about an attempt leaves under a claim of its row. Returns nothing once the sender
--- has lost its epoch.
-CREATE FUNCTION payments_claim(p_sender text, p_epoch bigint, p_now bigint, p_each int, p_due int)
+-- has lost its epoch. Entries that another log than the outbox has brought are handed in, each partition's without a gap from
+-- the consumer's position on; with NULL they are read here.
+CREATE FUNCTION payments_claim(
+    p_sender text, p_epoch bigint, p_now bigint, p_each int, p_due int,
+    p_partitions smallint[], p_positions bigint[], p_payments text[], p_attempts text[]
+)
 RETURNS TABLE (
     attempt text, payment text, account text, livemode boolean, operation text, slot text, refund text, amount bigint, currency text,
     execute_by bigint, created_at bigint, facts bytea, noted bytea, open_state text, tries int, since_at bigint,
@@ -404,13 +408,20 @@ DECLARE
     v_rows tid[];
     v_due tid[];
 BEGIN
-    -- Ids and positions are taken from this one look: a second one would see newer entries and move past them unclaimed.
-    SELECT array_agg(e.partition), array_agg(e.position), array_agg(e.key), array_agg(convert_from(e.payload, 'UTF8'))
-    INTO v_partitions, v_positions, v_payments, v_attempts
-    FROM log_consumer c CROSS JOIN LATERAL (
-        SELECT l.partition, l.position, l.key, l.payload FROM log_entry l
-        WHERE l.topic = 1 AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT p_each) e
-    WHERE c.consumer = 'executor' AND c.sender = p_sender;
+    IF p_attempts IS NULL THEN
+        -- Ids and positions are taken from this one look: a second one would see newer entries and move past them unclaimed.
+        SELECT array_agg(e.partition), array_agg(e.position), array_agg(e.key), array_agg(convert_from(e.payload, 'UTF8'))
+        INTO v_partitions, v_positions, v_payments, v_attempts
+        FROM log_consumer c CROSS JOIN LATERAL (
+            SELECT l.partition, l.position, l.key, l.payload FROM log_entry l
+            WHERE l.topic = 1 AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT p_each) e
+        WHERE c.consumer = 'executor' AND c.sender = p_sender;
+    ELSIF cardinality(p_attempts) > 0 THEN
+        v_partitions := p_partitions;
+        v_positions := p_positions;
+        v_payments := p_payments;
+        v_attempts := p_attempts;
+    END IF;
     -- Nothing to do is the usual answer to a poll: it takes no lock, so it needs no transaction id and no flush of the WAL.
     IF v_attempts IS NULL AND (p_due = 0 OR NOT EXISTS (
         SELECT FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL)) THEN

@@ -1,0 +1,5 @@
+"""Kafka as the log: a copy of the outbox that consumers read instead of it, and what makes and mends that copy.
+
+PostgreSQL is the truth. Kafka is believed about nothing but speed: what it has not brought, has lost or never got is read
+from the outbox, what it brings twice or late is known by its position, and what is not of this outbox's stream is nobody's.
+"""

@@ -1,0 +1,118 @@
+"""Reading through Kafka: the feed's messages held against the positions in PostgreSQL, and the outbox for whatever is not among them.
+
+A message counts when it bears the outbox's stream and the position that comes next. What was applied before is a duplicate
+and forgotten. A jump is a loss: the outbox has what is missing. So has it what Kafka does not bring in time, whatever the
+reason: a tail that was acknowledged and lost, a topic that is gone, a relay or a cluster that is down.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+
+from guilder.config import KafkaSettings
+from guilder.core.clock import Clock
+from guilder.db.pool import Database
+from guilder.log.kafka.feed import Feed
+from guilder.log.kafka.shelf import Held
+from guilder.log.model import Entry
+from guilder.log.outbox import entries_after
+from guilder.log.port import NOTHING, Read
+
+log = structlog.get_logger(__name__)
+
+# How long an entry may stand in the outbox before it is read there. Kafka's own way takes some 10 ms; an executor that
+# finds it neither here nor there would come upon its row after 5 s.
+STALL_SECONDS: Final = 2.0
+# How often we look for what nobody has told us about: new partitions, moved positions, entries that do not come.
+LOOK_SECONDS: Final = 0.5
+# How often the cluster is told how far we are. What that costs at most is duplicates, at the next start.
+COMMIT_SECONDS: Final = 1.0
+
+_HELD: Final = """
+SELECT c.partition, c.applied_to, c.log, h.head, (SELECT id FROM log_stream) AS stream
+FROM log_consumer c JOIN log_head h ON h.topic = c.topic AND h.partition = c.partition
+WHERE c.consumer = $1 AND c.sender = $2 AND c.topic = $3
+"""
+
+
+class KafkaReader:
+    """One consumer's reading of one topic through Kafka."""
+
+    def __init__(
+        self, db: Database, clock: Clock, settings: KafkaSettings, *,
+        consumer: str, topic: int, sender: Callable[[], str], arrived: Callable[[], None] | None,
+    ) -> None:  # fmt: skip
+        self._db = db
+        self._clock = clock
+        self._told = arrived
+        self.consumer = consumer
+        self.topic = topic
+        self.sender = sender
+        self._feed = Feed(settings, consumer, topic, self._arrived)
+        self._news = True
+        self._looked = float("-inf")
+        self._committed = float("-inf")
+
+    async def read(self, each: int) -> Read:
+        now = self._clock.boot()
+        if not self._news and now - self._looked < LOOK_SECONDS:
+            return NOTHING
+        self._news, self._looked = False, now
+        rows = await self._db.fetch(_HELD, self.consumer, self.sender(), self.topic)
+        held = {row["partition"]: Held(row["applied_to"], row["head"], row["stream"] or "", row["log"] == "kafka") for row in rows}
+        self._feed.follow(held)
+        missing: dict[int, int] = {}
+        entries: list[Entry] = []
+        for partition, shelf in self._feed.shelves.items():
+            shelf.look(held[partition], now, STALL_SECONDS)
+            if shelf.misses_something:
+                missing[partition] = held[partition].applied_to
+            else:
+                entries += shelf.following(each)
+        self._feed.make_room()
+        self._commit(held, now)
+        entries += await self._filled(missing, each)
+        # Where the outbox is read nobody tells us when there is more, and what was read may not have been all.
+        outside = any(shelf.late or not held[partition].through_kafka for partition, shelf in self._feed.shelves.items())
+        self._news = bool(entries) or outside
+        return Read({entry.partition: held[entry.partition].applied_to for entry in entries}, entries)
+
+    async def close(self) -> None:
+        await self._feed.close()
+
+    def _arrived(self) -> None:
+        self._news = True
+        if self._told is not None:
+            self._told()
+
+    async def _filled(self, missing: Mapping[int, int], each: int) -> list[Entry]:
+        found = await entries_after(self._db, self.topic, missing, each)
+        if found:
+            log.info("read_from_the_outbox", consumer=self.consumer, topic=self.topic, count=len(found))
+        return found
+
+    def _commit(self, held: Mapping[int, Held], now: float) -> None:
+        if now - self._committed < COMMIT_SECONDS:
+            return
+        self._committed = now
+        behind = {
+            partition: (shelf.behind, held[partition].applied_to)
+            for partition, shelf in self._feed.shelves.items() if shelf.behind is not None
+        }  # fmt: skip
+        if behind:
+            self._feed.commit(behind)
+            for partition in behind:
+                self._feed.shelves[partition].behind = None
+
+
+class KafkaLog:
+    """The log read through Kafka. Each reader is a client of its own, so that none waits for another's effects."""
+
+    def __init__(self, db: Database, clock: Clock, settings: KafkaSettings) -> None:
+        self._db = db
+        self._clock = clock
+        self._settings = settings
+
+    def reader(self, consumer: str, topic: int, sender: Callable[[], str], arrived: Callable[[], None] | None = None) -> KafkaReader:
+        return KafkaReader(self._db, self._clock, self._settings, consumer=consumer, topic=topic, sender=sender, arrived=arrived)
