@@ -107,7 +107,9 @@ class Feed:
             self._obey()
             self._room.wait()
             try:
-                raw = self._consumer.consume(num_messages=HANDED_MAX, timeout=WAIT_SECONDS)
+                # Not a batch at once: that waits until it is full.
+                first = self._consumer.poll(WAIT_SECONDS)
+                raw = [] if first is None else [first, *self._consumer.consume(num_messages=HANDED_MAX, timeout=0)]
             except KafkaException:
                 # Broken for good: the reader lives on the outbox.
                 log.exception("kafka_feed_ended", topic=self._topic)

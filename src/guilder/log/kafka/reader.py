@@ -62,17 +62,17 @@ class KafkaReader:
         rows = await self._db.fetch(_HELD, self.consumer, self.sender(), self.topic)
         held = {row["partition"]: Held(row["applied_to"], row["head"], row["stream"] or "", row["log"] == "kafka") for row in rows}
         self._feed.follow(held)
+        self._take_up(held, now)
         missing: dict[int, int] = {}
         entries: list[Entry] = []
         for partition, shelf in self._feed.shelves.items():
-            shelf.look(held[partition], now, STALL_SECONDS)
             if shelf.misses_something:
                 missing[partition] = held[partition].applied_to
             else:
                 entries += shelf.following(each)
         self._feed.make_room()
         self._commit(held, now)
-        entries += await self._filled(missing, each)
+        entries += await entries_after(self._db, self.topic, missing, each)
         # Where the outbox is read nobody tells us when there is more, and what was read may not have been all.
         outside = any(shelf.late or not held[partition].through_kafka for partition, shelf in self._feed.shelves.items())
         self._news = bool(entries) or outside
@@ -86,11 +86,14 @@ class KafkaReader:
         if self._told is not None:
             self._told()
 
-    async def _filled(self, missing: Mapping[int, int], each: int) -> list[Entry]:
-        found = await entries_after(self._db, self.topic, missing, each)
-        if found:
-            log.info("read_from_the_outbox", consumer=self.consumer, topic=self.topic, count=len(found))
-        return found
+    def _take_up(self, held: Mapping[int, Held], now: float) -> None:
+        """What PostgreSQL says now. One partition for which Kafka is late makes all of them so: each need not wait as long again."""
+        shelves = self._feed.shelves
+        late = [partition for partition, shelf in shelves.items() if shelf.look(held[partition], now, STALL_SECONDS)]
+        if late:
+            log.warning("kafka_is_late_so_the_outbox_is_read", consumer=self.consumer, topic=self.topic, partition=late[0])
+            for shelf in shelves.values():
+                shelf.late = True
 
     def _commit(self, held: Mapping[int, Held], now: float) -> None:
         if now - self._committed < COMMIT_SECONDS:

@@ -53,11 +53,11 @@ class Shelf:
         elif position <= held.applied_to + AHEAD_MAX:
             self._messages[position] = message
 
-    def look(self, held: Held, now: float, patience: float) -> None:
-        """Take up what PostgreSQL says now; forget what has been applied.
+    def look(self, held: Held, now: float, patience: float) -> bool:
+        """Take up what PostgreSQL says now, and forget what has been applied; True when the partition has just become late.
 
         Args:
-            patience: after so many seconds with an entry that Kafka has not brought, the partition is late.
+            patience: for how many seconds an entry may stand in the outbox that Kafka has not brought.
         """
         before = self._held
         if before is not None and before.stream != held.stream:
@@ -69,12 +69,13 @@ class Shelf:
             if message is not None:
                 self.behind = message.offset + 1
         self._held = held
-        if held.applied_to >= held.head or held.applied_to + 1 in self._messages:
+        if self.late or held.applied_to >= held.head or held.applied_to + 1 in self._messages:
             self._waiting_since = None
-        elif self._waiting_since is None:
+            return False
+        if self._waiting_since is None:
             self._waiting_since = now
-        elif now - self._waiting_since >= patience:
-            self.late = True
+        self.late = now - self._waiting_since >= patience
+        return self.late
 
     def following(self, each: int) -> list[Entry]:
         """The entries that come next, without a gap; none beyond what the outbox is known to have."""
