@@ -34,7 +34,8 @@ from guilder.ledger.accounts import Accounts
 from guilder.ledger.book import Ledger
 from guilder.ledger.expire import run_once as expire_transfers
 from guilder.ledger.product import Books
-from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, Log, Outbox, Reader, hold_partitions, tidy_log
+from guilder.log import BATCH_MAX, TOPIC_EVENTS, Backlog, Consumer, Log, Outbox, Reader, hold_partitions, tidy_log
+from guilder.log.manage import begin_stream
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
 from guilder.network import NetworkSettings, serve
@@ -131,6 +132,7 @@ async def _prepare(settings: Settings) -> None:
         begun = await installation.begin(database, settings.generation_file, clock, ids)
         if begun.behind:
             structlog.get_logger().error("database has missed starts; was it restored from a backup?", count=begun.behind)
+            await begin_stream(database, ids)
         await _make_sandbox(settings, Merchants(database, PurposeKeys.of_file(settings.app_key_file), clock, ids))
     finally:
         await database.close()
@@ -239,6 +241,7 @@ class Rooms:
         self.store = Store(db, hot, self.accounts, clock)
         self.load = Loader(db, self.customers, self.methods, self._entries)
         self.waiting = Waiting(hot)
+        self.backlog = Backlog(db, settings.outbox_max)
         self.payments = Payments(
             db=db,
             store=self.store,
@@ -251,6 +254,7 @@ class Rooms:
             load=self.load,
             payment_method=self._payment_method,
             checkout_url=settings.checkout_origin,
+            backlog=self.backlog,
         )
         self.orders = Orders(
             db=db, payments=self.payments, methods=self.methods, personal=self.personal, keys=keys, clock=clock, ids=ids,
@@ -484,12 +488,19 @@ def _jobs(rooms: Rooms, sender: Sender, reader: Callable[[str], Reader]) -> Sequ
     )
 
 
+async def _begin_to_accept(stack: AsyncExitStack, rooms: Rooms) -> None:
+    """What a process needs that accepts payments: to hear of outcomes, and to know when the log takes no more."""
+    await rooms.waiting.start()
+    stack.push_async_callback(rooms.waiting.close)
+    await rooms.backlog.start()
+    stack.push_async_callback(rooms.backlog.close)
+
+
 async def api(settings: Settings, context: Context) -> None:
     """The HTTP API."""
     async with AsyncExitStack() as stack:
         rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "api"))
-        await rooms.waiting.start()
-        stack.push_async_callback(rooms.waiting.close)
+        await _begin_to_accept(stack, rooms)
         ledger = Ledger(rooms.hot, rooms.accounts, rooms.clock)
         stack.push_async_callback(ledger.close)
         services = Services(
@@ -522,8 +533,7 @@ async def checkout(settings: Settings, context: Context) -> None:
     """The payment page and the way to the issuer's challenge, on an origin of their own."""
     async with AsyncExitStack() as stack:
         rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "checkout"))
-        await rooms.waiting.start()
-        stack.push_async_callback(rooms.waiting.close)
+        await _begin_to_accept(stack, rooms)
         services = Checkout(
             orders=rooms.orders, merchants=rooms.merchants, velocity=Velocity(rooms.clock), keys=rooms.keys, clock=rooms.clock,
             ids=rooms.ids, proxies=settings.proxies,

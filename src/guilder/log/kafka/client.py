@@ -51,9 +51,9 @@ async def ensure_topics(settings: KafkaSettings) -> None:
     await asyncio.to_thread(_ensure_topics, settings)
 
 
-async def delete_topics(settings: KafkaSettings) -> None:
-    """Delete the topics with all that they hold; returns when the cluster knows none of them any more. Raises Unavailable."""
-    await asyncio.to_thread(_delete_topics, settings)
+async def describe_topics(settings: KafkaSettings) -> str:
+    """The cluster in a few words, for people. Raises Unavailable."""
+    return await asyncio.to_thread(_describe_topics, settings)
 
 
 def admin_client(settings: KafkaSettings) -> AdminClient:
@@ -79,17 +79,21 @@ def _ensure_topics(settings: KafkaSettings) -> None:
         raise Unavailable(f"Kafka: {error.args[0]}") from error
 
 
-def _delete_topics(settings: KafkaSettings) -> None:
-    admin = admin_client(settings)
-    names = [topic_name(settings.prefix, topic) for topic in TOPICS]
+def _describe_topics(settings: KafkaSettings) -> str:
     try:
-        there = admin.list_topics(timeout=ADMIN_SECONDS).topics
-        found = [name for name in names if name in there]
-        _settled(
-            admin.delete_topics(found, operation_timeout=ADMIN_SECONDS) if found else {}, fine=KafkaError.UNKNOWN_TOPIC_OR_PART,
-        )
+        cluster = admin_client(settings).list_topics(timeout=ADMIN_SECONDS)
     except KafkaException as error:
         raise Unavailable(f"Kafka: {error.args[0]}") from error
+    words = [f"{len(cluster.brokers)} brokers"]
+    for name in (topic_name(settings.prefix, topic) for topic in TOPICS):
+        found = cluster.topics.get(name)
+        if found is None:
+            words.append(f"{name} is missing")
+            continue
+        led = sum(one.leader >= 0 for one in found.partitions.values())
+        copies = min((len(one.isrs) for one in found.partitions.values()), default=0)
+        words.append(f"{name}: {led} of {len(found.partitions)} partitions are led, {copies} or more copies in sync")
+    return "; ".join(words)
 
 
 def _settled(futures: Mapping[str, Any], *, fine: int | None) -> None:
