@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 
 import asyncpg
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
@@ -18,7 +17,6 @@ from log_world import CONSUMER, RELAY, LogWorld, log_world, settings_for
 
 QUIET = {"log_level": 0, "error_cb": lambda _error: None}
 TOPIC_SECONDS = 20.0
-_numbers = count(1)
 
 
 class KafkaWorld:
@@ -112,9 +110,9 @@ class KafkaWorld:
 
 
 @asynccontextmanager
-async def kafka_world(dsn: str, db: Database, bootstrap: str) -> AsyncIterator[KafkaWorld]:
-    """A world of its own topics."""
-    settings = settings_for(bootstrap, f"test-{dsn.rpartition('/')[2].partition('?')[0]}-{next(_numbers)}")
+async def kafka_world(dsn: str, db: Database, bootstrap: str, *, topics: str = "test") -> AsyncIterator[KafkaWorld]:
+    """A world on topics that all tests may share, or on some of its own."""
+    settings = settings_for(bootstrap, topics)
     async with log_world(dsn, db, settings, relayed=False) as log:
         owner = await asyncpg.connect(dsn)
         world = KafkaWorld(log, owner)

@@ -144,24 +144,25 @@ async def test_what_is_no_entry_of_this_outbox_has_no_effect(world: KafkaWorld):
     assert await handled(world) == expected
 
 
-async def test_a_topic_that_is_gone_costs_nothing_and_is_rebuilt(world: KafkaWorld):
+async def test_a_topic_that_is_gone_costs_nothing_and_is_rebuilt(database: str, db: Database, kafka: str):
     """All that the outbox keeps is there again, in order and without a gap; consumers were served from the outbox meanwhile."""
-    first = await written(world, 0, 60)
-    await world.copy()
-    await world.log.drain()
-    world.delete_topics()
-    second = await written(world, 60, 90)
-    await world.log.drain()
-    assert await handled(world) == joined(first, second)
-    await ensure_topics(world.settings)
-    await copy_again(world.log.db, world.log.ids)
-    await until_copied(world)
-    heads = {row["partition"]: row["head"] for row in await world.log.db.fetch("SELECT partition, head FROM log_head WHERE topic = 2")}
-    assert await world.positions() == {partition: list(range(1, head + 1)) for partition, head in heads.items()}
-    third = await written(world, 90, 120)
-    await until_copied(world)
-    await world.log.drain()
-    assert await handled(world) == joined(first, second, third)
+    async with kafka_world(database, db, kafka, topics=f"gone-{db.dsn.rpartition('/')[2].partition('?')[0]}") as world:
+        first = await written(world, 0, 60)
+        await world.copy()
+        await world.log.drain()
+        world.delete_topics()
+        second = await written(world, 60, 90)
+        await world.log.drain()
+        assert await handled(world) == joined(first, second)
+        await ensure_topics(world.settings)
+        await copy_again(world.log.db, world.log.ids)
+        await until_copied(world)
+        heads = {row["partition"]: row["head"] for row in await world.log.db.fetch("SELECT partition, head FROM log_head WHERE topic = 2")}
+        assert await world.positions() == {partition: list(range(1, head + 1)) for partition, head in heads.items()}
+        third = await written(world, 90, 120)
+        await until_copied(world)
+        await world.log.drain()
+        assert await handled(world) == joined(first, second, third)
 
 
 async def until_copied(world: KafkaWorld) -> None:

@@ -59,6 +59,8 @@ class KafkaReader:
         if not self._news and now - self._looked < LOOK_SECONDS:
             return NOTHING
         self._news, self._looked = False, now
+        for shelf in self._feed.shelves.values():
+            shelf.before_look()
         rows = await self._db.fetch(_HELD, self.consumer, self.sender(), self.topic)
         held = {row["partition"]: Held(row["applied_to"], row["head"], row["stream"] or "", row["log"] == "kafka") for row in rows}
         self._feed.follow(held)

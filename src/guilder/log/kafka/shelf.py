@@ -1,5 +1,7 @@
 """One partition's messages, in the order of their positions however they come, and whether Kafka keeps pace. Pure."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from guilder.log.kafka.message import Message
@@ -34,6 +36,8 @@ class Shelf:
         self._held: Held | None = None
         self._waiting_since: float | None = None
         self._messages: dict[int, Message] = {}
+        self._newest = 0
+        self._unwritten: Sequence[int] = ()
         # The offset behind the last message that was applied, to be told to the cluster.
         self.behind: int | None = None
 
@@ -52,6 +56,12 @@ class Shelf:
             self.behind = message.offset + 1
         elif position <= held.applied_to + AHEAD_MAX:
             self._messages[position] = message
+            self._newest = max(self._newest, position)
+
+    def before_look(self) -> None:
+        """PostgreSQL is about to be asked: what is here now was written before, or by nobody."""
+        if self._held is not None and self._newest > self._held.head:
+            self._unwritten = [position for position in self._messages if position > self._held.head]
 
     def look(self, held: Held, now: float, patience: float) -> bool:
         """Take up what PostgreSQL says now, and forget what has been applied; True when the partition has just become late.
@@ -68,6 +78,10 @@ class Shelf:
             message = self._messages.pop(position, None)
             if message is not None:
                 self.behind = message.offset + 1
+        for position in self._unwritten:
+            if position > held.head:
+                self._messages.pop(position, None)
+        self._unwritten = ()
         self._held = held
         if self.late or held.applied_to >= held.head or held.applied_to + 1 in self._messages:
             self._waiting_since = None
