@@ -87,14 +87,14 @@ ABILITIES: dict[str, Callable[[], bool]] = {
     "stripe-node": _stripe_node,
     "axe": AXE.exists,
     "kafka": lambda: brokers.bootstrap_of_the_environment() is not None or brokers.can_run(),
-    "kafka of three": brokers.can_run,
+    "kafka of its own": brokers.can_run,
     "stripe schemas": lambda: _shared("reference/stripe_inscope.jsonschema.min.json") is not None,
 }
 
 # What an ability comes from, where its name does not say it.
 NEEDED = {
     "kafka": ": neither KAFKA_BOOTSTRAP nor Java 17 with Maven, or Maven could not fetch the jars",
-    "kafka of three": ": no Java 17 with Maven, or Maven could not fetch the jars",
+    "kafka of its own": ": no Java 17 with Maven, or Maven could not fetch the jars",
 }
 
 # Kept beside the project, not in it: its absence is no fault of the machine.
