@@ -53,8 +53,9 @@ class KafkaWorld:
 
     async def copy(self) -> None:
         """Have the relay publish all that there is."""
-        while await self.relay.run_once():
-            pass
+        for lane in self.relay.lanes.values():
+            while await lane.run_once():
+                pass
 
     async def forget_copying(self) -> None:
         """The relay's positions as they are when it dies after the acknowledgement, before anything is stored of it."""

@@ -34,7 +34,7 @@ from guilder.ledger.accounts import Accounts
 from guilder.ledger.book import Ledger
 from guilder.ledger.expire import run_once as expire_transfers
 from guilder.ledger.product import Books
-from guilder.log import BATCH_MAX, TOPIC_EVENTS, Backlog, Consumer, Log, Outbox, Reader, hold_partitions, tidy_log
+from guilder.log import BATCH_MAX, TOPIC_ATTEMPTS, TOPIC_EVENTS, Backlog, Consumer, Log, Outbox, Reader, hold_partitions, tidy_log
 from guilder.log.manage import begin_stream
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
@@ -113,7 +113,17 @@ def prepare(settings: Settings) -> None:
 
     Runs in a short-lived child of the supervisor. Safe to repeat.
     """
+    _check_kafka(settings)
     run_in_loop(_prepare(settings))
+
+
+def _check_kafka(settings: Settings) -> None:
+    """Whether its client takes the settings. Raises WrongSetting."""
+    if settings.kafka is not None:
+        # Imported only where it is wanted: the client library costs some 15 MB.
+        from guilder.log.kafka.client import check_settings
+
+        check_settings(settings.kafka)
 
 
 async def _prepare(settings: Settings) -> None:
@@ -143,6 +153,7 @@ def prepare_role(settings: Settings) -> None:
 
     Several roles that start at the same moment do it one after the other. Raises WrongSchema.
     """
+    _check_kafka(settings)
     run_in_loop(schema.check(address(settings)))
     with one_at_a_time(settings):
         _make_keys(settings)
@@ -380,7 +391,6 @@ def _kafka(settings: Settings, rooms: Rooms) -> Log | None:
     """The log that is read through Kafka, where there is one."""
     if settings.kafka is None:
         return None
-    # Imported only where it is wanted: the client library costs some 15 MB.
     from guilder.log.kafka.reader import KafkaLog
 
     return KafkaLog(rooms.db, rooms.clock, settings.kafka)
@@ -400,7 +410,8 @@ async def relay(settings: Settings, context: Context) -> None:
         context.leave_word(sender.id)
         working = Relay(db, context.ids, settings.kafka, sender=lambda: (sender.id, sender.epoch))
         stack.push_async_callback(working.close)
-        listener = Listener(db.dsn, [ACCEPTED], lambda _channel, _payload: working.wake(), role=APP_ROLE, name="relay")
+        attempts = working.lanes[TOPIC_ATTEMPTS]
+        listener = Listener(db.dsn, [ACCEPTED], lambda _channel, _payload: attempts.wake(), role=APP_ROLE, name="relay")
         await listener.start()
         stack.push_async_callback(listener.close)
         context.ready()

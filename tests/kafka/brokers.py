@@ -16,6 +16,17 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+# For a listener that asks for a name and a password over TLS.
+SECURED = """
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secured}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secured}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_guilder="{password}";
+ssl.keystore.type=PEM
+ssl.keystore.location={keystore}
+"""
+
 HERE = Path(__file__).resolve().parent
 JARS = HERE / "target" / "lib"
 READY = JARS / "complete"
@@ -99,21 +110,23 @@ def free_port() -> int:
 class Broker:
     """One node: broker and controller in one process."""
 
-    def __init__(self, folder: Path, settings: str, cluster: str) -> None:
+    def __init__(self, folder: Path, settings: str, cluster: str, ports: dict[str, int]) -> None:
         self.folder = folder
-        self._settings = folder / "server.properties"
+        self.settings = settings
+        self.ports = ports
+        self._file = folder / "server.properties"
         self._cluster = cluster
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
-        self._settings.write_text(settings)
 
     def format(self) -> None:
         """Prepare the data folder for this cluster."""
-        self._java("kafka.tools.StorageTool", "format", "-t", self._cluster, "-c", str(self._settings)).wait()
+        self._file.write_text(self.settings)
+        self._java("kafka.tools.StorageTool", "format", "-t", self._cluster, "-c", str(self._file)).wait()
 
     def start(self) -> None:
         """Start the process; it serves some seconds later."""
-        self.process = self._java("kafka.Kafka", str(self._settings))
+        self.process = self._java("kafka.Kafka", str(self._file))
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -159,9 +172,21 @@ class Cluster:
                     replicas=replicas, insync=max(1, replicas - 1),
                 ),
                 cluster,
+                {"port": port, "controller": controller},
             )
             for node, (port, controller) in enumerate(ports, 1)
         ]  # fmt: skip
+
+    def secure(self, *, keystore: Path, password: str) -> str:
+        """Before the start: a listener over TLS for the user `guilder`; returns its address.
+
+        Args:
+            keystore: key and certificate of the broker, in PEM.
+        """
+        port = free_port()
+        for one in self.brokers:
+            one.settings += SECURED.format(**one.ports, secured=port, keystore=keystore, password=password)
+        return f"127.0.0.1:{port}"
 
     def start(self) -> None:
         """Format what is new, start all, and wait until each serves."""

@@ -8,7 +8,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 
-from guilder.config import KafkaSettings
+from guilder.config import KafkaSettings, WrongSetting
 from guilder.core.clock import DAY
 from guilder.core.errors import Unavailable
 from guilder.log.kafka.message import TOPICS, topic_name
@@ -36,6 +36,14 @@ def client_settings(settings: KafkaSettings, name: str) -> dict[str, Any]:
         "log_level": 0,
         "error_cb": _noticed,
     }
+
+
+def check_settings(settings: KafkaSettings) -> None:
+    """Whether librdkafka takes these settings; nothing is connected. Raises WrongSetting."""
+    try:
+        admin_client(settings)
+    except KafkaException as error:
+        raise WrongSetting(f"GUILDER_KAFKA_*: {error.args[0].str()}") from error
 
 
 def _noticed(error: KafkaError) -> None:

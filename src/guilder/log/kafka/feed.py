@@ -18,6 +18,7 @@ from guilder.core.crash import crash_point
 from guilder.log.kafka.client import client_settings
 from guilder.log.kafka.message import Message, message_of, topic_name
 from guilder.log.kafka.shelf import Shelf
+from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,10 @@ WAIT_SECONDS: Final = 0.1
 # The client's own store for one partition, and how soon it asks again when that was full.
 PREFETCHED_KILOBYTES: Final = 1_024
 PREFETCH_AGAIN_MILLISECONDS: Final = 20
+# The cluster answers as soon as so much is there, or after so long: many small answers cost more than all that is in them.
+# Attempts are waited for, events are looked at every 50 ms at most.
+FETCHED_BYTES: Final = 8_192
+FETCH_MILLISECONDS: Final = {TOPIC_ATTEMPTS: 4, TOPIC_EVENTS: 50}
 
 Offsets = Mapping[int, tuple[int, int]]
 """For each partition where to go on, and the position before it."""
@@ -58,6 +63,8 @@ class Feed:
             "queued.max.messages.kbytes": PREFETCHED_KILOBYTES,
             "fetch.queue.backoff.ms": PREFETCH_AGAIN_MILLISECONDS,
             "allow.auto.create.topics": False,
+            "fetch.min.bytes": FETCHED_BYTES,
+            "fetch.wait.max.ms": FETCH_MILLISECONDS[topic],
         })  # fmt: skip
         self.shelves: dict[int, Shelf] = {}
         self._orders: SimpleQueue[Callable[[], Any]] = SimpleQueue()

@@ -25,16 +25,17 @@ MESSAGE_BYTES_MAX: Final = 8_000_000
 
 
 class Publisher:
-    """An idempotent producer that waits for all replicas in sync. `problem` is why the last batch was not taken whole."""
+    """An idempotent producer of one topic that waits for all replicas in sync. `problem`: why the last batch was not taken whole."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, topic: int) -> None:
         self._settings = settings
+        self._name = topic_name(settings.prefix, topic)
         self._producer: Producer | None = None
         self._closed = threading.Event()
         self.problem = ""
 
-    async def publish(self, rows: Sequence[Record]) -> dict[tuple[int, int], int]:
-        """Send entries, each partition's in order; returns up to which position the cluster has each (topic, partition).
+    async def publish(self, rows: Sequence[Record]) -> dict[int, int]:
+        """Send entries, each partition's in order; returns up to which position the cluster has each partition.
 
         Runs until every entry is acknowledged or refused; on close it gives up, and nobody knows of the rest. What is not
         reached may have been taken all the same. Never raises for what the cluster does.
@@ -45,18 +46,18 @@ class Publisher:
         """Give up what is under way."""
         self._closed.set()
 
-    def _publish(self, rows: Sequence[Record]) -> dict[tuple[int, int], int]:
+    def _publish(self, rows: Sequence[Record]) -> dict[int, int]:
         self.problem = ""
-        reached: dict[tuple[int, int], int] = {}
-        refused: set[tuple[int, int]] = set()
+        reached: dict[int, int] = {}
+        refused: set[int] = set()
 
-        def told(place: tuple[int, int], position: int, error: KafkaError | None) -> None:
+        def told(partition: int, position: int, error: KafkaError | None) -> None:
             # Called by flush, in the order of a partition; what follows a refused one waits for it.
             if error is not None:
-                refused.add(place)
+                refused.add(partition)
                 self.problem = error.name()
-            elif place not in refused:
-                reached[place] = position
+            elif partition not in refused:
+                reached[partition] = position
 
         try:
             producer = self._producer = self._producer or Producer(self._client())
@@ -72,15 +73,15 @@ class Publisher:
         return reached
 
     def _produce(self, producer: Producer, row: Record, told: Any) -> None:
-        topic, partition, position = row["topic"], row["partition"], row["position"]
+        partition, position = row["partition"], row["position"]
         producer.produce(
-            topic_name(self._settings.prefix, topic),
+            self._name,
             key=row["key"].encode(),
             value=row["payload"],
             partition=partition,
             headers=headers_of(position, row["stream"]),
             timestamp=row["created_at"] // 1000,
-            on_delivery=lambda error, _message: told((topic, partition), position, error),
+            on_delivery=lambda error, _message: told(partition, position, error),
         )
 
     def _client(self) -> dict[str, Any]:

@@ -5,6 +5,8 @@ and forgotten. A jump is a loss: the outbox has what is missing. So has it what 
 reason: a tail that was acknowledged and lost, a topic that is gone, a relay or a cluster that is down.
 """
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -26,6 +28,9 @@ log = structlog.get_logger(__name__)
 STALL_SECONDS: Final = 2.0
 # How often we look for what nobody has told us about: new partitions, moved positions, entries that do not come.
 LOOK_SECONDS: Final = 0.5
+# How long what arrives is gathered before the consumer is told: every partition comes by itself, and a claim or a transaction
+# for each would cost more than all that is in them.
+GATHER_SECONDS: Final = 0.004
 # How often the cluster is told how far we are. What that costs at most is duplicates, at the next start.
 COMMIT_SECONDS: Final = 1.0
 
@@ -51,6 +56,7 @@ class KafkaReader:
         self.sender = sender
         self._feed = Feed(settings, consumer, topic, self._arrived)
         self._news = True
+        self._gathering = False
         self._looked = float("-inf")
         self._committed = float("-inf")
 
@@ -75,15 +81,22 @@ class KafkaReader:
         self._feed.make_room()
         self._commit(held, now)
         entries += await entries_after(self._db, self.topic, missing, each)
-        # Where the outbox is read nobody tells us when there is more, and what was read may not have been all.
+        counts = Counter(entry.partition for entry in entries)
+        # Where the outbox is read nobody tells us when there is more; and what was read of a partition may not have been all.
         outside = any(shelf.late or not held[partition].through_kafka for partition, shelf in self._feed.shelves.items())
-        self._news = bool(entries) or outside
-        return Read({entry.partition: held[entry.partition].applied_to for entry in entries}, entries)
+        self._news |= outside or any(count == each for count in counts.values())
+        return Read({partition: held[partition].applied_to for partition in counts}, entries)
 
     async def close(self) -> None:
         await self._feed.close()
 
     def _arrived(self) -> None:
+        if not self._gathering:
+            self._gathering = True
+            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._gathering = False
         self._news = True
         if self._told is not None:
             self._told()

@@ -5,31 +5,48 @@ is published again; its position tells every consumer that it is the same entry.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from guilder.config import KafkaSettings
 from guilder.core.clock import sleep
 from guilder.core.crash import crash_point
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
-from guilder.db.connection import Record
 from guilder.db.errors import Again
 from guilder.db.pool import Database
 from guilder.log.kafka.client import ensure_topics
 from guilder.log.kafka.message import TOPICS
 from guilder.log.kafka.publisher import Publisher
+from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS
 from guilder.log.partitions import hold_partitions
 
 log = structlog.get_logger(__name__)
 
 RELAY_ROLE: Final = "relay"
-# Entries of one partition in one round; sixteen partitions of two topics make a round of some 20 ms at most.
+# Entries of one partition in one round; sixteen partitions make a round of some 20 ms at most.
 EACH_MAX: Final = 128
-# Behind the notification; what is not announced by one (events of outcomes) waits so long at most.
-POLL_SECONDS: Final = 0.05
+
+
+class Pace(Struct, frozen=True):
+    """How often a topic is looked at.
+
+    Every partition of a round is a request of its own to the cluster, so fewer rounds are cheaper for all.
+
+    Args:
+        poll_seconds: so often at least.
+        gather_seconds: after a notification, so that the round takes those too that come close behind.
+    """
+
+    poll_seconds: float
+    gather_seconds: float
+
+
+# Buyers wait for what attempts wake; nobody waits for events, whose consumers look every 50 ms at most.
+PACES: Final = {TOPIC_ATTEMPTS: Pace(0.25, 0.003), TOPIC_EVENTS: Pace(0.05, 0.05)}
 # How often partitions are shared out anew.
 HOLD_SECONDS: Final = 1.0
 # After a round that the cluster did not take.
@@ -43,21 +60,21 @@ ON CONFLICT DO NOTHING
 """
 _STREAM: Final = "INSERT INTO log_stream (id) VALUES ($1) ON CONFLICT DO NOTHING"
 _NEXT: Final = """
-SELECT c.consumer, c.topic, c.partition, c.applied_to, e.position, e.key, e.payload, e.created_at,
+SELECT c.partition, c.applied_to, e.position, e.key, e.payload, e.created_at,
        (SELECT id FROM log_stream) AS stream
 FROM log_consumer c CROSS JOIN LATERAL (
     SELECT l.position, l.key, l.payload, l.created_at FROM log_entry l
     WHERE l.topic = c.topic AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT $3) e
-WHERE c.consumer = ANY ($1) AND c.sender = $2
+WHERE c.consumer = $1 AND c.sender = $2
 """
 _MOVE: Final = """
 WITH locked AS (
-    SELECT c.consumer, c.partition FROM log_consumer c WHERE c.sender = $1 AND c.consumer = ANY ($2) ORDER BY consumer, partition FOR UPDATE
+    SELECT partition FROM log_consumer WHERE consumer = $1 AND sender = $2 AND partition = ANY ($3::smallint[])
+    ORDER BY partition FOR UPDATE
 )
 UPDATE log_consumer c SET applied_to = m.after
-FROM unnest($2::text[], $3::smallint[], $4::bigint[], $5::bigint[]) AS m(consumer, partition, before, after), locked k
-WHERE c.consumer = m.consumer AND c.partition = m.partition AND k.consumer = m.consumer AND k.partition = m.partition
-  AND c.applied_to = m.before
+FROM unnest($3::smallint[], $4::bigint[], $5::bigint[]) AS m(partition, before, after), locked k
+WHERE c.consumer = $1 AND c.partition = m.partition AND k.partition = m.partition AND c.applied_to = m.before
 """
 
 
@@ -67,6 +84,61 @@ def relay_of(topic: int) -> str:
 
 
 RELAYS: Final = tuple(relay_of(topic) for topic in TOPICS)
+
+
+class Lane:
+    """The copying of one topic."""
+
+    def __init__(self, db: Database, settings: KafkaSettings, topic: int, *, sender: Callable[[], str]) -> None:
+        self._db = db
+        self._sender = sender
+        self._consumer = relay_of(topic)
+        self._publisher = Publisher(settings, topic)
+        self._pace = PACES[topic]
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """There is something to publish."""
+        self._wake.set()
+
+    async def copy_for_ever(self) -> None:
+        """Round by round. Raises Unavailable when the cluster or the database does not go along."""
+        while True:
+            self._wake.clear()
+            await self.run_once()
+            try:
+                async with asyncio.timeout(self._pace.poll_seconds):
+                    await self._wake.wait()
+                await sleep(self._pace.gather_seconds)
+            except TimeoutError:
+                continue
+
+    async def run_once(self) -> int:
+        """Publish what is new, and store how far the cluster has it; returns how much that was. Safe to repeat.
+
+        Raises Unavailable when the cluster did not take all of it; what it took is stored.
+        """
+        rows = await self._db.fetch(_NEXT, self._consumer, self._sender(), EACH_MAX)
+        if not rows:
+            return 0
+        crash_point("relay.publish")
+        reached = await self._publisher.publish(rows)
+        crash_point("relay.acknowledged")
+        before = {row["partition"]: row["applied_to"] for row in rows}
+        if reached:
+            partitions = sorted(reached)
+            await self._db.execute(
+                _MOVE, self._consumer, self._sender(), partitions, [before[p] for p in partitions], [reached[p] for p in partitions],
+            )
+        if self._publisher.problem or len(reached) < len(before):
+            raise Unavailable(f"Kafka does not take entries: {self._publisher.problem}")
+        if len(rows) >= EACH_MAX:
+            self.wake()
+        return len(rows)
+
+    async def close(self) -> None:
+        """Give up what is under way, which is published again by whoever comes next."""
+        await self._publisher.close()
 
 
 class Relay:
@@ -81,68 +153,29 @@ class Relay:
         self._ids = ids
         self._settings = settings
         self._sender = sender
-        self._publisher = Publisher(settings)
-        self._wake = asyncio.Event()
-
-    def wake(self) -> None:
-        """There is something to publish."""
-        self._wake.set()
+        self.lanes = {topic: Lane(db, settings, topic, sender=lambda: sender()[0]) for topic in TOPICS}
 
     async def run(self) -> None:
         """Copy for ever; survives a lost database and a lost cluster. Ends only by cancellation."""
-        holding = asyncio.create_task(self._keep_holding())
-        try:
-            while True:
-                try:
-                    await begin_copying(self._db, self._ids)
-                    await ensure_topics(self._settings)
-                    while True:
-                        await self._round()
-                except (Unavailable, ResultUnknown, Again) as error:
-                    log.warning("relay_waits", reason=str(error))
-                    await sleep(PAUSE_SECONDS)
-        finally:
-            holding.cancel()
-            await asyncio.gather(holding, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_holding())
+            for lane in self.lanes.values():
+                group.create_task(self._keep_copying(lane))
 
     async def close(self) -> None:
-        """Give up what is under way, which is published again by whoever comes next."""
-        await self._publisher.close()
+        """Give up what is under way."""
+        for lane in self.lanes.values():
+            await lane.close()
 
-    async def run_once(self) -> int:
-        """Publish what is new, and store how far the cluster has it; returns how much that was. Safe to repeat.
-
-        Raises Unavailable when the cluster did not take all of it; what it took is stored.
-        """
-        rows = await self._db.fetch(_NEXT, RELAYS, self._sender()[0], EACH_MAX)
-        if not rows:
-            return 0
-        crash_point("relay.publish")
-        reached = await self._publisher.publish(rows)
-        crash_point("relay.acknowledged")
-        await self._move(rows, reached)
-        if len(reached) < len({(row["topic"], row["partition"]) for row in rows}) or self._publisher.problem:
-            raise Unavailable(f"Kafka does not take entries: {self._publisher.problem}")
-        return len(rows)
-
-    async def _round(self) -> None:
-        self._wake.clear()
-        if await self.run_once():
-            return
-        try:
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-
-    async def _move(self, rows: Sequence[Record], reached: Mapping[tuple[int, int], int]) -> None:
-        before = {(row["topic"], row["partition"]): (row["consumer"], row["applied_to"]) for row in rows}
-        moves = [(*before[place], place[1], position) for place, position in sorted(reached.items())]
-        if moves:
-            await self._db.execute(
-                _MOVE, self._sender()[0], [one[0] for one in moves], [one[2] for one in moves], [one[1] for one in moves],
-                [one[3] for one in moves],
-            )
+    async def _keep_copying(self, lane: Lane) -> None:
+        while True:
+            try:
+                await begin_copying(self._db, self._ids)
+                await ensure_topics(self._settings)
+                await lane.copy_for_ever()
+            except (Unavailable, ResultUnknown, Again) as error:
+                log.warning("relay_waits", reason=str(error))
+                await sleep(PAUSE_SECONDS)
 
     async def _keep_holding(self) -> None:
         while True:
