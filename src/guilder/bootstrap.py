@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 from msgspec import Struct
 
+from guilder import kafka
 from guilder.api.app import Api
 from guilder.api.openapi import document
 from guilder.api.routes import registry
@@ -18,12 +19,12 @@ from guilder.api.services import Services
 from guilder.challenge import ChallengeWay
 from guilder.checkout import Page
 from guilder.checkout import Services as Checkout
-from guilder.config import Settings, WrongSetting
+from guilder.config import Settings
 from guilder.core.clock import SystemClock
 from guilder.core.errors import Unavailable, missing
 from guilder.core.ids import Ids
 from guilder.customers import Customers, PaymentMethods, Personal, load_payment_methods
-from guilder.db import Database, Listener, installation, schema
+from guilder.db import Database, installation, schema
 from guilder.db.clock_guard import ClockGuard
 from guilder.db.sender import Sender, tidy_senders
 from guilder.folder import Sandbox, listen_on, one_at_a_time, read_sandbox, write_private
@@ -34,7 +35,7 @@ from guilder.ledger.accounts import Accounts
 from guilder.ledger.book import Ledger
 from guilder.ledger.expire import run_once as expire_transfers
 from guilder.ledger.product import Books
-from guilder.log import BATCH_MAX, TOPIC_ATTEMPTS, TOPIC_EVENTS, Backlog, Consumer, Log, Outbox, Reader, hold_partitions, tidy_log
+from guilder.log import BATCH_MAX, TOPIC_EVENTS, Backlog, Consumer, Outbox, Reader, hold_partitions, tidy_log
 from guilder.log.manage import begin_stream
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
@@ -43,7 +44,6 @@ from guilder.orders import Services as Orders
 from guilder.orders import attend_sessions, note_payments
 from guilder.orders.attend import CONSUMER as ORDERS
 from guilder.payments import expire_authorizations, expire_challenges, note_money, note_waiting, offer_refunds
-from guilder.payments.execute import CHANNEL as ACCEPTED
 from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
 from guilder.payments.load import Loader
@@ -55,7 +55,7 @@ from guilder.psp.connectors import cardnet
 from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings
 from guilder.psp.router import Route
 from guilder.risk import SignalSource, Velocity
-from guilder.role import Body, Context, run_in_loop
+from guilder.role import Body, Context, run_in_loop, until_told
 from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
 from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
 from guilder.terminal import Terminal
@@ -96,8 +96,6 @@ POOLS: Final[Mapping[int, Mapping[str, Pools]]] = {
 BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1, "checkout": 1}
 """What a process has besides its pools: listeners, and the beats of senders."""
 VAULT_CONNECTIONS: Final = 1
-# Beyond the sixteen, and only with Kafka: the relay's one for everything, and its listener's.
-RELAY_POOL: Final = 1
 PREPARE_CONNECTIONS: Final = 1
 
 # What the sandbox's acquirer calls our merchants.
@@ -113,17 +111,8 @@ def prepare(settings: Settings) -> None:
 
     Runs in a short-lived child of the supervisor. Safe to repeat.
     """
-    _check_kafka(settings)
+    kafka.check(settings)
     run_in_loop(_prepare(settings))
-
-
-def _check_kafka(settings: Settings) -> None:
-    """Whether its client takes the settings. Raises WrongSetting."""
-    if settings.kafka is not None:
-        # Imported only where it is wanted: the client library costs some 15 MB.
-        from guilder.log.kafka.client import check_settings
-
-        check_settings(settings.kafka)
 
 
 async def _prepare(settings: Settings) -> None:
@@ -153,7 +142,7 @@ def prepare_role(settings: Settings) -> None:
 
     Several roles that start at the same moment do it one after the other. Raises WrongSchema.
     """
-    _check_kafka(settings)
+    kafka.check(settings)
     run_in_loop(schema.check(address(settings)))
     with one_at_a_time(settings):
         _make_keys(settings)
@@ -338,7 +327,7 @@ async def network(settings: Settings, context: Context) -> None:
         iso_listener=context.sockets.get("network_iso"),
         http_listener=context.sockets.get("network_http"),
     )
-    await _until_told(context, serve(bank, ready=lambda _addresses: context.ready(), clock=context.clock))
+    await until_told(context, serve(bank, ready=lambda _addresses: context.ready(), clock=context.clock))
 
 
 async def executor(settings: Settings, context: Context) -> None:
@@ -355,7 +344,7 @@ async def executor(settings: Settings, context: Context) -> None:
         sender = Sender(beats, rooms.clock, rooms.ids, role=EXECUTOR_ROLE, lost=lost)
         working = Executor(
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
-            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, log=_kafka(settings, rooms),
+            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, log=kafka.log(settings, rooms.db, rooms.clock),
         )
         executors.append(working)
         connector = Cardnet(
@@ -371,7 +360,7 @@ async def executor(settings: Settings, context: Context) -> None:
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await _until_told(context, _while_sound(rooms.guard, lambda: working.run({connector.name: connector})))
+        await until_told(context, _while_sound(rooms.guard, lambda: working.run({connector.name: connector})))
 
 
 async def worker(settings: Settings, context: Context) -> None:
@@ -384,38 +373,7 @@ async def worker(settings: Settings, context: Context) -> None:
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await _until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender)))
-
-
-def _kafka(settings: Settings, rooms: Rooms) -> Log | None:
-    """The log that is read through Kafka, where there is one."""
-    if settings.kafka is None:
-        return None
-    from guilder.log.kafka.reader import KafkaLog
-
-    return KafkaLog(rooms.db, rooms.clock, settings.kafka)
-
-
-async def relay(settings: Settings, context: Context) -> None:
-    """Copies the outbox to Kafka; there is one only with Kafka."""
-    if settings.kafka is None:
-        raise WrongSetting("the relay copies the log to Kafka: set GUILDER_KAFKA_BOOTSTRAP")
-    from guilder.log.kafka.relay import RELAY_ROLE, Relay
-
-    async with AsyncExitStack() as stack:
-        db = await _pool(stack, settings, "relay", max_size=RELAY_POOL)
-        sender = Sender(db, context.clock, context.ids, role=RELAY_ROLE, lost=lambda _before: context.leave_word(sender.id))
-        await sender.start(context.predecessor)
-        stack.push_async_callback(sender.close)
-        context.leave_word(sender.id)
-        working = Relay(db, context.ids, settings.kafka, sender=lambda: (sender.id, sender.epoch))
-        stack.push_async_callback(working.close)
-        attempts = working.lanes[TOPIC_ATTEMPTS]
-        listener = Listener(db.dsn, [ACCEPTED], lambda _channel, _payload: attempts.wake(), role=APP_ROLE, name="relay")
-        await listener.start()
-        stack.push_async_callback(listener.close)
-        context.ready()
-        await _until_told(context, working.run())
+        await until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender)))
 
 
 async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
@@ -428,7 +386,7 @@ async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
         db=rooms.db, sender=sender, clock=rooms.clock, ids=rooms.ids, keys=rooms.keys, personal=personal,
         allowed=webhooks_allowed(settings), role=WORKER_ROLE,
     )  # fmt: skip
-    log = _kafka(settings, rooms) or Outbox(rooms.db)
+    log = kafka.log(settings, rooms.db, rooms.clock) or Outbox(rooms.db)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
 
         def reader(consumer: str) -> Reader:
@@ -570,22 +528,8 @@ async def _while_sound(guard: ClockGuard, work: Callable[[], Coroutine[Any, Any,
             await asyncio.gather(working, wrong, return_exceptions=True)
 
 
-async def _until_told(context: Context, work: Coroutine[Any, Any, None]) -> None:
-    """Work until the role is told to stop, or until the work ends by itself, which is an error."""
-    working = asyncio.ensure_future(work)
-    told = asyncio.ensure_future(context.stop.wait())
-    try:
-        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-    finally:
-        for task in (working, told):
-            task.cancel()
-        await asyncio.gather(working, told, return_exceptions=True)
-
-
 ROLES: Final[Mapping[str, Body]] = {
-    "vault": vault, "network": network, "relay": relay, "executor": executor, "worker": worker, "api": api, "checkout": checkout,
+    "vault": vault, "network": network, "relay": kafka.relay, "executor": executor, "worker": worker, "api": api, "checkout": checkout,
 }  # fmt: skip
 """What `guilder up` and `guilder run` can start."""
 

@@ -27,7 +27,7 @@ RUN_FOLDER_MAX: Final = 107 - len("/pg/.s.PGSQL.5432")
 API_PROCESSES_MAX: Final = 4
 
 
-_KAFKA: Final = "GUILDER_KAFKA_"
+_KAFKA: Final = "GUILDER_KAFKA_BOOTSTRAP".removesuffix("BOOTSTRAP")
 
 WEBHOOK_WORDS: Final = frozenset({"loopback", "private", "http", "none"})
 """What webhooks may be allowed to reach, beside networks by their numbers (webhooks/addresses.py)."""
@@ -40,7 +40,7 @@ OUTBOX_MAX: Final = 500_000
 OUTBOX_LEAST: Final = 1_000
 
 KAFKA_PASSED_ON: Final = ("SECURITY_PROTOCOL", "SASL_", "SSL_")
-"""What GUILDER_KAFKA_ variables begin with that librdkafka gets as they are, its own name for SASL_MECHANISM being sasl.mechanism."""
+"""How those variables of Kafka's go on that librdkafka gets as they are: what we call SASL_MECHANISM is its sasl.mechanism."""
 KAFKA_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -76,7 +76,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, env: Mapping[str, str]) -> "KafkaSettings | None":
-        """From GUILDER_KAFKA_* variables; None without GUILDER_KAFKA_BOOTSTRAP. Raises WrongSetting."""
+        """From the variables that begin as GUILDER_KAFKA_BOOTSTRAP does; None without that one. Raises WrongSetting."""
         given = {name.removeprefix(_KAFKA): value for name, value in env.items() if name.startswith(_KAFKA) and value}
         bootstrap = given.pop("BOOTSTRAP", None)
         prefix = given.pop("PREFIX", "guilder")

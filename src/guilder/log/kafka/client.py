@@ -43,7 +43,7 @@ def check_settings(settings: KafkaSettings) -> None:
     try:
         admin_client(settings)
     except KafkaException as error:
-        raise WrongSetting(f"GUILDER_KAFKA_*: {error.args[0].str()}") from error
+        raise WrongSetting(f"what is set for Kafka's client beside GUILDER_KAFKA_BOOTSTRAP: {error.args[0].str()}") from error
 
 
 def _noticed(error: KafkaError) -> None:
