@@ -9,7 +9,7 @@ Start with: model.py, then port.py and consume.py; kafka/reader.py and kafka/rel
 from guilder.log.announce import announce
 from guilder.log.backlog import Backlog
 from guilder.log.consume import BATCH_MAX, Consumer
-from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry, NewEvent, partition_of
+from guilder.log.model import PARTITIONS, TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry, NewEvent, partition_of
 from guilder.log.outbox import Outbox
 from guilder.log.partitions import hold_partitions
 from guilder.log.port import Log, Reader
@@ -17,6 +17,7 @@ from guilder.log.tidy import tidy_log
 
 __all__ = [
     "BATCH_MAX",
+    "PARTITIONS",
     "TOPIC_ATTEMPTS",
     "TOPIC_EVENTS",
     "Backlog",

@@ -21,7 +21,7 @@ CLAIM_EACH: Final = 64
 # Rows whose retry time has come, in one claim: enough to work off an outage, few enough to leave room for new payments.
 CLAIM_DUE: Final = 64
 
-CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _SET_FREE: Final = "SELECT attempts_set_free($1, $2, $3)"
 CONSUMER: Final = "executor"
 
@@ -40,18 +40,22 @@ class Claimed(Struct, frozen=True):
 
 
 async def claim(
-    hot: Database, sender: str, epoch: int, *, now: int, due: bool, entries: Sequence[Entry] | None = None,
+    hot: Database, sender: str, epoch: int, *, now: int, due: bool, each: int = CLAIM_EACH, room: int = CLAIM_DUE,
+    entries: Sequence[Entry] | None = None,
 ) -> list[Claimed]:
     """Claim new entries of this sender's partitions and, with `due`, rows whose retry time has come.
 
     Args:
+        each: new entries of one partition at most.
+        room: rows that nobody has begun with, among those whose retry time has come.
         entries: what a reader has brought; None: the statement reads the outbox itself.
 
     One commit. Empty when there is nothing, or when the sender has lost its epoch. A lost answer leaves rows claimed
     by us without a call in hand; `set_free` finds them.
     """
     crash_point("claim.before")
-    rows = await hot.fetch(CLAIM, sender, epoch, now, CLAIM_EACH, CLAIM_DUE if due else 0, *_columns(entries))
+    due_max = CLAIM_DUE if due else 0
+    rows = await hot.fetch(CLAIM, sender, epoch, now, each, due_max, min(due_max, room), *_columns(entries))
     claimed = []
     for row in rows:
         try:
