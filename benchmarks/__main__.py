@@ -1,6 +1,6 @@
 """`make bench`: the canonical workload, the payment page, the ledger over HTTP, and the ledger from Python objects; no arguments needed.
 
-    python -m benchmarks [--quick] [--part payments|page|http|ledger ...] [--api-processes N]
+    python -m benchmarks [--quick] [--part payments|page|kafka|http|ledger ...] [--api-processes N]
 
 Exits with 1 when the books, the answers or the bank world disagree; a missed figure is shown, and is no failure.
 """
@@ -14,12 +14,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import ledger_http, measure, page, payments, report
+from benchmarks import kafka, ledger_http, measure, page, payments, report
 from benchmarks.books import Wrong
 from benchmarks.receiver import receiver
 from benchmarks.system import System, system
 
-PARTS: Final = ("payments", "page", "http", "ledger")
+PARTS: Final = ("payments", "page", "kafka", "http", "ledger")
 # The long run shows what short ones hide: checkpoints, vacuum, growing tables.
 SECONDS: Final = {"warm": 5.0, "64": 30.0, "128": 90.0, "lone": 5.0, "open": 30.0, "page": 10.0, "http": 20.0}
 QUICK_SECONDS: Final = {"warm": 3.0, "64": 10.0, "128": 10.0, "lone": 3.0, "open": 10.0, "page": 5.0, "http": 8.0}
@@ -38,7 +38,7 @@ def main() -> int:
     # Told to end, we still end the system that we have started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        if {"payments", "page", "http"} & set(parts):
+        if set(parts) - {"ledger"}:
             asyncio.run(_over_http(parts, quick=given.quick, api_processes=given.api_processes))
     except Wrong as wrong:
         sys.stderr.write(f"WRONG: {wrong}\n")
@@ -52,10 +52,14 @@ def main() -> int:
 async def _over_http(parts: Collection[str], *, quick: bool, api_processes: int) -> None:
     seconds = QUICK_SECONDS if quick else SECONDS
     loop_ms = min(measure.loop_ms() for _ in range(3))
-    with system(api_processes=api_processes) as running:
-        rows = await _payments(running, seconds) if "payments" in parts else []
-        rows += await page.run(running, page.Load(name="the page", seconds=seconds["page"])) if "page" in parts else []
-        rows += await _ledger(running, seconds) if "http" in parts else []
+    rows: list[dict[str, Any]] = []
+    if {"payments", "page", "http"} & set(parts):
+        with system(api_processes=api_processes) as running:
+            rows += await _payments(running, seconds) if "payments" in parts else []
+            rows += await page.run(running, page.Load(name="the page", seconds=seconds["page"])) if "page" in parts else []
+            rows += await _ledger(running, seconds) if "http" in parts else []
+    if "kafka" in parts:
+        rows += await kafka.compared(seconds, api_processes=api_processes)
     history = report.History("http", quick=quick)
     for row in rows:
         history.add({**row, "disturbed": report.disturbed(row, loop_ms), "api_processes": api_processes})

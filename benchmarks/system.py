@@ -74,11 +74,11 @@ class System:
 
 
 @contextmanager
-def system(*, api_processes: int = 1) -> Iterator[System]:
-    """Start, hand over, end, and remove the data. Raises RuntimeError when it does not start."""
+def system(*, api_processes: int = 1, **variables: str) -> Iterator[System]:
+    """Start, hand over, end, and remove the data. `variables` are settings. Raises RuntimeError when it does not start."""
     data = Path(tempfile.mkdtemp(prefix="guilder-bench-"))
     flags = ["--json", "--port", "0", "--data", str(data), "--api-processes", str(api_processes)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GUILDER_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GUILDER_")} | variables
     process = subprocess.Popen([GUILDER, "up", *flags], stdout=subprocess.PIPE, text=True, env=environment)
     try:
         line = process.stdout.readline() if process.stdout else ""

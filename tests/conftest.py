@@ -20,6 +20,7 @@ import asyncpg
 import pytest
 
 from guilder.db import Database
+from kafka import brokers
 
 RUN_FOLDER = "GUILDER_TEST_RUN"
 START_SECONDS_MAX = 60.0
@@ -54,7 +55,7 @@ def demand(ability: str) -> None:
     present = ABILITIES.get(ability, lambda: shutil.which(ability) is not None)
     if present():
         return
-    reason = f"this machine has no {ability}"
+    reason = f"this machine has no {ability}{NEEDED.get(ability, '')}"
     if os.environ.get("GUILDER_REQUIRE") == "all" and ability not in OUTSIDE_THE_PROJECT:
         pytest.fail(f"{reason}, and GUILDER_REQUIRE=all")
     pytest.skip(reason)
@@ -85,7 +86,15 @@ ABILITIES: dict[str, Callable[[], bool]] = {
     "mounting": _mounting,
     "stripe-node": _stripe_node,
     "axe": AXE.exists,
+    "kafka": lambda: brokers.bootstrap_of_the_environment() is not None or brokers.can_run(),
+    "kafka of its own": brokers.can_run,
     "stripe schemas": lambda: _shared("reference/stripe_inscope.jsonschema.min.json") is not None,
+}
+
+# What an ability comes from, where its name does not say it.
+NEEDED = {
+    "kafka": ": neither KAFKA_BOOTSTRAP nor Java 17 with Maven, or Maven could not fetch the jars",
+    "kafka of its own": ": no Java 17 with Maven, or Maven could not fetch the jars",
 }
 
 # Kept beside the project, not in it: its absence is no fault of the machine.
@@ -117,11 +126,16 @@ def server() -> dict[str, str]:
 
 
 def _start(folder: Path, ready: Path) -> None:
+    _keep("keep_server.py", folder, ready, "PostgreSQL")
+
+
+def _keep(script: str, folder: Path, ready: Path, what: str) -> None:
+    """Start a keeper of the run's own, and wait until it has written `ready`."""
     controller = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     log = folder / "keeper.log"
     with log.open("wb") as output:
         keeper = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("keep_server.py")), str(folder), str(controller)],
+            [sys.executable, str(Path(__file__).parent / script), str(folder), str(controller)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -130,10 +144,26 @@ def _start(folder: Path, ready: Path) -> None:
     began = time.monotonic()
     while not ready.exists():
         if keeper.poll() is not None or time.monotonic() - began > START_SECONDS_MAX:
-            pytest.fail(f"the tests' PostgreSQL did not start: {log.read_text()}")
+            pytest.fail(f"the tests' {what} did not start: {log.read_text()}")
         time.sleep(0.01)
     # It outlives this worker and ends by itself, when the whole run ends.
     keeper.returncode = 0
+
+
+@pytest.fixture(scope="session")
+def kafka() -> str:
+    """The bootstrap address of the run's Kafka, of one broker, or of the one that KAFKA_BOOTSTRAP names."""
+    demand("kafka")
+    if (given := brokers.bootstrap_of_the_environment()) is not None:
+        return given
+    folder = Path(f"{os.environ[RUN_FOLDER]}-kafka")
+    folder.mkdir(exist_ok=True)
+    ready = folder / "bootstrap"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            _keep("kafka/keep_broker.py", folder, ready, "Kafka")
+    return ready.read_text()
 
 
 async def _drop(admin: asyncpg.Connection, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 from msgspec import Struct
 
+from guilder import kafka
 from guilder.api.app import Api
 from guilder.api.openapi import document
 from guilder.api.routes import registry
@@ -34,7 +35,8 @@ from guilder.ledger.accounts import Accounts
 from guilder.ledger.book import Ledger
 from guilder.ledger.expire import run_once as expire_transfers
 from guilder.ledger.product import Books
-from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, hold_partitions, tidy_log
+from guilder.log import BATCH_MAX, TOPIC_EVENTS, Backlog, Consumer, Outbox, Reader, hold_partitions, tidy_log
+from guilder.log.manage import begin_stream
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
 from guilder.network import NetworkSettings, serve
@@ -53,7 +55,7 @@ from guilder.psp.connectors import cardnet
 from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings
 from guilder.psp.router import Route
 from guilder.risk import SignalSource, Velocity
-from guilder.role import Body, Context, run_in_loop
+from guilder.role import Body, Context, run_in_loop, until_told
 from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
 from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
 from guilder.terminal import Terminal
@@ -109,6 +111,7 @@ def prepare(settings: Settings) -> None:
 
     Runs in a short-lived child of the supervisor. Safe to repeat.
     """
+    kafka.check(settings)
     run_in_loop(_prepare(settings))
 
 
@@ -128,6 +131,7 @@ async def _prepare(settings: Settings) -> None:
         begun = await installation.begin(database, settings.generation_file, clock, ids)
         if begun.behind:
             structlog.get_logger().error("database has missed starts; was it restored from a backup?", count=begun.behind)
+            await begin_stream(database, ids)
         await _make_sandbox(settings, Merchants(database, PurposeKeys.of_file(settings.app_key_file), clock, ids))
     finally:
         await database.close()
@@ -138,6 +142,7 @@ def prepare_role(settings: Settings) -> None:
 
     Several roles that start at the same moment do it one after the other. Raises WrongSchema.
     """
+    kafka.check(settings)
     run_in_loop(schema.check(address(settings)))
     with one_at_a_time(settings):
         _make_keys(settings)
@@ -236,6 +241,7 @@ class Rooms:
         self.store = Store(db, hot, self.accounts, clock)
         self.load = Loader(db, self.customers, self.methods, self._entries)
         self.waiting = Waiting(hot)
+        self.backlog = Backlog(db, settings.outbox_max)
         self.payments = Payments(
             db=db,
             store=self.store,
@@ -248,6 +254,7 @@ class Rooms:
             load=self.load,
             payment_method=self._payment_method,
             checkout_url=settings.checkout_origin,
+            backlog=self.backlog,
         )
         self.orders = Orders(
             db=db, payments=self.payments, methods=self.methods, personal=self.personal, keys=keys, clock=clock, ids=ids,
@@ -320,7 +327,7 @@ async def network(settings: Settings, context: Context) -> None:
         iso_listener=context.sockets.get("network_iso"),
         http_listener=context.sockets.get("network_http"),
     )
-    await _until_told(context, serve(bank, ready=lambda _addresses: context.ready(), clock=context.clock))
+    await until_told(context, serve(bank, ready=lambda _addresses: context.ready(), clock=context.clock))
 
 
 async def executor(settings: Settings, context: Context) -> None:
@@ -337,7 +344,7 @@ async def executor(settings: Settings, context: Context) -> None:
         sender = Sender(beats, rooms.clock, rooms.ids, role=EXECUTOR_ROLE, lost=lost)
         working = Executor(
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
-            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin,
+            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, log=kafka.log(settings, rooms.db, rooms.clock),
         )
         executors.append(working)
         connector = Cardnet(
@@ -353,7 +360,7 @@ async def executor(settings: Settings, context: Context) -> None:
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await _until_told(context, _while_sound(rooms.guard, lambda: working.run({connector.name: connector})))
+        await until_told(context, _while_sound(rooms.guard, lambda: working.run({connector.name: connector})))
 
 
 async def worker(settings: Settings, context: Context) -> None:
@@ -366,7 +373,7 @@ async def worker(settings: Settings, context: Context) -> None:
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await _until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender)))
+        await until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender)))
 
 
 async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
@@ -379,14 +386,22 @@ async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
         db=rooms.db, sender=sender, clock=rooms.clock, ids=rooms.ids, keys=rooms.keys, personal=personal,
         allowed=webhooks_allowed(settings), role=WORKER_ROLE,
     )  # fmt: skip
-    async with asyncio.TaskGroup() as group:
+    log = kafka.log(settings, rooms.db, rooms.clock) or Outbox(rooms.db)
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+
+        def reader(consumer: str) -> Reader:
+            opened = log.reader(consumer, TOPIC_EVENTS, lambda: sender.id)
+            stack.push_async_callback(opened.close)
+            return opened
+
+        jobs = (*_jobs(rooms, sender, reader), *_webhook_jobs(rooms, sender, deliverer, reader(WEBHOOKS)))
         group.create_task(deliverer.run())
-        group.create_task(run_jobs((*_jobs(rooms, sender), *_webhook_jobs(rooms, sender, deliverer))))
+        group.create_task(run_jobs(jobs))
 
 
-def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer) -> Sequence[Job]:
+def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer, reader: Reader) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
-    consumer = Consumer(db, clock, ids, name=WEBHOOKS, topic=TOPIC_EVENTS, handle=FanOut(clock).handle, sender=lambda: sender.id)
+    consumer = Consumer(db, clock, ids, reader=reader, handle=FanOut(clock).handle)
 
     async def hold() -> int:
         await hold_partitions(db, WEBHOOKS, sender.id, sender.epoch, role=WORKER_ROLE)
@@ -407,11 +422,10 @@ def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer) -> Sequenc
     )
 
 
-def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
+def _jobs(rooms: Rooms, sender: Sender, reader: Callable[[str], Reader]) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
-    consumer = Consumer(db, clock, ids, name=REFUNDS, topic=TOPIC_EVENTS, handle=note_money, sender=lambda: sender.id)
-
-    news = Consumer(db, clock, ids, name=ORDERS, topic=TOPIC_EVENTS, handle=note_payments(clock), sender=lambda: sender.id)
+    consumer = Consumer(db, clock, ids, reader=reader(REFUNDS), handle=note_money)
+    news = Consumer(db, clock, ids, reader=reader(ORDERS), handle=note_payments(clock))
 
     async def hold() -> int:
         for name in (REFUNDS, ORDERS):
@@ -443,12 +457,19 @@ def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
     )
 
 
+async def _begin_to_accept(stack: AsyncExitStack, rooms: Rooms) -> None:
+    """What a process needs that accepts payments: to hear of outcomes, and to know when the log takes no more."""
+    await rooms.waiting.start()
+    stack.push_async_callback(rooms.waiting.close)
+    await rooms.backlog.start()
+    stack.push_async_callback(rooms.backlog.close)
+
+
 async def api(settings: Settings, context: Context) -> None:
     """The HTTP API."""
     async with AsyncExitStack() as stack:
         rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "api"))
-        await rooms.waiting.start()
-        stack.push_async_callback(rooms.waiting.close)
+        await _begin_to_accept(stack, rooms)
         ledger = Ledger(rooms.hot, rooms.accounts, rooms.clock)
         stack.push_async_callback(ledger.close)
         services = Services(
@@ -481,8 +502,7 @@ async def checkout(settings: Settings, context: Context) -> None:
     """The payment page and the way to the issuer's challenge, on an origin of their own."""
     async with AsyncExitStack() as stack:
         rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "checkout"))
-        await rooms.waiting.start()
-        stack.push_async_callback(rooms.waiting.close)
+        await _begin_to_accept(stack, rooms)
         services = Checkout(
             orders=rooms.orders, merchants=rooms.merchants, velocity=Velocity(rooms.clock), keys=rooms.keys, clock=rooms.clock,
             ids=rooms.ids, proxies=settings.proxies,
@@ -508,26 +528,12 @@ async def _while_sound(guard: ClockGuard, work: Callable[[], Coroutine[Any, Any,
             await asyncio.gather(working, wrong, return_exceptions=True)
 
 
-async def _until_told(context: Context, work: Coroutine[Any, Any, None]) -> None:
-    """Work until the role is told to stop, or until the work ends by itself, which is an error."""
-    working = asyncio.ensure_future(work)
-    told = asyncio.ensure_future(context.stop.wait())
-    try:
-        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-    finally:
-        for task in (working, told):
-            task.cancel()
-        await asyncio.gather(working, told, return_exceptions=True)
-
-
 ROLES: Final[Mapping[str, Body]] = {
-    "vault": vault, "network": network, "executor": executor, "worker": worker, "api": api, "checkout": checkout,
+    "vault": vault, "network": network, "relay": kafka.relay, "executor": executor, "worker": worker, "api": api, "checkout": checkout,
 }  # fmt: skip
 """What `guilder up` and `guilder run` can start."""
 
-NEED_DATABASE: Final = frozenset({"api", "vault", "executor", "worker", "checkout"})
+NEED_DATABASE: Final = frozenset({"api", "vault", "relay", "executor", "worker", "checkout"})
 
 SOCKETS: Final[Mapping[str, Sequence[str]]] = {"api": ("api",), "checkout": ("checkout",), "network": ("network_http", "network_iso")}
 """Which of the ports each role listens on; the supervisor opens them, so that no caller is refused during a restart."""
@@ -535,4 +541,5 @@ SOCKETS: Final[Mapping[str, Sequence[str]]] = {"api": ("api",), "checkout": ("ch
 
 def counts(settings: Settings) -> dict[str, int]:
     """How many processes of each role `guilder up` starts."""
-    return {role: settings.api_processes if role == "api" else 1 for role in ROLES}
+    special = {"api": settings.api_processes, "relay": 0 if settings.kafka is None else 1}
+    return {role: special.get(role, 1) for role in ROLES}

@@ -5,6 +5,7 @@ A flag wins over its variable, a variable over the default. Whatever is wrong is
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from ipaddress import ip_network
@@ -26,10 +27,21 @@ RUN_FOLDER_MAX: Final = 107 - len("/pg/.s.PGSQL.5432")
 API_PROCESSES_MAX: Final = 4
 
 
+_KAFKA: Final = "GUILDER_KAFKA_BOOTSTRAP".removesuffix("BOOTSTRAP")
+
 WEBHOOK_WORDS: Final = frozenset({"loopback", "private", "http", "none"})
 """What webhooks may be allowed to reach, beside networks by their numbers (webhooks/addresses.py)."""
 # A content network, a balancer and a web server; a longer chain is a mistake.
 PROXIES_MAX: Final = 5
+
+
+# Entries that some consumer has not applied yet: half an hour of 100 payments a second with nobody at work, 150 MB of outbox.
+OUTBOX_MAX: Final = 500_000
+OUTBOX_LEAST: Final = 1_000
+
+KAFKA_PASSED_ON: Final = ("SECURITY_PROTOCOL", "SASL_", "SSL_")
+"""How those variables of Kafka's go on that librdkafka gets as they are: what we call SASL_MECHANISM is its sasl.mechanism."""
+KAFKA_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
 class WrongSetting(GuilderError):
@@ -51,6 +63,42 @@ class Ports(Struct, frozen=True, kw_only=True):
         if first == 0:
             return cls(api=0, checkout=0, dashboard=0, network_http=0, network_iso=0)
         return cls(api=first, checkout=first + 1, dashboard=first + 2, network_http=first + 3, network_iso=first + 4)
+
+
+class KafkaSettings(Struct, frozen=True, kw_only=True):
+    """Where Kafka is, and how to be let in. Its passwords are not shown."""
+
+    bootstrap: str
+    prefix: str
+    """What the names of our topics and consumers begin with: two installations may share a cluster."""
+    passed_on: tuple[tuple[str, str], ...]
+    """Settings of librdkafka about TLS and SASL."""
+
+    @classmethod
+    def load(cls, env: Mapping[str, str]) -> "KafkaSettings | None":
+        """From the variables that begin as GUILDER_KAFKA_BOOTSTRAP does; None without that one. Raises WrongSetting."""
+        given = {name.removeprefix(_KAFKA): value for name, value in env.items() if name.startswith(_KAFKA) and value}
+        bootstrap = given.pop("BOOTSTRAP", None)
+        prefix = given.pop("PREFIX", "guilder")
+        for name in given:
+            if not name.startswith(KAFKA_PASSED_ON):
+                raise WrongSetting(
+                    f"{_KAFKA}{name} is no setting: there are {_KAFKA}BOOTSTRAP, {_KAFKA}PREFIX, {_KAFKA}SECURITY_PROTOCOL, "
+                    f"and those that begin with {_KAFKA}SASL_ or {_KAFKA}SSL_"
+                )
+        if bootstrap is None:
+            return None
+        for address in bootstrap.split(","):
+            host, _, port = address.strip().rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) <= PORT_MAX:
+                raise WrongSetting(f"{_KAFKA}BOOTSTRAP must be host:port, several separated by commas, not {address!r}")
+        if not KAFKA_PREFIX.fullmatch(prefix):
+            raise WrongSetting(f"{_KAFKA}PREFIX must be letters, digits, '.', '_' and '-', not {prefix!r}")
+        passed_on = tuple(sorted((name.lower().replace("_", "."), value) for name, value in given.items()))
+        return cls(bootstrap=bootstrap, prefix=prefix, passed_on=passed_on)
+
+    def __repr__(self) -> str:
+        return f"KafkaSettings({self.bootstrap!r}, {self.prefix!r}, {', '.join(name for name, _ in self.passed_on)})"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -75,6 +123,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What webhooks may reach beyond public addresses: words of WEBHOOK_WORDS and networks; None for each mode's default."""
     proxies: int
     """How many proxies of ours stand before the payment page: so many of X-Forwarded-For's last addresses are believed."""
+    kafka: KafkaSettings | None
+    """The cluster through which consumers read the log; None: they read the outbox."""
+    outbox_max: int
+    """Beyond so many entries that some consumer has not applied, nothing that moves money is accepted."""
 
     @classmethod
     def load(cls, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "Settings":
@@ -99,6 +151,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             network_host=env.get("GUILDER_NETWORK_HOST") or "127.0.0.1",
             raw_cards_live=_yes("GUILDER_RAW_CARDS_LIVE", env.get("GUILDER_RAW_CARDS_LIVE")),
             webhook_allow=_allowance("GUILDER_WEBHOOK_ALLOW", env.get("GUILDER_WEBHOOK_ALLOW")),
+            kafka=KafkaSettings.load(env),
+            outbox_max=_whole("GUILDER_OUTBOX_MAX", env.get("GUILDER_OUTBOX_MAX") or OUTBOX_MAX, OUTBOX_LEAST, 10**9),
             proxies=_whole("GUILDER_PROXIES", env.get("GUILDER_PROXIES") or 0, 0, PROXIES_MAX),
         )
 

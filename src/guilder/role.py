@@ -143,6 +143,20 @@ async def _live(context: Context, body: Body, settings: Settings) -> int:
     return 0
 
 
+async def until_told(context: Context, work: Coroutine[Any, Any, None]) -> None:
+    """Work until the role is told to stop, or until the work ends by itself, which is an error."""
+    working = asyncio.ensure_future(work)
+    told = asyncio.ensure_future(context.stop.wait())
+    try:
+        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, told):
+            task.cancel()
+        await asyncio.gather(working, told, return_exceptions=True)
+
+
 async def _keep_log_small() -> None:
     """Put the log file aside when it has grown too large, where the output is a file of ours."""
     while True:

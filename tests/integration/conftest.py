@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 
+from guilder.config import OUTBOX_MAX
 from guilder.core.clock import ManualClock, sleep
 from guilder.core.errors import Refusal
 from guilder.core.ids import Ids
@@ -15,6 +16,7 @@ from guilder.db.pool import Database
 from guilder.db.sender import Sender
 from guilder.idempotency.model import Claim, Result
 from guilder.ledger.accounts import Accounts
+from guilder.log import Backlog
 from guilder.merchants.model import Terms
 from guilder.payments.execute import Executor
 from guilder.payments.services import Services
@@ -116,6 +118,7 @@ class PaymentsWorld:
             db=self.db, store=self.store, waiting=self.waiting, clock=self.clock, ids=self.ids, terms=terms,
             routes=[Route(connector="cardnet", psp_merchant="M1", livemode=False, declares=DECLARES)],
             signals=SignalSource(self.clock), load=load, payment_method=payment_method, checkout_url="http://checkout",
+            backlog=Backlog(self.db, OUTBOX_MAX),
         )  # fmt: skip
         self.executor, self.sender, self._running = await self.new_executor()
 

@@ -12,7 +12,7 @@ from guilder.core.ids import Ids
 from guilder.db import Database
 from guilder.db.sender import Sender
 from guilder.jobs import Job, run_jobs
-from guilder.log import TOPIC_EVENTS, Consumer, NewEvent, announce, hold_partitions
+from guilder.log import TOPIC_EVENTS, Consumer, NewEvent, Outbox, announce, hold_partitions
 from guilder.security import PurposeKeys
 from guilder.shapes.facts import BalanceFacts, Facts, WebhookEndpointFacts
 from guilder.webhooks import Allowed, CreateEndpoint, Deliveries, Endpoints
@@ -52,8 +52,8 @@ class Worker:
             **self.options,
         )
         self.consumer = Consumer(
-            world.db, world.clock, world.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=FanOut(world.clock).handle,
-            sender=lambda: self.sender.id,
+            world.db, world.clock, world.ids, reader=Outbox(world.db).reader(CONSUMER, TOPIC_EVENTS, lambda: self.sender.id),
+            handle=FanOut(world.clock).handle,
         )
 
         async def hold() -> int:

@@ -43,6 +43,13 @@ def test_port_zero_leaves_every_port_to_be_found() -> None:
         ({"GUILDER_WEBHOOK_ALLOW": "localhost"}, "GUILDER_WEBHOOK_ALLOW"),
         ({"GUILDER_CHECKOUT_URL": "ftp://x"}, "GUILDER_CHECKOUT_URL"),
         ({"GUILDER_RAW_CARDS_LIVE": "perhaps"}, "GUILDER_RAW_CARDS_LIVE"),
+        ({"GUILDER_OUTBOX_MAX": "many"}, "GUILDER_OUTBOX_MAX"),
+        ({"GUILDER_OUTBOX_MAX": "10"}, "GUILDER_OUTBOX_MAX.*1000"),
+        ({"GUILDER_KAFKA_BOOTSTRAP": "kafka"}, "GUILDER_KAFKA_BOOTSTRAP.*host:port"),
+        ({"GUILDER_KAFKA_BOOTSTRAP": "one:9092,two"}, "GUILDER_KAFKA_BOOTSTRAP.*'two'"),
+        ({"GUILDER_KAFKA_BOOTSTRAP": "one:99999"}, "GUILDER_KAFKA_BOOTSTRAP"),
+        ({"GUILDER_KAFKA_BOOTSTRAP": "one:9092", "GUILDER_KAFKA_PREFIX": "a b"}, "GUILDER_KAFKA_PREFIX"),
+        ({"GUILDER_KAFKA_BOOTSTRAP": "one:9092", "GUILDER_KAFKA_ACKS": "1"}, "GUILDER_KAFKA_ACKS is no setting"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(env: dict[str, str], says: str) -> None:
@@ -68,3 +75,21 @@ def test_the_api_is_reachable_under_loopback_when_it_listens_everywhere() -> Non
     """0.0.0.0 is no address to call."""
     assert Settings.load({"GUILDER_HOST": "0.0.0.0"}).api_url == "http://127.0.0.1:8420"
     assert Settings.load({"GUILDER_HOST": "::1"}).api_url == "http://[::1]:8420"
+
+
+def test_settings_about_tls_and_sasl_go_to_kafkas_client_under_its_own_names() -> None:
+    """And what they hold is not shown by whoever prints the settings."""
+    kafka = Settings.load({
+        "GUILDER_KAFKA_BOOTSTRAP": "one:9093,two:9093", "GUILDER_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "GUILDER_KAFKA_SASL_MECHANISM": "PLAIN",
+        "GUILDER_KAFKA_SASL_PASSWORD": "hush", "GUILDER_KAFKA_SSL_CA_LOCATION": "/etc/ca.pem",
+    }).kafka  # fmt: skip
+    assert kafka is not None
+    assert dict(kafka.passed_on) == {
+        "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.password": "hush", "ssl.ca.location": "/etc/ca.pem",
+    }  # fmt: skip
+    assert "hush" not in repr(kafka)
+
+
+def test_without_a_cluster_there_is_none() -> None:
+    """Its other settings alone change nothing."""
+    assert Settings.load({"GUILDER_KAFKA_SASL_PASSWORD": "hush"}).kafka is None

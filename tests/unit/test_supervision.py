@@ -132,3 +132,9 @@ def test_a_child_keeps_only_the_descriptors_that_it_was_given() -> None:
     os.close(kept)
     os.close(closed)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_there_is_a_relay_only_with_kafka() -> None:
+    """It would have nothing to copy to."""
+    without, with_ = Settings.load({}), Settings.load({"GUILDER_KAFKA_BOOTSTRAP": "127.0.0.1:9092"})
+    assert (bootstrap.counts(without)["relay"], bootstrap.counts(with_)["relay"]) == (0, 1)

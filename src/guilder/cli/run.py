@@ -9,7 +9,7 @@ from guilder.cli.options import Data, Host, Json, Port, load
 
 
 def run(
-    role: Annotated[str, typer.Argument(help="api, vault, executor, worker or network.")],
+    role: Annotated[str, typer.Argument(help="api, checkout, vault, executor, worker, relay or network.")],
     data: Data = None,
     port: Port = None,
     host: Host = None,

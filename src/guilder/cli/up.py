@@ -94,6 +94,7 @@ class Narrator:
                 ("Secret key", sandbox.secret_key),
                 ("Publishable key", sandbox.publishable_key),
                 ("Bank world", settings.network_control),
+                ("Log", "PostgreSQL" if settings.kafka is None else f"Kafka at {settings.kafka.bootstrap}"),
                 ("Data", settings.data_dir),
                 ("Try", f"curl {settings.api_url}/v1/balance -u {sandbox.secret_key}:"),
             ]

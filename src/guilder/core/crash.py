@@ -15,6 +15,9 @@ removes the file and kills itself with SIGKILL, so whoever replaces it goes on u
     deliver.before                  a delivery is in hand, nothing written
     deliver.sent                    a receiver has answered, nothing is stored of it
     deliver.stored                  what came of a delivery is stored
+    relay.publish                   entries are in the relay's hand, Kafka has none of them
+    relay.acknowledged              Kafka has acknowledged them, nothing is stored of it
+    offset.commit                   effects and positions are stored, Kafka is not told how far we are
     session.before session.after    around the commit of a Checkout Session, with its payment or alone
 """
 
@@ -26,7 +29,7 @@ VARIABLE: Final = "GUILDER_CRASH_FILE"
 POINTS: Final = frozenset({
     "accept.before", "accept.after", "claim.before", "claim.after", "send.before", "send.after", "answer", "outcome.before",
     "outcome.after", "challenge.before", "challenge.after", "reopen.before", "reopen.after", "fan_out", "deliver.before", "deliver.sent",
-    "deliver.stored", "session.before", "session.after",
+    "deliver.stored", "session.before", "session.after", "relay.publish", "relay.acknowledged", "offset.commit",
 })  # fmt: skip
 
 

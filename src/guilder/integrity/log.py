@@ -11,7 +11,7 @@ SELECT coalesce(h.topic, e.topic) AS topic, coalesce(h.partition, e.partition) A
 FROM log_head h
 FULL JOIN (SELECT topic, partition, count(*) AS count, min(position) AS first, max(position) AS last FROM log_entry
            GROUP BY topic, partition) e ON (e.topic, e.partition) = (h.topic, h.partition)
-LEFT JOIN (SELECT topic, partition, min(applied_to) AS least, max(applied_to) AS most FROM log_consumer
+LEFT JOIN (SELECT topic, partition, min(applied_to) FILTER (WHERE awaited) AS least, max(applied_to) AS most FROM log_consumer
            GROUP BY topic, partition) c ON (c.topic, c.partition) = (h.topic, h.partition)
 ORDER BY 1, 2
 """

@@ -8,7 +8,7 @@ person replays or discards it.
 
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -16,7 +16,8 @@ from guilder.core.clock import HOUR, MINUTE, SECOND, Clock
 from guilder.core.ids import Ids
 from guilder.db import Again, Connection, Database
 from guilder.db.errors import translate
-from guilder.log.model import Entry
+from guilder.log.model import PARTITIONS, Entry
+from guilder.log.port import Read, Reader
 
 log = structlog.get_logger(__name__)
 
@@ -32,13 +33,6 @@ PARKED_MAX: Final = 64
 TRACE_MAX: Final = 8_000
 REASON_MAX: Final = 500
 
-_READ: Final = """
-SELECT c.partition, c.applied_to, e.position, e.key, e.payload
-FROM log_consumer c CROSS JOIN LATERAL (
-    SELECT l.position, l.key, l.payload FROM log_entry l
-    WHERE l.topic = c.topic AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT $3) e
-WHERE c.consumer = $1 AND c.sender = $2 AND c.topic = $4
-"""
 _MOVE: Final = """
 WITH locked AS (
     SELECT partition FROM log_consumer WHERE consumer = $1 AND sender = $2 AND partition = ANY($3::smallint[]) ORDER BY partition FOR UPDATE
@@ -82,46 +76,41 @@ class Consumer:
     """One consumer of one topic, run by a process that holds some of its partitions.
 
     Args:
-        name: its row in log_consumer; positions belong to it for ever.
-        sender: gives the id under which this process holds partitions now.
+        reader: brings the entries; its consumer's rows hold the positions, which belong to that name for ever.
     """
 
-    def __init__(
-        self, db: Database, clock: Clock, ids: Ids, *, name: str, topic: int, handle: Handle, sender: Callable[[], str],
-    ) -> None:  # fmt: skip
+    def __init__(self, db: Database, clock: Clock, ids: Ids, *, reader: Reader, handle: Handle) -> None:
         self._db = db
         self._clock = clock
         self._ids = ids
-        self._name = name
-        self._topic = topic
+        self._reader = reader
+        self._name = reader.consumer
         self._handle = handle
-        self._sender = sender
 
     async def run_once(self, limit: int = BATCH_MAX) -> int:
         """Handle what is new and what is due again; returns how many entries were taken. Safe to repeat."""
         return await self._new_entries(limit) + await self._parked(PARKED_MAX)
 
     async def _new_entries(self, limit: int) -> int:
-        rows = await self._db.fetch(_READ, self._name, self._sender(), max(1, limit // 16), self._topic)
-        if not rows:
+        read = await self._reader.read(max(1, limit // PARTITIONS))
+        if not read.entries:
             return 0
         try:
-            await self._apply(rows, one_by_one=False)
+            await self._apply(read, one_by_one=False)
         except (Moved, Again):
             return 0
         except Exception:
             # Something among them fails: find out which, keep the rest.
             log.warning("batch_failed_trying_one_by_one", consumer=self._name, exc_info=True)
             try:
-                await self._apply(rows, one_by_one=True)
+                await self._apply(read, one_by_one=True)
             except (Moved, Again):
                 return 0
-        return len(rows)
+        return len(read.entries)
 
-    async def _apply(self, rows: Sequence[Any], *, one_by_one: bool) -> None:
+    async def _apply(self, read: Read, *, one_by_one: bool) -> None:
         """Handle the entries and move the positions in one transaction. Entries of closed keys are parked behind them."""
-        entries = [Entry(self._topic, row["partition"], row["position"], row["key"], row["payload"]) for row in rows]
-        before = {row["partition"]: row["applied_to"] for row in rows}
+        entries = read.entries
         after: dict[int, int] = {}
         for entry in entries:
             after[entry.partition] = max(after.get(entry.partition, 0), entry.position)
@@ -133,7 +122,7 @@ class Consumer:
                 await self._all(connection, entries, closed)
             partitions = sorted(after)
             moved = await connection.execute(
-                _MOVE, self._name, self._sender(), partitions, [before[p] for p in partitions], [after[p] for p in partitions],
+                _MOVE, self._name, self._reader.sender(), partitions, [read.before[p] for p in partitions], [after[p] for p in partitions],
             )
             if moved != f"UPDATE {len(partitions)}":
                 raise Moved

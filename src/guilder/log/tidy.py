@@ -11,7 +11,8 @@ DELETED_MAX: Final = 10_000
 
 _TIDY: Final = """
 DELETE FROM log_entry WHERE ctid IN (
-    SELECT l.ctid FROM (SELECT topic, partition, min(applied_to) AS applied_to FROM log_consumer GROUP BY topic, partition) c
+    SELECT l.ctid FROM (
+        SELECT topic, partition, min(applied_to) AS applied_to FROM log_consumer WHERE awaited GROUP BY topic, partition) c
     CROSS JOIN LATERAL (
         SELECT z.ctid, z.created_at FROM log_entry z WHERE z.topic = c.topic AND z.partition = c.partition AND z.position <= c.applied_to
         ORDER BY z.position LIMIT $2) l

@@ -39,6 +39,8 @@ class Acquirer:
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._parked: dict[str, tuple[Connection, Message, int]] = {}
+        # When the last request in line will have been carried out.
+        self._line_ends = float("-inf")
         self._answered: list[Connection] = []  # connections with answers in this batch
         self._after: list[Callable[[], object]] = []  # what else is to happen once the batch is durable
         self._flush_planned = False
@@ -121,6 +123,11 @@ class Acquirer:
     def arrive(self, connection: Connection, message: Message) -> None:
         """A request comes out of the network, late or once more: no fault hits it again."""
         self.answer(connection, self.world.carry_out(message))
+
+    def in_line(self, delay_ms: int, connection: Connection, message: Message) -> None:
+        """Carry a request out behind all others in line, each of which takes so many milliseconds."""
+        self._line_ends = max(self._line_ends, self._loop.time()) + delay_ms / 1000
+        self._loop.call_at(self._line_ends, self.arrive, connection, message)
 
     def park(self, connection: Connection, message: Message, delay_ms: int) -> None:
         """Hold a request back until an inquiry or a reversal has missed it."""

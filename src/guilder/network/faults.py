@@ -27,6 +27,7 @@ class FaultKind(Enum):
     LOST_ANSWER = "lost_answer"  # done, never answered
     LOST_REQUEST = "lost_request"  # not done, never answered
     LATE_REQUEST = "late_request"  # arrives (is done and answered) `delay_ms` later
+    THROTTLED = "throttled"  # one at a time is done, `delay_ms` each; the others wait in line
     AFTER_NOT_FOUND = "after_not_found"  # arrives `delay_ms` after the first inquiry or reversal that missed it
     NOT_FOUND = "not_found"  # an inquiry says "not found", whatever is true
     DUPLICATE_REQUEST = "duplicate_request"  # the network delivers it twice; both are answered

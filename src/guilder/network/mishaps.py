@@ -35,6 +35,9 @@ class Network(Protocol):
     def arrive(self, connection: Connection, message: Message) -> None:
         """Carry a request out as if it came only now."""
 
+    def in_line(self, delay_ms: int, connection: Connection, message: Message) -> None:
+        """Carry a request out behind all others in line, each of which takes so many milliseconds."""
+
     def park(self, connection: Connection, message: Message, delay_ms: int) -> None:
         """Hold a request back until an inquiry or a reversal has missed it."""
 
@@ -62,6 +65,10 @@ def _lost_request(rule: Rule, network: Network, connection: Connection, message:
 
 def _late_request(rule: Rule, network: Network, connection: Connection, message: Message) -> None:
     network.later(rule.delay_ms, network.arrive, connection, message)
+
+
+def _throttled(rule: Rule, network: Network, connection: Connection, message: Message) -> None:
+    network.in_line(rule.delay_ms, connection, message)
 
 
 def _after_not_found(rule: Rule, network: Network, connection: Connection, message: Message) -> None:
@@ -128,6 +135,7 @@ _MISHAPS: Final[Mapping[FaultKind, Callable[[Rule, Network, Connection, Message]
     FaultKind.LOST_ANSWER: _lost_answer,
     FaultKind.LOST_REQUEST: _lost_request,
     FaultKind.LATE_REQUEST: _late_request,
+    FaultKind.THROTTLED: _throttled,
     FaultKind.AFTER_NOT_FOUND: _after_not_found,
     FaultKind.NOT_FOUND: _not_found,
     FaultKind.DUPLICATE_REQUEST: _duplicate_request,

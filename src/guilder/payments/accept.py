@@ -36,6 +36,8 @@ _NEVER_STORED: Final = frozenset({401, 403, 404, 409, 429})
 
 async def accept_new(services: Services, claim: Claim, change: Change) -> Result:
     """Store a new payment under the claim; waits for the outcome when an attempt goes with it. As `accept`."""
+    if services.backlog.full:
+        return await _no_room(services, claim)
     change = await complete(change, services.load(claim.account, claim.livemode))
     return await _answered(services, claim, change, await services.store.commit(change), outcome)
 
@@ -54,6 +56,8 @@ async def accept(
         Refusal: as the plan; 404 for what this account and mode does not have; 409 for a taken slot or a key in use.
         Unavailable: nothing was stored. ResultUnknown: nobody can tell now; repeat with the same key.
     """
+    if services.backlog.full:
+        return await _no_room(services, claim)
     try:
         for _ in range(DECISIONS_MAX):
             read = await services.store.read(payment, claim.account, claim.livemode)
@@ -105,6 +109,14 @@ async def _refuse(services: Services, claim: Claim, refusal: Refusal) -> Result:
     if refusal.status in _NEVER_STORED:
         raise refusal
     return await store_answer(services.db, claim, services.clock.now(), refused(refusal))
+
+
+async def _no_room(services: Services, claim: Claim) -> Result:
+    """The answer while the log takes no more: the stored one if the key was seen before. Raises Unavailable: nothing is accepted."""
+    found = await _look(services, claim)
+    if found is not None:
+        return found
+    raise Unavailable("the outbox is full: its consumers are too far behind")
 
 
 async def _look(services: Services, claim: Claim) -> Result | None:

@@ -1,5 +1,6 @@
 """Claim: the second of a payment's three commits. What this sender may work on, and the consumer's position, in one statement."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
@@ -7,6 +8,7 @@ from msgspec import Struct
 
 from guilder.core.crash import crash_point
 from guilder.db.pool import Database
+from guilder.log import Entry
 from guilder.payments.codec import payment_facts_from
 from guilder.payments.model import Attempt, OpenSlot, Payment, attempt_facts_from, noted_from
 from guilder.psp.model import Operation
@@ -19,7 +21,7 @@ CLAIM_EACH: Final = 64
 # Rows whose retry time has come, in one claim: enough to work off an outage, few enough to leave room for new payments.
 CLAIM_DUE: Final = 64
 
-CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5)"
+CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _SET_FREE: Final = "SELECT attempts_set_free($1, $2, $3)"
 CONSUMER: Final = "executor"
 
@@ -37,14 +39,23 @@ class Claimed(Struct, frozen=True):
     since: int = 0
 
 
-async def claim(hot: Database, sender: str, epoch: int, *, now: int, due: bool) -> list[Claimed]:
+async def claim(
+    hot: Database, sender: str, epoch: int, *, now: int, due: bool, each: int = CLAIM_EACH, room: int = CLAIM_DUE,
+    entries: Sequence[Entry] | None = None,
+) -> list[Claimed]:
     """Claim new entries of this sender's partitions and, with `due`, rows whose retry time has come.
+
+    Args:
+        each: new entries of one partition at most.
+        room: rows that nobody has begun with, among those whose retry time has come.
+        entries: what a reader has brought; None: the statement reads the outbox itself.
 
     One commit. Empty when there is nothing, or when the sender has lost its epoch. A lost answer leaves rows claimed
     by us without a call in hand; `set_free` finds them.
     """
     crash_point("claim.before")
-    rows = await hot.fetch(CLAIM, sender, epoch, now, CLAIM_EACH, CLAIM_DUE if due else 0)
+    due_max = CLAIM_DUE if due else 0
+    rows = await hot.fetch(CLAIM, sender, epoch, now, each, due_max, min(due_max, room), *_columns(entries))
     claimed = []
     for row in rows:
         try:
@@ -60,6 +71,16 @@ async def claim(hot: Database, sender: str, epoch: int, *, now: int, due: bool) 
 async def set_free(db: Database, sender: str, in_hand: list[str], now: int) -> int:
     """Set rows free that this sender holds without a call in hand; never between a claim and its hand-over."""
     return int(await db.fetchval(_SET_FREE, sender, in_hand, now))
+
+
+def _columns(entries: Sequence[Entry] | None) -> tuple[list[Any] | None, ...]:
+    if entries is None:
+        return (None, None, None, None)
+    return (
+        [one.partition for one in entries], [one.position for one in entries], [one.key for one in entries],
+        # Whatever it holds: a text that is no attempt's claims nothing, and its row is found when its retry time has come.
+        [one.payload.decode(errors="replace").replace("\0", "") for one in entries],
+    )  # fmt: skip
 
 
 def _claimed(row: Any, sender: str) -> Claimed:  # noqa: ANN401 - a row of payments_claim

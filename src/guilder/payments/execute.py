@@ -6,7 +6,7 @@ Lists go in and callbacks come out: a task per attempt would cost more than ever
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import structlog
 from msgspec.structs import replace
@@ -16,14 +16,15 @@ from guilder.core.crash import crash_point
 from guilder.core.ensure import InvariantBroken, ensure, present
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
-from guilder.core.outcome import Approved, Declined, NotFound, Outcome, Unknown
+from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.db.errors import Again
 from guilder.db.listen import Listener
 from guilder.db.pool import Database
 from guilder.db.sender import Sender
-from guilder.log import hold_partitions
+from guilder.log import PARTITIONS, TOPIC_ATTEMPTS, Entry, Log, Reader, hold_partitions
 from guilder.payments.answers import Load, complete
 from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, set_free
+from guilder.payments.insist import insist
 from guilder.payments.model import BEGINNING, NEW_PAYMENTS, Attempt, OpenSlot, Payment
 from guilder.payments.recheck import alert_of, may_be_news, reopened
 from guilder.payments.resume import next_step, resend
@@ -32,6 +33,7 @@ from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
 from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
+from guilder.payments.window import Windows
 from guilder.psp.model import Connector, Exchange, Operation, Order, Reason
 
 log = structlog.get_logger(__name__)
@@ -49,11 +51,8 @@ PARTITIONS_SECONDS: Final = 1.0
 IN_HAND_MAX: Final = 4_000
 # In these a definite answer, a query's too, is about the authorization itself; later ones are about its undoing.
 _MAY_CARRY_CVC: Final = frozenset({AttemptState.CREATED, AttemptState.IN_DOUBT})
-# While the database is away an answer is kept in memory and booked when it is back.
-BOOK_AGAIN_SECONDS: Final = 0.5
 # An answer that could not be booked, and not for want of a database, is kept on its attempt; when it is booked again.
 NOTED_RETRY_SECONDS: Final = 60
-Kept = TypeVar("Kept")
 
 
 class Executor:
@@ -62,13 +61,14 @@ class Executor:
     Args:
         load: as in Services.
         checkout_url: the origin at which buyers are served.
+        log: where entries are read; None: every claim reads the outbox itself, in its own statement.
         forget_cvc: tells the vault to drop the CVCs of these payment methods, once an authorization that carried them
             has been approved or declined.
     """
 
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
-        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str,
+        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, log: Log | None = None,
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
@@ -79,7 +79,12 @@ class Executor:
         self._load = load
         self._forget_cvc = forget_cvc
         self._checkout_url = checkout_url
+        self._log = log
+        self._reader: Reader | None = None
         self._connectors: Mapping[str, Connector] = {}
+        self._windows = Windows()
+        # No connector had any for new orders.
+        self._wants_room = False
         self._in_hand: dict[tuple[str, str], Claimed] = {}
         self._messages: dict[str, list[Exchange]] = defaultdict(list)
         self._wake = asyncio.Event()
@@ -92,8 +97,11 @@ class Executor:
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
         self._connectors = connectors
+        self._windows = Windows(connectors, now=asyncio.get_running_loop().time())
         listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
+        if self._log is not None:
+            self._reader = self._log.reader(CONSUMER, TOPIC_ATTEMPTS, lambda: self._sender.id, self._wake.set)
         tidied = held = float("-inf")
         try:
             while True:
@@ -110,6 +118,8 @@ class Executor:
                     log.warning("executor_waits_for_database", reason=str(error))
                     await sleep(POLL_SECONDS)
         finally:
+            if self._reader is not None:
+                await self._reader.close()
             await listener.close()
 
     def _heard(self, _channel: str, payload: str) -> None:
@@ -138,13 +148,27 @@ class Executor:
             return False
         now = asyncio.get_running_loop().time()
         due = now - self._looked >= POLL_SECONDS
-        claimed = await claim(self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), due=due)
+        room = self._windows.room(now)
+        self._wants_room = not room
+        each = min(CLAIM_EACH, -(-room // PARTITIONS))
+        entries = await self._brought(each)
+        if not due and not (room if entries is None else entries):
+            return False
+        claimed = await claim(
+            self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), each=each, due=due, room=room, entries=entries,
+        )
         self._begin(claimed)
         fresh = sum(one.fresh for one in claimed)
         more_due = len(claimed) - fresh >= CLAIM_DUE
         if due and not more_due:
             self._looked = now
-        return more_due or fresh >= CLAIM_EACH
+        return more_due or (each > 0 and (fresh if entries is None else len(entries)) >= each)
+
+    async def _brought(self, each: int) -> Sequence[Entry] | None:
+        """New entries, so many of a partition at most; None where the claim reads them itself."""
+        if self._reader is None:
+            return None
+        return (await self._reader.read(each)).entries if each else ()
 
     async def _tidy(self) -> None:
         in_hand = [attempt for attempt, _ in self._in_hand]
@@ -166,6 +190,8 @@ class Executor:
             step = next_step(one.attempt, one.open.state, one.open.tries, now)
             if isinstance(step, Order):
                 orders[one.attempt.facts.connector].append(replace(step, sender_epoch=(one.sender, one.open.slot)))
+                if step.first:
+                    self._windows.sent(one.attempt.facts.connector, (one.attempt.id, one.open.slot))
             else:
                 self._settle(one, one.attempt.operation, step)
         for name, list_ in orders.items():
@@ -185,6 +211,9 @@ class Executor:
             # For a person: the PSP did something else than it was asked for, or says so.
             log.error("psp_answer_mismatch", attempt=order.attempt_id, operation=order.operation)
         _sender, slot = _claim_of(order)
+        self._windows.ended((order.attempt_id, slot), answered=not isinstance(outcome, Unknown | NotSent))
+        if self._wants_room:
+            self._wake.set()
         one = self._in_hand.get((order.attempt_id, slot))
         if one is None:
             self.late(order, outcome)
@@ -241,7 +270,7 @@ class Executor:
     async def _settle_fresh(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> None:
         """Read the payment, decide, commit; again whenever it has moved on meanwhile. A definite answer is never lost."""
         try:
-            while not await _insist(lambda: self._settle_once(one, asked, outcome)):
+            while not await insist(lambda: self._settle_once(one, asked, outcome)):
                 pass
         except Exception:
             log.exception("outcome_not_booked", attempt=one.attempt.id)
@@ -279,11 +308,11 @@ class Executor:
     async def _settle_late(self, order: Order, outcome: Outcome | NotFound) -> None:
         if not isinstance(outcome, Approved | Declined):
             return
-        attempt = await _insist(lambda: self._store.attempt(order.attempt_id))
+        attempt = await insist(lambda: self._store.attempt(order.attempt_id))
         if attempt is None:
             log.error("late_answer_about_nothing", attempt=order.attempt_id, operation=order.operation)
             return
-        payment = await _insist(lambda: self._read(attempt))
+        payment = await insist(lambda: self._read(attempt))
         sender, slot = _claim_of(order)
         given_up = OpenSlot(slot, attempt.id, AttemptState.IN_DOUBT, None, 0)
         await self._settle_fresh(Claimed(attempt, given_up, payment, sender, False), order.operation, outcome)
@@ -298,6 +327,7 @@ class Executor:
         """Another has taken over: nothing that was claimed under this id may be sent or settled as ours any more."""
         log.error("sender_lost", sender=sender)
         self._in_hand.clear()
+        self._windows.forget()
 
     def _settling_of(self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation) -> Settling:
         return Settling(
@@ -327,7 +357,7 @@ class Executor:
     async def _note(self, one: Claimed, outcome: Outcome | NotFound) -> None:
         if isinstance(outcome, Approved | Declined):
             retry_at = self._clock.now() + NOTED_RETRY_SECONDS * SECOND
-            await _insist(lambda: self._store.note(one.attempt.id, outcome, retry_at))
+            await insist(lambda: self._store.note(one.attempt.id, outcome, retry_at))
 
     async def _keep_messages(self, one: Claimed) -> None:
         messages = self._messages.pop(one.attempt.id, [])
@@ -354,15 +384,6 @@ class Executor:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("executor_task_failed", exc_info=task.exception())
-
-
-async def _insist(work: Callable[[], Awaitable[Kept]]) -> Kept:
-    """Do it until the database lets us: nothing else has what is to be kept."""
-    while True:
-        try:
-            return await work()
-        except (Unavailable, ResultUnknown, Again):
-            await sleep(BOOK_AGAIN_SECONDS)
 
 
 def _claim_of(order: Order) -> tuple[str, str]:

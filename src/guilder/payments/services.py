@@ -7,6 +7,7 @@ from guilder.core.clock import Clock
 from guilder.core.errors import Refusal
 from guilder.core.ids import Ids
 from guilder.db.pool import Database
+from guilder.log import Backlog
 from guilder.merchants.model import Terms
 from guilder.payments.answers import Load
 from guilder.payments.store import Store
@@ -31,12 +32,14 @@ class Services:
     Args:
         load: loads what `expand` asks for, for one account and mode: `load(account, livemode)` gives the loader.
         checkout_url: the origin at which buyers are served, for the way to the issuer's challenge and back.
+        backlog: says when the log takes no more.
         payment_method: finds a stored payment method by account, mode and id; raises Refusal when there is none.
     """
 
     def __init__(
         self, *, db: Database, store: Store, waiting: Waiting, clock: Clock, ids: Ids, terms: TermsOf, routes: Sequence[Route],
         signals: SignalSource, load: Callable[[str, bool], Load], payment_method: FindMethod, checkout_url: str,
+        backlog: Backlog,
     ) -> None:  # fmt: skip
         self.db = db
         self.store = store
@@ -49,6 +52,7 @@ class Services:
         self.load = load
         self.payment_method = payment_method
         self.checkout_url = checkout_url
+        self.backlog = backlog
 
 
 def wrong_state(facts: PaymentIntentFacts, verb: str, allowed: Sequence[str]) -> Refusal:

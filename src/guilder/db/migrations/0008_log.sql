@@ -38,6 +38,10 @@ CREATE TABLE log_consumer (
     applied_to bigint NOT NULL,
     sender     text COLLATE "C",
     epoch      bigint,
+    -- Where its holder reads: from Kafka if its process has one, or from the outbox in any case. `guilder log move` changes it.
+    log        text NOT NULL DEFAULT 'kafka' CHECK (log IN ('kafka', 'postgres')),
+    -- Whether entries wait for it. The relay only copies them: nothing is kept and nobody is held up for what it has not published.
+    awaited    boolean NOT NULL DEFAULT true,
     PRIMARY KEY (consumer, partition)
 ) WITH (fillfactor = 20);
 INSERT INTO log_consumer SELECT 'executor', 1, partition, 0, NULL, NULL FROM generate_series(0, 15) partition;

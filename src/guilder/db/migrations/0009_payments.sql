@@ -385,10 +385,15 @@ LANGUAGE sql IMMUTABLE AS $$
     SELECT array_agg(o AND NOT (n::int = ANY (p_failed)) ORDER BY n) FROM unnest(p_ok) WITH ORDINALITY x(o, n)
 $$;
 
--- Claim what this sender may work on: new entries of its partitions, and rows whose retry_at has come (p_due). Positions
--- move in the same commit. Every byte about an attempt leaves under a claim of its row. Returns nothing once the sender
--- has lost its epoch.
-CREATE FUNCTION payments_claim(p_sender text, p_epoch bigint, p_now bigint, p_each int, p_due int)
+-- Claim what this sender may work on: new entries of its partitions, and rows whose retry_at has come, so many that were begun
+-- (p_due) and so many that were not (p_new), which ask for more of a PSP than those do. Positions move
+-- in the same commit. Every byte about an attempt leaves under a claim of its row. Returns nothing once the sender has lost its
+-- epoch. Entries that another log than the outbox has brought are handed in, each partition's without a gap from
+-- the consumer's position on; with NULL they are read here.
+CREATE FUNCTION payments_claim(
+    p_sender text, p_epoch bigint, p_now bigint, p_each int, p_due int, p_new int,
+    p_partitions smallint[], p_positions bigint[], p_payments text[], p_attempts text[]
+)
 RETURNS TABLE (
     attempt text, payment text, account text, livemode boolean, operation text, slot text, refund text, amount bigint, currency text,
     execute_by bigint, created_at bigint, facts bytea, noted bytea, open_state text, tries int, since_at bigint,
@@ -403,14 +408,22 @@ DECLARE
     v_attempts text[];
     v_rows tid[];
     v_due tid[];
+    v_new tid[];
 BEGIN
-    -- Ids and positions are taken from this one look: a second one would see newer entries and move past them unclaimed.
-    SELECT array_agg(e.partition), array_agg(e.position), array_agg(e.key), array_agg(convert_from(e.payload, 'UTF8'))
-    INTO v_partitions, v_positions, v_payments, v_attempts
-    FROM log_consumer c CROSS JOIN LATERAL (
-        SELECT l.partition, l.position, l.key, l.payload FROM log_entry l
-        WHERE l.topic = 1 AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT p_each) e
-    WHERE c.consumer = 'executor' AND c.sender = p_sender;
+    IF p_attempts IS NULL THEN
+        -- Ids and positions are taken from this one look: a second one would see newer entries and move past them unclaimed.
+        SELECT array_agg(e.partition), array_agg(e.position), array_agg(e.key), array_agg(convert_from(e.payload, 'UTF8'))
+        INTO v_partitions, v_positions, v_payments, v_attempts
+        FROM log_consumer c CROSS JOIN LATERAL (
+            SELECT l.partition, l.position, l.key, l.payload FROM log_entry l
+            WHERE l.topic = 1 AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT p_each) e
+        WHERE c.consumer = 'executor' AND c.sender = p_sender;
+    ELSIF cardinality(p_attempts) > 0 THEN
+        v_partitions := p_partitions;
+        v_positions := p_positions;
+        v_payments := p_payments;
+        v_attempts := p_attempts;
+    END IF;
     -- Nothing to do is the usual answer to a poll: it takes no lock, so it needs no transaction id and no flush of the WAL.
     IF v_attempts IS NULL AND (p_due = 0 OR NOT EXISTS (
         SELECT FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL)) THEN
@@ -429,9 +442,12 @@ BEGIN
     END IF;
     IF p_due > 0 THEN
         SELECT array_agg(x.t) INTO v_due FROM (
-            SELECT z.ctid AS t FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL
+            SELECT z.ctid AS t FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL AND z.state <> 'created'
             ORDER BY z.retry_at LIMIT p_due FOR UPDATE SKIP LOCKED) x;
-        v_rows := coalesce(v_rows, '{}') || ARRAY(SELECT d FROM unnest(v_due) d WHERE d <> ALL (coalesce(v_rows, '{}')));
+        SELECT array_agg(x.t) INTO v_new FROM (
+            SELECT z.ctid AS t FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL AND z.state = 'created'
+            ORDER BY z.retry_at LIMIT p_new FOR UPDATE SKIP LOCKED) x;
+        v_rows := coalesce(v_rows, '{}') || ARRAY(SELECT d FROM unnest(v_due || v_new) d WHERE d <> ALL (coalesce(v_rows, '{}')));
     END IF;
     IF v_attempts IS NOT NULL THEN
         PERFORM 1 FROM (SELECT DISTINCT partition FROM unnest(v_partitions) u(partition) ORDER BY 1) i CROSS JOIN LATERAL (

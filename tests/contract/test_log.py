@@ -1,4 +1,4 @@
-"""Consumers: each entry handled once and in the order of its key, whatever fails, dies, or happens twice."""
+"""The log, whichever it is: each entry handled once and in the order of its key, whatever fails, dies, or happens twice."""
 
 import asyncio
 import random
@@ -8,81 +8,23 @@ from itertools import count
 import asyncpg
 import pytest
 import pytest_asyncio
-from log_world import CONSUMER, READER, append, session
-from structlog.testing import capture_logs
 
-from guilder.core.clock import HOUR, MINUTE, SECOND, ManualClock
+from guilder.core.clock import HOUR, MINUTE, SECOND
 from guilder.core.errors import Unavailable
-from guilder.core.ids import Ids
 from guilder.db import Connection, Database
-from guilder.log import TOPIC_EVENTS, Consumer, Entry, hold_partitions, partition_of, tidy_log
+from guilder.log import TOPIC_EVENTS, Entry, hold_partitions, partition_of, tidy_log
 from guilder.log.dead_letters import dead_letters, discard, replay
+from log_world import CONSUMER, READER, LogWorld, log_world, settings_for
 
 SCHEDULE = (5 * SECOND, 1 * MINUTE, 10 * MINUTE, 1 * HOUR)
 
 
-class Poisoned(Exception):
-    """What the handler of these tests raises."""
-
-
-class LogWorld:
-    """A consumer whose effects are rows, and whose handler refuses what the test says."""
-
-    def __init__(self, db: Database, writer: asyncpg.Connection) -> None:
-        self.db = db
-        self.writer = writer
-        self.clock = ManualClock()
-        self.ids = Ids(self.clock)
-        self.poison: set[bytes] = set()
-        self.consumer = self.another(READER)
-
-    def another(self, sender: str) -> Consumer:
-        """One more process that consumes under the same name."""
-        return Consumer(
-            self.db, self.clock, self.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=self.handle, sender=lambda: sender
-        )
-
-    async def handle(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """The effect: a row for each entry, and then the error for a poisoned one, so that its row has to go again."""
-        for entry in entries:
-            await connection.execute("INSERT INTO handled (key, position, payload) VALUES ($1, $2, $3)", entry.key, entry.position, entry.payload)
-            if entry.payload in self.poison:
-                raise Poisoned(entry.payload.decode())
-
-    async def append(self, *entries: tuple[str, bytes]) -> None:
-        """Write to the log."""
-        await append(self.writer, *entries, now=self.clock.now())
-
-    async def drain(self) -> None:
-        """Consume until nothing is to be done now."""
-        while await self.consumer.run_once():
-            pass
-
-    async def handled(self, key: str | None = None) -> list[bytes]:
-        """The effects, in the order in which they came."""
-        rows = await self.db.fetch("SELECT payload FROM handled WHERE key = coalesce($1, key) ORDER BY number", key)
-        return [row["payload"] for row in rows]
-
-    async def closed(self) -> set[str]:
-        """The keys that are parked."""
-        return {row["key"] for row in await self.db.fetch("SELECT DISTINCT key FROM log_parked")}
-
-
-@pytest_asyncio.fixture
-async def log(database: str, db: Database):
-    """A consumer that holds all partitions, and a table for its effects."""
-    owner = await asyncpg.connect(database)
-    await owner.execute(
-        "CREATE TABLE handled (number bigserial, key text, position bigint, payload bytea, UNIQUE (key, position));"
-        "GRANT ALL ON handled, handled_number_seq TO guilder_app"
-    )
-    await owner.execute("UPDATE log_consumer SET sender = $1, epoch = 1 WHERE consumer = $2", READER, CONSUMER)
-    await owner.close()
-    writer = await session(database)
-    # Failures are logged with their traces, which nobody wants to see here.
-    with capture_logs():
-        yield LogWorld(db, writer)
-    writer.terminate()
+@pytest_asyncio.fixture(params=["outbox", "kafka"])
+async def log(request: pytest.FixtureRequest, database: str, db: Database):
+    """A consumer that holds all partitions and reads the one log or the other, and a table for its effects."""
+    kafka = settings_for(request.getfixturevalue("kafka")) if request.param == "kafka" else None
+    async with log_world(database, db, kafka) as world:
+        yield world
 
 
 async def test_entries_are_handled_once_and_in_order(log: LogWorld):
@@ -121,7 +63,7 @@ async def test_a_conflict_with_another_transaction_parks_nothing(log: LogWorld):
     log.poison = set()
     await log.append(("b", b"b0"), ("c", b"c0"))
     log.clock.advance(SCHEDULE[0])
-    consumer = Consumer(log.db, log.clock, log.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=conflicted, sender=lambda: READER)
+    consumer = log.consumer_with(conflicted)
     for _ in range(4):
         await consumer.run_once()
     assert sorted(await log.handled()) == [b"a0", b"b0", b"c0"]
@@ -222,7 +164,7 @@ async def test_a_process_that_has_lost_its_partition_applies_nothing(log: LogWor
         await log.writer.execute("UPDATE log_consumer SET sender = 'snd_other' WHERE consumer = $1", CONSUMER)
         taken.set()
 
-    late = Consumer(log.db, log.clock, log.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=slow, sender=lambda: READER)
+    late = log.consumer_with(slow)
     assert await late.run_once() == 0
     assert taken.is_set()
     assert await log.handled() == []
@@ -253,13 +195,13 @@ async def test_a_session_that_dies_in_the_middle_of_a_batch_leaves_nothing_of_it
         if next(deaths) < 2:
             await log.writer.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
 
-    consumer = Consumer(log.db, log.clock, log.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=dies_once, sender=lambda: READER)
+    consumer = log.consumer_with(dies_once)
     # Our processes may not end sessions; an operator may.
     await log.writer.execute("SET ROLE NONE")
     with pytest.raises(Unavailable):
         await consumer.run_once()
     assert await log.handled() == []
-    await consumer.run_once()
+    await log.drain(consumer)
     assert sorted(await log.handled()) == [b"a0", b"b0"]
     assert await log.closed() == set()
 

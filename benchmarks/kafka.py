@@ -1,0 +1,62 @@
+"""The canonical workload with Kafka as the log, beside the same with the outbox: what the way through a broker costs.
+
+The broker runs on the same machine, so what it uses the payments do not have. Its own CPU is not among the processes' figures.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.kafka import brokers
+
+from benchmarks import payments
+from benchmarks.system import system
+
+CONNECTIONS: Final = 64
+# What the log through Kafka is to reach of the outbox's throughput.
+SHARE: Final = 0.8
+
+
+async def compared(seconds: Mapping[str, float], *, api_processes: int) -> list[dict[str, Any]]:
+    """Run both, one after the other; the rows for the history. Nothing where neither a broker is named nor can be run."""
+    if brokers.bootstrap_of_the_environment() is None and not await asyncio.to_thread(brokers.can_run):
+        sys.stdout.write("Kafka: left out, there is neither KAFKA_BOOTSTRAP nor Java 17 with Maven\n")
+        return []
+    rows = [await _one("payments at 64, outbox beside Kafka", seconds, api_processes=api_processes)]
+    with _broker() as bootstrap:
+        rows.append(await _one(
+            "payments at 64, Kafka", seconds, api_processes=api_processes, GUILDER_KAFKA_BOOTSTRAP=bootstrap,
+        ))  # fmt: skip
+    share = rows[1]["per_second"] / rows[0]["per_second"]
+    rows[1]["share_of_outbox"] = round(share, 3)
+    sys.stdout.write(f"through Kafka: {share:.2f} of the outbox's throughput ({'at' if share >= SHARE else 'NOT at'} least {SHARE})\n")
+    return rows
+
+
+async def _one(name: str, seconds: Mapping[str, float], *, api_processes: int, **variables: str) -> dict[str, Any]:
+    with system(api_processes=api_processes, **variables) as running:
+        workload = payments.Workload(running)
+        await workload.run(payments.Load(name="warm-up", connections=CONNECTIONS, seconds=seconds["warm"]))
+        row = await workload.run(payments.Load(name=name, connections=CONNECTIONS, seconds=seconds["64"]))
+        await workload.check()
+    sys.stdout.write(f"{row['run']}: {row['per_second']:,.0f}/s, p50 {row['p50_ms']} ms, p99 {row['p99_ms']} ms\n")
+    return row
+
+
+@contextmanager
+def _broker() -> Iterator[str]:
+    """The broker that KAFKA_BOOTSTRAP names, or one that lives as long as the run."""
+    if (given := brokers.bootstrap_of_the_environment()) is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="guilder-bench-kafka-") as folder:
+        cluster = brokers.Cluster(Path(folder) / "cluster")
+        try:
+            cluster.start()
+            yield cluster.bootstrap
+        finally:
+            cluster.stop()

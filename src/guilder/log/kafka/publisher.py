@@ -1,0 +1,97 @@
+"""Publishing a batch: every entry ends acknowledged or refused before the next batch begins."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from guilder.config import KafkaSettings
+from guilder.db.connection import Record
+from guilder.log.kafka.client import client_settings
+from guilder.log.kafka.message import headers_of, topic_name
+
+log = structlog.get_logger(__name__)
+
+# After so long without an acknowledgement an entry counts as refused, and is published again. Kafka elects a new leader in
+# a few seconds; what it had taken all the same is a duplicate.
+MESSAGE_MILLISECONDS: Final = 10_000
+# How often the waiting thread looks whether it is to give up.
+SLICE_SECONDS: Final = 0.1
+# Largest entry; some hundred bytes are usual.
+MESSAGE_BYTES_MAX: Final = 8_000_000
+
+
+class Publisher:
+    """An idempotent producer of one topic that waits for all replicas in sync. `problem`: why the last batch was not taken whole."""
+
+    def __init__(self, settings: KafkaSettings, topic: int) -> None:
+        self._settings = settings
+        self._name = topic_name(settings.prefix, topic)
+        self._producer: Producer | None = None
+        self._closed = threading.Event()
+        self.problem = ""
+
+    async def publish(self, rows: Sequence[Record]) -> dict[int, int]:
+        """Send entries, each partition's in order; returns up to which position the cluster has each partition.
+
+        Runs until every entry is acknowledged or refused; on close it gives up, and nobody knows of the rest. What is not
+        reached may have been taken all the same. Never raises for what the cluster does.
+        """
+        return await asyncio.to_thread(self._publish, rows)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        self._closed.set()
+
+    def _publish(self, rows: Sequence[Record]) -> dict[int, int]:
+        self.problem = ""
+        reached: dict[int, int] = {}
+        refused: set[int] = set()
+
+        def told(partition: int, position: int, error: KafkaError | None) -> None:
+            # Called by flush, in the order of a partition; what follows a refused one waits for it.
+            if error is not None:
+                refused.add(partition)
+                self.problem = error.name()
+            elif partition not in refused:
+                reached[partition] = position
+
+        try:
+            producer = self._producer = self._producer or Producer(self._client())
+            for row in rows:
+                self._produce(producer, row, told)
+            while producer.flush(SLICE_SECONDS) and not self._closed.is_set():
+                pass
+        except (KafkaException, BufferError) as error:
+            self.problem = str(error)
+            log.warning("kafka_producer_begun_anew", reason=self.problem)
+            # A fatal error (a lost producer id) ends a producer for good.
+            self._producer = None
+        return reached
+
+    def _produce(self, producer: Producer, row: Record, told: Any) -> None:
+        partition, position = row["partition"], row["position"]
+        producer.produce(
+            self._name,
+            key=row["key"].encode(),
+            value=row["payload"],
+            partition=partition,
+            headers=headers_of(position, row["stream"]),
+            timestamp=row["created_at"] // 1000,
+            on_delivery=lambda error, _message: told(partition, position, error),
+        )
+
+    def _client(self) -> dict[str, Any]:
+        return {
+            **client_settings(self._settings, "relay"),
+            "acks": "all",
+            "enable.idempotence": True,
+            "message.timeout.ms": MESSAGE_MILLISECONDS,
+            "message.max.bytes": MESSAGE_BYTES_MAX,
+            # A batch is handed over at once and flushed: waiting for more would only add to the time of each.
+            "linger.ms": 0,
+            "compression.type": "lz4",
+        }
