@@ -6,7 +6,7 @@ May import: ledger, vault, iso8583, merchants, idempotency, log, db, security, c
 Start with: model.py, then router.py, then connectors/cardnet.
 """
 
-from guilder.psp.errors import NoRoute, RouteRefused
+from guilder.psp.errors import NoRoute, NotificationRefused, RouteRefused
 from guilder.psp.model import (
     RECOVERY,
     Connector,
@@ -16,10 +16,13 @@ from guilder.psp.model import (
     Direction,
     Exchange,
     Late,
+    Notification,
     Operation,
     Order,
     Original,
+    OwnPage,
     Permit,
+    ReadNotification,
     Reason,
     Recorder,
     Wire,
@@ -41,10 +44,14 @@ __all__ = [
     "Exchange",
     "Late",
     "NoRoute",
+    "Notification",
+    "NotificationRefused",
     "Operation",
     "Order",
     "Original",
+    "OwnPage",
     "Permit",
+    "ReadNotification",
     "Reason",
     "Recorder",
     "Route",

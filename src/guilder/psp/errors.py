@@ -1,4 +1,6 @@
-"""Why no connector takes a payment.
+"""Why no connector takes a payment, and why a notification is not believed.
+
+    NotificationRefused         it is not the PSP's, or too old, or cannot be read; nothing was stored
 
     RouteRefused                a payment that nobody can be asked to make; raised by the router
       NO_CONNECTOR              none is configured for this mode: a live payment is never sent to a test connector
@@ -31,3 +33,7 @@ class RouteRefused(GuilderError):
     def __init__(self, code: NoRoute, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NotificationRefused(GuilderError):
+    """What came as a notification is not the PSP's own word of now. The text holds nothing that was sent."""
