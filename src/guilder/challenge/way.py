@@ -74,10 +74,10 @@ class ChallengeWay:
             return page("Not finished yet", "Your bank still waits for your answer.", link=(found.url, "Back to your bank"))
         if waits_for_him:
             return page("One moment", "We are asking your bank.", again=AGAIN_SECONDS)
-        return self._end(payment)
+        return end_of(payment)
 
     async def _ended(self, found: FoundChallenge) -> Outgoing:
-        return self._end(await self._settled(found, lambda payment: payment.facts.status == PaymentState.PROCESSING))
+        return end_of(await self._settled(found, lambda payment: payment.facts.status == PaymentState.PROCESSING))
 
     async def _settled(self, found: FoundChallenge, busy: Callable[[Payment], bool]) -> Payment:
         """The payment once nothing is under way for it any more, or after the longest wait."""
@@ -91,18 +91,19 @@ class ChallengeWay:
                 return payment
             await sleep(LOOK_SECONDS)
 
-    def _end(self, payment: Payment) -> Outgoing:
-        """Back to the shop, or the end of the way on a page of ours."""
-        facts = payment.facts
-        paid, pending = facts.status in _PAID, facts.status == PaymentState.PROCESSING
-        if facts.return_url is not None:
-            status = "succeeded" if paid else "pending" if pending else "failed"
-            return redirect(returning(facts.return_url, facts.id, facts.client_secret, status))
-        if pending:
-            return page("One moment", "Your payment is being checked with the bank.", again=AGAIN_SECONDS)
-        if paid:
-            return page("Thank you", "Your payment is complete. You can close this page.")
-        return page("Not paid", "Nothing was charged. Go back to the shop to try again.")
+
+def end_of(payment: Payment) -> Outgoing:
+    """Back to the shop, or the end of the way on a page of ours."""
+    facts = payment.facts
+    paid, pending = facts.status in _PAID, facts.status == PaymentState.PROCESSING
+    if facts.return_url is not None:
+        status = "succeeded" if paid else "pending" if pending else "failed"
+        return redirect(returning(facts.return_url, facts.id, facts.client_secret, status))
+    if pending:
+        return page("One moment", "Your payment is being checked with the bank.", again=AGAIN_SECONDS)
+    if paid:
+        return page("Thank you", "Your payment is complete. You can close this page.")
+    return page("Not paid", "Nothing was charged. Go back to the shop to try again.")
 
 
 def returning(url: str, payment: str, client_secret: str, status: str) -> str:

@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl
 
 import structlog
 
-from guilder.challenge import CHALLENGES, ChallengeWay
+from guilder.challenge import CHALLENGES, ChallengeWay, PageWay
+from guilder.challenge import PAGES as PSP_PAGES
 from guilder.checkout import colors
 from guilder.checkout.assets import PREFIX
 from guilder.checkout.http import file, page
@@ -32,11 +33,12 @@ ID_CHARACTERS_MAX: Final = 64
 
 
 class Page:
-    """The application. Built once per process by bootstrap. `challenges` answers what is below its own path."""
+    """The application. Built once per process by bootstrap. `challenges` and `psp_pages` answer what is below their own paths."""
 
-    def __init__(self, services: Services, challenges: ChallengeWay) -> None:
+    def __init__(self, services: Services, challenges: ChallengeWay, psp_pages: PageWay) -> None:
         self._services = services
         self._challenges = challenges
+        self._psp_pages = psp_pages
 
     async def answer(self, incoming: Incoming) -> Outgoing:
         """Answer one request, whatever it is. Raises HungUpError when there is nobody to answer."""
@@ -77,6 +79,8 @@ class Page:
             return None
         if path.startswith(CHALLENGES):
             return await self._challenges.answer(incoming)
+        if path.startswith(PSP_PAGES):
+            return await self._psp_pages.answer(incoming)
         return await self._file(path) if method in ("GET", "HEAD") else None
 
     async def _show(self, incoming: Incoming, session: str) -> Outgoing | None:

@@ -5,6 +5,7 @@
     RouteRefused                a payment that nobody can be asked to make; raised by the router
       NO_CONNECTOR              none is configured for this mode: a live payment is never sent to a test connector
       CURRENCY                  none of them works in this currency
+      OWN_PAGE                  none of them has a page of its own, and the buyer is to pay there
       BRAND                     none of them takes this brand
       AMOUNT                    the amount is outside the limits of all of them
       TRIED                     all that could have taken it have been tried already
@@ -22,6 +23,7 @@ class NoRoute(StrEnum):
 
     NO_CONNECTOR = "no_connector"
     CURRENCY = "currency_not_supported"
+    OWN_PAGE = "own_page_not_supported"
     BRAND = "brand_not_supported"
     AMOUNT = "amount_not_supported"
     TRIED = "all_tried"

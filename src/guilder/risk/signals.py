@@ -53,6 +53,9 @@ class SignalSource:
         if not limits:
             return
         fingerprint = method.card.fingerprint
+        if not fingerprint:
+            # No card of ours: the buyer enters it elsewhere.
+            return
         tries = self._tries.pop(fingerprint, None)
         if tries is None:
             # More than the largest limit need not be remembered.
