@@ -40,9 +40,9 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
             raise of_session(facts, "confirm")
         if command.number is not None and command.number != payment.confirmations + 1:
             raise _overtaken()
+        refuse_while_open(payment)
         if facts.status == PaymentState.PROCESSING:
             raise lock_timeout()
-        refuse_while_open(payment)
         if not allows(PAYMENT, PaymentState(facts.status), PaymentEvent.CONFIRMED):
             raise wrong_state(facts, "confirm", _CONFIRMABLE)
         if facts.payment_method_types == CARD_PRESENT:

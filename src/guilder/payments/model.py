@@ -280,6 +280,8 @@ class OpenSlot(Struct, frozen=True):
     # The request that waits for it; None when nobody does.
     key: Key | None = None
     announces_payment: bool = False
+    # By the order for a PSP's own page.
+    own_page: bool = False
 
 
 class Payment(Struct, frozen=True, kw_only=True):

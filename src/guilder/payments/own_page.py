@@ -44,14 +44,10 @@ class PageOpen(Refusal):
         )  # fmt: skip
 
 
-def is_open(payment: Payment) -> bool:
-    """Whether a page of this payment waits for its buyer."""
-    return _waiting(payment) is not None
-
-
 def refuse_while_open(payment: Payment) -> None:
-    """Refuse what cannot be done while a page may be paid. Raises PageOpen; whoever asked has it closed (`withdrawn`)."""
-    if is_open(payment):
+    """Refuse what cannot be done until a page is closed. Raises PageOpen; whoever asked has it closed (`withdrawn`)."""
+    open_ = payment.open_in(PAYMENT_SLOT)
+    if open_ is not None and open_.own_page:
         raise PageOpen
 
 

@@ -302,4 +302,4 @@ def _challenge(row: Any) -> Challenge | None:  # noqa: ANN401
 def _open_slot(row: Any) -> OpenSlot:  # noqa: ANN401
     slot, attempt, state, sender, tries, facts = row
     known = attempt_facts_from(facts)
-    return OpenSlot(slot, attempt, state, sender, tries, known.key, known.announces_payment)
+    return OpenSlot(slot, attempt, state, sender, tries, known.key, known.announces_payment, known.own_page is not None)

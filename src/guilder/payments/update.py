@@ -41,10 +41,10 @@ async def update(services: Services, claim: Claim, command: UpdatePayment) -> Re
         facts = payment.facts
         if facts.checkout_session is not None and set(given) - _ALWAYS:
             raise of_session(facts, "update")
-        if facts.status not in _CHANGEABLE and set(given) - _ALWAYS:
-            raise wrong_state(facts, "update", _CHANGEABLE)
         if set(given) - _ALWAYS:
             refuse_while_open(payment)
+        if facts.status not in _CHANGEABLE and set(given) - _ALWAYS:
+            raise wrong_state(facts, "update", _CHANGEABLE)
         changes = {name: value for name, value in given.items() if name not in ("payment", "metadata", "payment_method")}
         if "metadata" in given:
             changes["metadata"] = merge_metadata(facts.metadata, command.metadata)
