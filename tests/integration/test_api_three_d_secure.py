@@ -19,6 +19,7 @@ CHALLENGED = ("threeDSecure2Required", "threeDSecureRequired", "authenticationRe
 async def api(server, tmp_path_factory):
     """The chain, for this module."""
     async with fresh_database(server, database_name("three_d_secure")) as dsn, api_world(dsn, tmp_path_factory.mktemp("api")) as world:
+        await world.start("checkout")
         yield world
 
 
