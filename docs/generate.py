@@ -43,7 +43,8 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         PaymentEvent.PAID: "a purchase is approved",
         PaymentEvent.AUTHORIZED: "an authorization is approved",
         PaymentEvent.FAILED: "it is declined, was certainly not sent, or is undone; or the buyer was not authenticated",
-        PaymentEvent.ACTION_WANTED: "the issuer wants to see the buyer (3-D Secure)",
+        PaymentEvent.WITHDRAWN: "the PSP's own page may not be paid any more: its time is over, or something else is to be done",
+        PaymentEvent.ACTION_WANTED: "the issuer wants to see the buyer (3-D Secure), or the buyer is to pay at the PSP's own page",
         PaymentEvent.CAPTURE_SENT: "a capture is accepted",
         PaymentEvent.CAPTURED: "the capture is approved",
         PaymentEvent.CAPTURE_FAILED: "the capture is declined or was certainly not sent; the authorization stands",
@@ -56,6 +57,7 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         AttemptEvent.APPROVAL: "the PSP says, definitely, that it is done",
         AttemptEvent.DECLINE: "the PSP says, definitely, that it is refused and nothing was moved",
         AttemptEvent.ACTION_WANTED: "the buyer must do something first",
+        AttemptEvent.PAGE_OPENED: "the PSP's own page is open: the buyer may pay there, and nobody knows whether he has",
         AttemptEvent.PROVED_UNSENT: "the connector's own record shows that no byte was written this time",
         AttemptEvent.NO_DEFINITE_ANSWER: "a timeout, a reset, or an answer that is not on the list of definite ones",
         AttemptEvent.SENDER_LOST: "the process that had claimed it is gone; what it had written nobody knows",
@@ -126,7 +128,7 @@ payment too; while an attempt of that is open, what comes of it decides first. N
 OTHERS: Final = """\
 ## Other states in the database
 
-- `attempt_open.state` holds `created`, `in_doubt` and `reversing` as above, and `recheck`: an undone attempt is asked about
+- `attempt_open.state` holds `created`, `in_doubt`, `awaiting_buyer` and `reversing` as above, and `recheck`: an undone attempt is asked about
   again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)). A
   purchase, an authorization or a capture that is found then is `reversing` in that slot until the reversal is acknowledged, and
   asked about for the rest of the schedule ([recheck.py](../src/guilder/payments/recheck.py)). The same state, in a slot of its

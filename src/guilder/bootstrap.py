@@ -16,7 +16,7 @@ from guilder.api.app import Api
 from guilder.api.openapi import document
 from guilder.api.routes import registry
 from guilder.api.services import Services
-from guilder.challenge import ChallengeWay
+from guilder.challenge import ChallengeWay, PageWay
 from guilder.checkout import Page
 from guilder.checkout import Services as Checkout
 from guilder.config import Settings
@@ -27,7 +27,7 @@ from guilder.customers import Customers, PaymentMethods, Personal, load_payment_
 from guilder.db import Database, installation, schema
 from guilder.db.clock_guard import ClockGuard
 from guilder.db.sender import Sender, tidy_senders
-from guilder.folder import Sandbox, listen_on, one_at_a_time, read_sandbox, write_private
+from guilder.folder import Sandbox, listen_on, one_at_a_time, read_sandbox, webpsp_account, write_private
 from guilder.http_server import serve_http
 from guilder.idempotency import tidy_keys
 from guilder.jobs import Job, run_jobs
@@ -39,7 +39,7 @@ from guilder.log import BATCH_MAX, TOPIC_EVENTS, Backlog, Consumer, Outbox, Read
 from guilder.log.manage import begin_stream
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
-from guilder.network import NetworkSettings, serve
+from guilder.network import NetworkSettings, WebMerchant, serve
 from guilder.orders import Services as Orders
 from guilder.orders import attend_sessions, note_payments
 from guilder.orders.attend import CONSUMER as ORDERS
@@ -51,12 +51,15 @@ from guilder.payments.offer import CONSUMER as REFUNDS
 from guilder.payments.services import Services as Payments
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
-from guilder.psp.connectors import cardnet
+from guilder.psp import Connector, ReadNotification, Rule, WrongRules, read_rules
+from guilder.psp.connectors import cardnet, webpsp
 from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings
+from guilder.psp.connectors.webpsp import Webpsp, WebpspSettings, notification_reader
+from guilder.psp.notifications import tidy_notifications
 from guilder.psp.router import Route
 from guilder.risk import SignalSource, Velocity
 from guilder.role import Body, Context, run_in_loop, until_told
-from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
+from guilder.security import FileKeyProvider, PurposeKeys, Secret, make_key_file
 from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
 from guilder.terminal import Terminal
 from guilder.vault import Vault, VaultClient, VaultServer, listen
@@ -101,6 +104,12 @@ PREPARE_CONNECTIONS: Final = 1
 # What the sandbox's acquirer calls our merchants.
 SANDBOX_PSP_MERCHANT: Final = "GUILDERSANDBOX1"
 
+ROUTES: Final = (
+    Route(connector=cardnet.NAME, psp_merchant=SANDBOX_PSP_MERCHANT, livemode=False, declares=cardnet.DECLARES),
+    Route(connector=webpsp.NAME, psp_merchant=SANDBOX_PSP_MERCHANT, livemode=False, declares=webpsp.DECLARES),
+)
+"""The ways to PSPs, in the order of preference where no rule says otherwise."""
+
 SANDBOX_NAME: Final = "Sandbox"
 
 WORKER_ROLE: Final = "worker"
@@ -117,6 +126,7 @@ def prepare(settings: Settings) -> None:
 
 async def _prepare(settings: Settings) -> None:
     dsn = address(settings)
+    routing_rules(settings)
     if not await schema.is_current(dsn):
         # Imported only where there is something to do: it costs 280 ms and 50 MB.
         from guilder.db.migrate import migrate
@@ -143,6 +153,7 @@ def prepare_role(settings: Settings) -> None:
     Several roles that start at the same moment do it one after the other. Raises WrongSchema.
     """
     kafka.check(settings)
+    routing_rules(settings)
     run_in_loop(schema.check(address(settings)))
     with one_at_a_time(settings):
         _make_keys(settings)
@@ -171,6 +182,23 @@ async def _make_sandbox(settings: Settings, known_merchants: Merchants) -> None:
         settings.sandbox_file,
         Sandbox(account=merchant.id, secret_key=secret.reveal(), publishable_key=publishable.reveal()),
     )
+
+
+def routing_rules(settings: Settings) -> tuple[Rule, ...]:
+    """The rules by which connectors are chosen; none without a file. Raises WrongRules."""
+    if settings.routes_file is None:
+        return ()
+    try:
+        text = settings.routes_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongRules(f"the routing rules (GUILDER_ROUTES) cannot be read from {settings.routes_file}: {error}") from None
+    return read_rules(text, ROUTES)
+
+
+def notification_readers(settings: Settings, ids: Ids) -> Mapping[str, ReadNotification]:
+    """How the notifications of each connector that sends some are read."""
+    account = webpsp_account(settings, ids.secret)
+    return {webpsp.NAME: notification_reader(Secret(account.signing_secret))}
 
 
 def webhooks_allowed(settings: Settings) -> tuple[Allowed, Allowed]:
@@ -249,7 +277,8 @@ class Rooms:
             clock=clock,
             ids=ids,
             terms=self._terms,
-            routes=[Route(connector=cardnet.NAME, psp_merchant=SANDBOX_PSP_MERCHANT, livemode=False, declares=cardnet.DECLARES)],
+            routes=ROUTES,
+            rules=routing_rules(settings),
             signals=SignalSource(clock),
             load=self.load,
             payment_method=self._payment_method,
@@ -318,6 +347,7 @@ async def vault(settings: Settings, context: Context) -> None:
 
 async def network(settings: Settings, context: Context) -> None:
     """The sandbox bank world; it knows nothing of the rest."""
+    account = webpsp_account(settings, context.ids.secret)
     bank = NetworkSettings(
         data=settings.network_dir,
         host=settings.network_host,
@@ -326,6 +356,9 @@ async def network(settings: Settings, context: Context) -> None:
         http_port=settings.ports.network_http,
         iso_listener=context.sockets.get("network_iso"),
         http_listener=context.sockets.get("network_http"),
+        web=WebMerchant(
+            api_key=account.api_key, signing_secret=account.signing_secret, notify_url=f"{settings.api_url}/psp/{webpsp.NAME}",
+        ),
     )
     await until_told(context, serve(bank, ready=lambda _addresses: context.ready(), clock=context.clock))
 
@@ -347,20 +380,29 @@ async def executor(settings: Settings, context: Context) -> None:
             forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, log=kafka.log(settings, rooms.db, rooms.clock),
         )
         executors.append(working)
-        connector = Cardnet(
-            CardnetSettings(host=settings.network_host, port=settings.ports.network_iso),
-            reveal=rooms.vault.reveal,
-            clock=rooms.clock,
-            late=working.late,
-            recorder=working.record,
-        )
-        await connector.start()
-        stack.push_async_callback(connector.close)
+        connectors = _connectors(settings, rooms, working)
+        for connector in connectors.values():
+            await connector.start()
+            stack.push_async_callback(connector.close)
         await sender.start(context.predecessor)
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await until_told(context, _while_sound(rooms.guard, lambda: working.run({connector.name: connector})))
+        await until_told(context, _while_sound(rooms.guard, lambda: working.run(connectors)))
+
+
+def _connectors(settings: Settings, rooms: Rooms, working: Executor) -> Mapping[str, Connector]:
+    """The connections to PSPs, not started, by name."""
+    account = webpsp_account(settings, rooms.ids.secret)
+    card_network = Cardnet(
+        CardnetSettings(host=settings.network_host, port=settings.ports.network_iso),
+        reveal=rooms.vault.reveal, clock=rooms.clock, late=working.late, recorder=working.record,
+    )  # fmt: skip
+    web = Webpsp(
+        WebpspSettings(url=settings.network_control, api_key=Secret(account.api_key)),
+        reveal=rooms.vault.reveal, clock=rooms.clock, late=working.late, recorder=working.record,
+    )  # fmt: skip
+    return {connector.name: connector for connector in (card_network, web)}
 
 
 async def worker(settings: Settings, context: Context) -> None:
@@ -453,6 +495,7 @@ def _jobs(rooms: Rooms, sender: Sender, reader: Callable[[str], Reader]) -> Sequ
         Job("expire_transfers", 0.5, lambda: expire_transfers(db, clock, ids)),
         Job("tidy_log", 60.0, lambda: tidy_log(db, clock.now())),
         Job("tidy_keys", 60.0, lambda: tidy_keys(db, clock.now())),
+        Job("tidy_notifications", 60.0, lambda: tidy_notifications(db, clock.now())),
         Job("tidy_senders", 60.0, lambda: tidy_senders(db, clock.now())),
     )
 
@@ -490,6 +533,7 @@ async def api(settings: Settings, context: Context) -> None:
             endpoints=Endpoints(rooms.db, rooms.keys, rooms.clock, rooms.ids, allowed=webhooks_allowed(settings)),
             deliveries=Deliveries(rooms.db, rooms.clock),
             terminal=Terminal(rooms.db, rooms.clock, rooms.ids),
+            notifications=notification_readers(settings, rooms.ids),
         )
         stack.push_async_callback(services.close)
         routes = registry()
@@ -508,7 +552,7 @@ async def checkout(settings: Settings, context: Context) -> None:
             ids=rooms.ids, proxies=settings.proxies,
         )  # fmt: skip
         listener = context.sockets.get("checkout") or listen_on(settings.host, settings.ports.checkout)
-        app = Page(services, ChallengeWay(rooms.payments))
+        app = Page(services, ChallengeWay(rooms.payments), PageWay(rooms.payments))
         await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
 
 

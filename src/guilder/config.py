@@ -121,6 +121,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Whether live secret keys may send raw card numbers."""
     webhook_allow: tuple[str, ...] | None
     """What webhooks may reach beyond public addresses: words of WEBHOOK_WORDS and networks; None for each mode's default."""
+    routes_file: Path | None
+    """The routing rules; None: the first connector that takes a payment is taken."""
     proxies: int
     """How many proxies of ours stand before the payment page: so many of X-Forwarded-For's last addresses are believed."""
     kafka: KafkaSettings | None
@@ -151,6 +153,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             network_host=env.get("GUILDER_NETWORK_HOST") or "127.0.0.1",
             raw_cards_live=_yes("GUILDER_RAW_CARDS_LIVE", env.get("GUILDER_RAW_CARDS_LIVE")),
             webhook_allow=_allowance("GUILDER_WEBHOOK_ALLOW", env.get("GUILDER_WEBHOOK_ALLOW")),
+            routes_file=Path(routes).expanduser().absolute() if (routes := env.get("GUILDER_ROUTES")) else None,
             kafka=KafkaSettings.load(env),
             outbox_max=_whole("GUILDER_OUTBOX_MAX", env.get("GUILDER_OUTBOX_MAX") or OUTBOX_MAX, OUTBOX_LEAST, 10**9),
             proxies=_whole("GUILDER_PROXIES", env.get("GUILDER_PROXIES") or 0, 0, PROXIES_MAX),
@@ -189,6 +192,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def ports_file(self) -> Path:
         """The ports of the last time."""
         return self.data_dir / "ports.json"
+
+    @property
+    def webpsp_file(self) -> Path:
+        """What the sandbox's web PSP and its connector know of each other: the API key and the signing secret."""
+        return self.data_dir / "keys" / "webpsp.json"
 
     @property
     def generation_file(self) -> Path:

@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,17 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     account: str
     secret_key: str
     publishable_key: str
+
+
+class WebpspAccount(Struct, frozen=True, kw_only=True):
+    """DATA/keys/webpsp.json: our account at the sandbox's web PSP. The PSP reads the same file by a struct of its own."""
+
+    api_key: str
+    signing_secret: str
+
+    def __repr__(self) -> str:
+        """Without the secrets."""
+        return "WebpspAccount(...)"
 
 
 def claim(settings: Settings) -> int:
@@ -169,6 +180,20 @@ def read_sandbox(settings: Settings) -> Sandbox | None:
         return msgspec.json.decode(settings.sandbox_file.read_bytes(), type=Sandbox)
     except FileNotFoundError:
         return None
+
+
+def webpsp_account(settings: Settings, draw: Callable[[str], str]) -> WebpspAccount:
+    """Our account at the sandbox's web PSP, made by whoever asks first; `draw` makes a secret with a prefix."""
+    path = settings.webpsp_file
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+        write_private(draft, WebpspAccount(api_key=draw("web_key_"), signing_secret=draw("web_secret_")))
+        # Of several that start at once the first one's stands.
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return msgspec.json.decode(path.read_bytes(), type=WebpspAccount)
 
 
 def open_ports(settings: Settings) -> tuple[Ports, dict[str, int]]:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 UNDER_WAY = 20
 # Points that no payment of these comes by: those of webhooks, orders and challenges have tests of their own.
-ELSEWHERE = ("fan_out", "deliver.", "session.", "challenge.", "reopen.")
+ELSEWHERE = ("fan_out", "deliver.", "session.", "challenge.", "reopen.", "relay.", "offset.")
 VICTIMS = ("api", "vault", "executor", "worker", "network", "postgres", "supervisor")
 
 

@@ -16,7 +16,9 @@ from msgspec import Struct, convert
 
 from guilder.core.clock import SystemClock
 from guilder.psp import Connector, Late, Order, Recorder
+from guilder.psp.connectors import webpsp
 from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings, Limits
+from guilder.psp.connectors.webpsp import Webpsp, WebpspSettings
 from guilder.security import Pan, Secret
 from guilder.vault import Card, Reveal
 
@@ -66,8 +68,8 @@ class Subject(Protocol):
         ...
 
 
-class CardnetSubject:
-    """The sandbox bank world, as `python -m guilder.network` runs it."""
+class BankSubject:
+    """The sandbox bank world, as `python -m guilder.network` runs it; which of its faces, a connector decides."""
 
     CVC = "737"
     NUMBERS: Final[Mapping[str, str]] = {
@@ -101,7 +103,7 @@ class CardnetSubject:
     def running(cls, folder: Path) -> Iterator[Self]:
         """Start the process; end it by SIGTERM and wait."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "guilder.network", "--data", str(folder), "--http-port", "0", "--iso-port", "0"],
+            [sys.executable, "-m", "guilder.network", "--data", str(folder), "--http-port", "0", "--iso-port", "0", *cls._arguments(folder)],
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
@@ -115,17 +117,9 @@ class CardnetSubject:
             if process.stdout is not None:
                 process.stdout.close()
 
-    def connector(self, *, late: Late, recorder: Recorder, reachable: bool = True, **limits: Any) -> Connector:
-        """See Subject."""
-        port = self._iso_port if reachable else _closed_port()
-        return Cardnet(
-            CardnetSettings(host="127.0.0.1", port=port),
-            reveal=self._reveal,
-            clock=SystemClock(),
-            late=late,
-            recorder=recorder,
-            limits=Limits(**{"sweep_seconds": 0.02} | limits),
-        )
+    @classmethod
+    def _arguments(cls, _folder: Path) -> list[str]:
+        return []
 
     async def _reveal(self, asked: Sequence[Reveal]) -> Sequence[Card | None]:
         return [self.card(reveal.payment_method_id.removeprefix("pm_")) for reveal in asked]
@@ -167,6 +161,57 @@ class CardnetSubject:
             return data
         finally:
             connection.close()
+
+
+class CardnetSubject(BankSubject):
+    """The acquirer, ISO 8583 over TCP."""
+
+    def connector(self, *, late: Late, recorder: Recorder, reachable: bool = True, **limits: Any) -> Connector:
+        """See Subject."""
+        port = self._iso_port if reachable else _closed_port()
+        return Cardnet(
+            CardnetSettings(host="127.0.0.1", port=port),
+            reveal=self._reveal,
+            clock=SystemClock(),
+            late=late,
+            recorder=recorder,
+            limits=Limits(**{"sweep_seconds": 0.02} | limits),
+        )
+
+
+class WebpspSubject(BankSubject):
+    """The web PSP, JSON over HTTP."""
+
+    API_KEY: Final = "web_key_of_the_contract"
+    SIGNING_SECRET: Final = "web_secret_of_the_contract"
+
+    @classmethod
+    def _arguments(cls, folder: Path) -> list[str]:
+        file = folder / "merchant.json"
+        file.write_text(json.dumps({"api_key": cls.API_KEY, "signing_secret": cls.SIGNING_SECRET}))
+        return ["--web-merchant", str(file)]
+
+    def call(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
+        """What the PSP answers to a request as it stands."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._control_port, timeout=START_SECONDS)
+        try:
+            connection.request(method, path, json.dumps(body), headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def connector(self, *, late: Late, recorder: Recorder, reachable: bool = True, **limits: Any) -> Connector:
+        """See Subject."""
+        port = self._control_port if reachable else _closed_port()
+        return Webpsp(
+            WebpspSettings(url=f"http://127.0.0.1:{port}", api_key=Secret(self.API_KEY)),
+            reveal=self._reveal,
+            clock=SystemClock(),
+            late=late,
+            recorder=recorder,
+            limits=webpsp.Limits(**limits),
+        )
 
 
 def _closed_port() -> int:

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from orders_world import KEYS, orders_on, placed, standing, tried
 
 from conftest import ACCOUNT
-from guilder.challenge import ChallengeWay
+from guilder.challenge import ChallengeWay, PageWay
 from guilder.checkout import Page, Services
 from guilder.core.clock import DAY
 from guilder.http_server import Incoming
@@ -32,7 +32,7 @@ async def page(world):
     known = Services(
         orders=services, merchants=merchants, velocity=Velocity(world.clock), keys=KEYS, clock=world.clock, ids=world.ids, proxies=0,
     )  # fmt: skip
-    app = Page(known, ChallengeWay(world.services))
+    app = Page(known, ChallengeWay(world.services), PageWay(world.services))
 
     async def look(query: str = "") -> str:
         answer = await app.answer(Incoming("GET", f"/c/{session.facts.id}", query.encode(), {}))

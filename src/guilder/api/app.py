@@ -22,6 +22,8 @@ from guilder.api.http import (
     outgoing_of,
 )
 from guilder.api.params import read
+from guilder.api.psp import PATH as PSP_PATH
+from guilder.api.psp import take_notification
 from guilder.api.registry import Registry, Route
 from guilder.api.services import Services
 from guilder.core.errors import Refusal, ResultUnknown, Unavailable
@@ -81,6 +83,8 @@ class Api:
     async def _reply(self, request: Request) -> Reply:
         if request.path == OPENAPI_PATH and request.method == "GET":
             return Reply(body=self._openapi)
+        if request.path.startswith(PSP_PATH):
+            return await take_notification(self._services, request)
         route, ids = self._registry.find(request.method, request.path)
         caller = await caller_of(request.headers, self._services.authenticate)
         if b"stripe-account" in request.headers:

@@ -1,6 +1,6 @@
 """Cards in requests: payment_method and payment_method_data, as PaymentMethods that can be charged."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -11,8 +11,10 @@ from guilder.api.text import pairs
 from guilder.core.errors import Refusal
 from guilder.customers import NewCard, Prepared
 from guilder.security import Pan, Secret
+from guilder.shapes.facts import Metadata as MetadataFacts
 from guilder.shapes.facts import PaymentMethodFacts
 
+OWN_PAGE = "psp_page"
 # An expiry that has more digits than this is none; the vault says which ones can be.
 NUMERAL_MAX = 9_999
 
@@ -27,11 +29,16 @@ class CardData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     token: Id | UnsetType = UNSET
 
 
-class PaymentMethodData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A PaymentMethod to be made with the payment."""
+class PspPage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a PaymentMethod of type psp_page holds: nothing."""
 
-    type: Literal["card"]
-    card: CardData
+
+class PaymentMethodData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A PaymentMethod to be made with the payment: a card, or the payment provider's own page."""
+
+    type: Literal["card", "psp_page"]
+    card: CardData | UnsetType = UNSET
+    psp_page: PspPage | UnsetType = UNSET
     billing_details: BillingDetails | UnsetType = UNSET
     metadata: Metadata = UNSET
     allow_redisplay: Literal["always", "limited", "unspecified"] = "unspecified"
@@ -39,7 +46,7 @@ class PaymentMethodData(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 async def prepare(call: Call, data: PaymentMethodData, prefix: str = "") -> Prepared:
-    """Let the vault keep the card of these data; nothing else is stored yet.
+    """Let the vault keep the card of these data, if there is one; nothing else is stored yet.
 
     Args:
         prefix: the parameter that holds the data, for messages; empty when the request itself is they.
@@ -50,24 +57,32 @@ async def prepare(call: Call, data: PaymentMethodData, prefix: str = "") -> Prep
     def named(name: str) -> str:
         return f"{prefix}[{name}]" if prefix else name
 
-    card, param = data.card, named("card")
     details = {
         name: value for name, value in billing(data.billing_details, named("billing_details")).items() if value is not None
     }
     metadata = pairs(data.metadata)
-    methods = call.services.methods
+    if data.type == OWN_PAGE:
+        if data.card is not UNSET:
+            raise Refusal(f"A {OWN_PAGE} PaymentMethod has no card: the buyer enters one at the payment provider.", param=named("card"))
+        return call.services.methods.prepare_own_page(
+            call.account, livemode=call.livemode, billing=details, metadata=metadata, allow_redisplay=data.allow_redisplay,
+        )
+    if data.psp_page is not UNSET:
+        raise Refusal("A card has nothing to do with a payment provider's page.", param=named(OWN_PAGE))
+    return await _prepare_card(call, data, details, metadata, named("card"))
+
+
+async def _prepare_card(call: Call, data: PaymentMethodData, details: dict[str, Any], metadata: MetadataFacts, param: str) -> Prepared:
+    card, methods = data.card, call.services.methods
+    if card is UNSET:
+        raise Refusal(f"Missing required param: {param}.", code="parameter_missing", param=param)
     if card.token is not UNSET:
         if card.number is not UNSET:
             raise Refusal("Pass either a card number or a token, not both.", code="parameters_exclusive", param=f"{param}[token]")
         return await methods.prepare_token(
-            call.account,
-            card.token,
-            livemode=call.livemode,
-            billing=details,
-            metadata=metadata,
-            allow_redisplay=data.allow_redisplay,
+            call.account, card.token, livemode=call.livemode, billing=details, metadata=metadata, allow_redisplay=data.allow_redisplay,
             param=f"{param}[token]",
-        )
+        )  # fmt: skip
     if card.number is UNSET:
         raise _missing(param, "number")
     if card.exp_month is UNSET:
@@ -79,14 +94,9 @@ async def prepare(call: Call, data: PaymentMethodData, prefix: str = "") -> Prep
         cvc=card.cvc if isinstance(card.cvc, Secret) else None,
     )  # fmt: skip
     return await methods.prepare(
-        call.account,
-        entered,
-        livemode=call.livemode,
-        billing=details,
-        metadata=metadata,
-        allow_redisplay=data.allow_redisplay,
+        call.account, entered, livemode=call.livemode, billing=details, metadata=metadata, allow_redisplay=data.allow_redisplay,
         param=param,
-    )
+    )  # fmt: skip
 
 
 def numeral(value: int | str) -> int:

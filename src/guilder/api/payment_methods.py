@@ -5,7 +5,7 @@ from typing import Final, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from guilder.api.call import Call, Done, page_of
-from guilder.api.cards import CardData, PaymentMethodData, numeral, prepare
+from guilder.api.cards import CardData, PaymentMethodData, PspPage, numeral, prepare
 from guilder.api.http import Reply
 from guilder.api.params import Id, Ignored, Metadata, Numeral, PageParams, Params
 from guilder.api.personal import BillingDetails, billing
@@ -19,10 +19,11 @@ Redisplay = Literal["always", "limited", "unspecified"]
 
 
 class Create(Params, frozen=True, kw_only=True):
-    """A card as the payer entered it, or a test token that stands for one."""
+    """A card as the payer entered it, a test token that stands for one, or the payment provider's own page."""
 
-    type: Literal["card"]
-    card: CardData
+    type: Literal["card", "psp_page"]
+    card: CardData | UnsetType = UNSET
+    psp_page: PspPage | UnsetType = UNSET
     billing_details: BillingDetails | UnsetType = UNSET
     metadata: Metadata = UNSET
     allow_redisplay: Redisplay = "unspecified"
@@ -66,6 +67,7 @@ async def create(call: Call, p: Create) -> Reply:
     data = PaymentMethodData(
         type=p.type,
         card=p.card,
+        psp_page=p.psp_page,
         billing_details=p.billing_details,
         metadata=p.metadata,
         allow_redisplay=p.allow_redisplay,

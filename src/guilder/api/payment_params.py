@@ -11,7 +11,7 @@ from guilder.api.personal import Shipping
 Currency = Annotated[str, Meta(max_length=10, description="Three-letter ISO 4217 code, in any case.")]
 Usage = Literal["on_session", "off_session"]
 CaptureMethod = Literal["automatic", "automatic_async", "manual"]
-MethodTypes = Annotated[tuple[Literal["card", "card_present"], ...], Meta(max_length=10)]
+MethodTypes = Annotated[tuple[Literal["card", "card_present", "psp_page"], ...], Meta(max_length=10)]
 Url = Annotated[str, Meta(max_length=2_048)]
 
 DEFAULT_CAPTURE_METHOD: Final = "automatic_async"

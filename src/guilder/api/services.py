@@ -1,6 +1,6 @@
 """What the handlers work with; built once per process by bootstrap."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from guilder.core.clock import Clock
@@ -12,6 +12,7 @@ from guilder.merchants.merchants import Merchants
 from guilder.orders import Services as Orders
 from guilder.payments.load import Loader
 from guilder.payments.services import Services as Payments
+from guilder.psp import ReadNotification
 from guilder.security import PurposeKeys
 from guilder.shapes.facts import PaymentMethodFacts
 from guilder.terminal import Terminal
@@ -33,12 +34,13 @@ class Services:
         books: the ledger as a product of its own.
         orders: the dependencies of the verbs of orders.
         terminal: the readers at the merchants' tills.
+        notifications: how those of each connector are read, by its name.
     """
 
     def __init__(
         self, *, db: Database, hot: Database, clock: Clock, ids: Ids, keys: PurposeKeys, merchants: Merchants, vault: VaultClient,
         customers: Customers, methods: PaymentMethods, personal: Personal, payments: Payments, books: Books, orders: Orders, load: Loader,
-        endpoints: Endpoints, deliveries: Deliveries, terminal: Terminal,
+        endpoints: Endpoints, deliveries: Deliveries, terminal: Terminal, notifications: Mapping[str, ReadNotification],
     ) -> None:  # fmt: skip
         self.db = db
         self._hot = hot
@@ -58,6 +60,7 @@ class Services:
         self.endpoints = endpoints
         self.deliveries = deliveries
         self.terminal = terminal
+        self.notifications = notifications
         self._read: Coalescer[tuple[str, bool, str], PaymentMethodFacts | None] = Coalescer(
             self._load_methods,
             limit=READ_MAX,

@@ -24,22 +24,22 @@ LOOK_SECONDS: Final = 0.1
 
 _PAID: Final = frozenset({PaymentState.SUCCEEDED, PaymentState.REQUIRES_CAPTURE})
 
-News = Literal["unanswered", "waiting", "paid", "failed"]
-"""What a buyer is told: the bank still waits for him, we still wait for the bank, or how it has ended."""
+News = Literal["unanswered", "elsewhere", "waiting", "paid", "failed"]
+"""What a buyer is told: the bank or the PSP still waits for him, we still wait for them, or how it has ended."""
 
 
 class Leads(Struct, frozen=True):
-    """The buyer is led to this address: his bank's, or the shop's."""
+    """The buyer is led to this address: his bank's, the PSP's, or the shop's."""
 
     url: str
 
 
 class Tells(Struct, frozen=True, kw_only=True):
-    """The buyer stays and is told how the payment stands. `bank`: where the challenge waits for him."""
+    """The buyer stays and is told how the payment stands. `there`: where he is waited for; empty where nobody does."""
 
     news: News
     payment: Payment
-    bank: str
+    there: str = ""
 
 
 class ChallengeWay:
@@ -76,12 +76,12 @@ class ChallengeWay:
         waits_for_him = payment.challenge is not None and payment.challenge.attempt == found.attempt
         if waits_for_him:
             asked = payment.open_in(slot) is not None
-            return Tells(news="waiting" if asked else "unanswered", payment=payment, bank=found.url)
-        return _end(payment, found)
+            return Tells(news="waiting" if asked else "unanswered", payment=payment, there=found.url)
+        return end_of(payment)
 
     async def _ended(self, found: FoundChallenge) -> Leads | Tells:
         payment = await self._settled(found, lambda payment: payment.facts.status == PaymentState.PROCESSING)
-        return _end(payment, found)
+        return end_of(payment)
 
     async def _settled(self, found: FoundChallenge, busy: Callable[[Payment], bool]) -> Payment:
         """The payment once nothing is under way for it any more, or after the longest wait."""
@@ -96,14 +96,14 @@ class ChallengeWay:
             await sleep(LOOK_SECONDS)
 
 
-def _end(payment: Payment, found: FoundChallenge) -> Leads | Tells:
+def end_of(payment: Payment) -> Leads | Tells:
     """Back to the shop, or the end of the way with us."""
     facts = payment.facts
     paid, pending = facts.status in _PAID, facts.status == PaymentState.PROCESSING
     if facts.return_url is not None:
         status = "succeeded" if paid else "pending" if pending else "failed"
         return Leads(returning(facts.return_url, facts.id, facts.client_secret, status))
-    return Tells(news="waiting" if pending else "paid" if paid else "failed", payment=payment, bank=found.url)
+    return Tells(news="waiting" if pending else "paid" if paid else "failed", payment=payment)
 
 
 def returning(url: str, payment: str, client_secret: str, status: str) -> str:

@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl
 
 import structlog
 
-from guilder.challenge import CHALLENGES, ChallengeWay
+from guilder.challenge import CHALLENGES, ChallengeWay, PageWay
+from guilder.challenge import PAGES as PSP_PAGES
 from guilder.checkout import colors
 from guilder.checkout.assets import PREFIX
 from guilder.checkout.http import file, page
@@ -31,11 +32,12 @@ ID_CHARACTERS_MAX: Final = 64
 
 
 class Page:
-    """The application. Built once per process by bootstrap. `challenges` knows what is below its own path."""
+    """The application. Built once per process by bootstrap. `challenges` and `psp_pages` know what is below their own paths."""
 
-    def __init__(self, services: Services, challenges: ChallengeWay) -> None:
+    def __init__(self, services: Services, challenges: ChallengeWay, psp_pages: PageWay) -> None:
         self._services = services
         self._challenges = challenges
+        self._psp_pages = psp_pages
 
     async def answer(self, incoming: Incoming) -> Outgoing:
         """Answer one request, whatever it is. Raises HungUpError when there is nobody to answer."""
@@ -85,7 +87,9 @@ class Page:
         if method not in ("GET", "HEAD"):
             return None
         if path.startswith(CHALLENGES):
-            return await self._challenged(incoming)
+            return await self._on_the_way(incoming, self._challenges)
+        if path.startswith(PSP_PAGES):
+            return await self._on_the_way(incoming, self._psp_pages)
         return await self._file(path)
 
     async def _show(self, incoming: Incoming, session: str) -> Outgoing | None:
@@ -100,8 +104,8 @@ class Page:
         body = await html(self._services, standing, shown)
         return page(body, https=self._services.https, language=shown.language)
 
-    async def _challenged(self, incoming: Incoming) -> Outgoing | None:
-        step = await self._challenges.go(incoming.path)
+    async def _on_the_way(self, incoming: Incoming, way: ChallengeWay | PageWay) -> Outgoing | None:
+        step = await way.go(incoming.path)
         if step is None:
             return None
         tongue = language(asked=_query(incoming).get("lang"), session=None, accepted=_accepted(incoming))

@@ -47,12 +47,15 @@ async def on_the_way(services: Services, step: Leads | Tells, path: str, tongue:
     title, text = _words(step, brand.name, tongue)
     here = f"{path}?{urlencode({'lang': tongue})}"
     values = {
-        "kind": "action" if step.news == "unanswered" else step.news, "title": title, "text": text, "merchant": brand.name,
+        "kind": "action" if step.there else step.news, "title": title, "text": text, "merchant": brand.name,
         "again": here if step.news == "waiting" else None, "testmode": not facts.livemode,
         "languages": [(tag, name, f"{path}?{urlencode({'lang': tag})}") for tag, name in NAMES.items()],
     }  # fmt: skip
-    link = {"unanswered": (step.bank, texts["action_go"]), "waiting": (here, texts["refresh"])}.get(step.news)
-    body = _html(services, tongue, values, color=brand.color, link=link)
+    links = {
+        "unanswered": (step.there, texts["action_go"]), "elsewhere": (step.there, texts["elsewhere_go"]),
+        "waiting": (here, texts["refresh"]),
+    }  # fmt: skip
+    body = _html(services, tongue, values, color=brand.color, link=links.get(step.news))
     return page(body, https=services.https, language=tongue)
 
 
@@ -61,8 +64,8 @@ def _words(step: Tells, merchant: str, tongue: str) -> tuple[str, str]:
     texts, facts = LANGUAGES[tongue], step.payment.facts
     amount = money.shown(facts.amount, facts.currency, tongue)
     match step.news:
-        case "unanswered":
-            return texts["unanswered_title"], texts["unanswered_text"].format(merchant=merchant, amount=amount)
+        case "unanswered" | "elsewhere":
+            return texts[f"{step.news}_title"], texts[f"{step.news}_text"].format(merchant=merchant, amount=amount)
         case "waiting":
             return texts["waiting_title"], texts["waiting_text"]
         case "paid":

@@ -12,7 +12,25 @@ from typing import Annotated
 import typer
 
 from guilder import __version__
-from guilder.cli import brand, check, clock, demo, dlq, events, keys, listen, log, migrate, network, payments, revenue, run, up, webhooks
+from guilder.cli import (
+    brand,
+    check,
+    clock,
+    demo,
+    dlq,
+    events,
+    keys,
+    listen,
+    log,
+    migrate,
+    network,
+    payments,
+    revenue,
+    route,
+    run,
+    up,
+    webhooks,
+)
 from guilder.cli.output import fail
 from guilder.core.errors import GuilderError
 
@@ -41,6 +59,7 @@ app.add_typer(clock.app, name="clock")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(log.app, name="log")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(route.app, name="route")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's shape of a callback

@@ -25,12 +25,15 @@ def network(
     iso_port: Annotated[int, typer.Option(min=0, max=65_535, help="ISO 8583 over TCP; 0: any free port.")] = ISO_PORT,
     http_port: Annotated[int, typer.Option(min=0, max=65_535, help="The control port; 0: any free port.")] = HTTP_PORT,
     *,
+    web_merchant: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The web PSP's merchant, as JSON (docs/webpsp.md); without it there is none."),
+    ] = None,
     clock_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the offset of business time.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run the sandbox bank world alone (acquirer, scheme, issuers), and stay."""
     from guilder.cli.output import fail, write_json
-    from guilder.network import NetworkSettings
+    from guilder.network import NetworkSettings, read_merchant
     from guilder.network.errors import NetworkError
     from guilder.role import configure_log, run_in_loop
 
@@ -42,8 +45,9 @@ def network(
         else:
             _show(addresses, data)
 
-    settings = NetworkSettings(data=data, host=host, iso_port=iso_port, http_port=http_port, clock_file=clock_file)
     try:
+        web = read_merchant(web_merchant) if web_merchant is not None else None
+        settings = NetworkSettings(data=data, host=host, iso_port=iso_port, http_port=http_port, clock_file=clock_file, web=web)
         run_in_loop(_until_told(settings, ready))
     except (NetworkError, OSError) as error:
         fail(str(error), as_json=as_json)

@@ -16,13 +16,15 @@ from guilder.core.ids import Ids
 from guilder.customers import store
 from guilder.customers.model import BILLING_FIELDS, Attached, Change, Detached, NewCard, Prepared, UpdatePaymentMethod
 from guilder.customers.personal import Personal
-from guilder.customers.rules import already_attached, merged, not_attached, not_saved, raw_cards_refused, used_up
+from guilder.customers.rules import already_attached, merged, not_attached, not_savable, not_saved, raw_cards_refused, used_up
 from guilder.customers.sandbox_cards import card_of, is_test_token
 from guilder.db import Coalescer, Connection, Database
 from guilder.db.pages import Page, fetch_page
-from guilder.shapes.facts import CustomerFacts, Metadata, PaymentMethodFacts
+from guilder.shapes.facts import CardFacts, CustomerFacts, Metadata, PaymentMethodFacts
 from guilder.vault import Amendment, CardEntry, CardRefused, VaultClient, check_expiry, full_year, refusal
 
+NO_CARD: Final = CardFacts(brand="unknown", last4="", exp_month=0, exp_year=0, fingerprint="", country=None, own_page=True)
+"""What stands in place of a card where the buyer enters one at the PSP."""
 # PaymentMethods of concurrent callers that are stored by one transaction.
 FLUSH_MAX: Final = 100
 
@@ -104,6 +106,21 @@ class PaymentMethods:
             metadata=metadata,
             allow_redisplay=allow_redisplay,
         )
+        return Prepared(account=account, facts=facts, created_at=created_at, billing=row)
+
+    def prepare_own_page(
+        self, account: str, *, livemode: bool, billing: Mapping[str, Any] | None = None, metadata: Metadata = (),
+        allow_redisplay: str = "unspecified",
+    ) -> Prepared:  # fmt: skip
+        """As `prepare`, for the PSP's own page: there is no card, and the vault has nothing to keep."""
+        billing = billing or {}
+        ensure(billing.keys() <= BILLING_FIELDS, "unknown billing details", fields=sorted(billing))
+        created_at = self._clock.now()
+        row = self._personal.seal(account, billing, livemode=livemode)
+        facts = PaymentMethodFacts(
+            id=self._ids.new("pm"), livemode=livemode, created=epoch_seconds(created_at), card=NO_CARD, billing=row.id if row else None,
+            metadata=metadata, allow_redisplay=allow_redisplay,
+        )  # fmt: skip
         return Prepared(account=account, facts=facts, created_at=created_at, billing=row)
 
     async def prepare_token(
@@ -217,6 +234,8 @@ class PaymentMethods:
             raise already_attached()
         if found.is_detached:
             raise used_up()
+        if found.facts.card.own_page:
+            raise not_savable()
         await store.attach(connection, id_, customer, self._clock.now())
         return Attached(replace(found.facts, customer=customer), is_new=True)
 

@@ -68,6 +68,11 @@ def not_attached() -> Refusal:
     )
 
 
+def not_savable() -> Refusal:
+    """The refusal to keep what is used once."""
+    return Refusal("A psp_page PaymentMethod cannot be attached to a customer: it holds nothing to be charged again.", code=UNEXPECTED)
+
+
 def not_saved() -> Refusal:
     """The refusal to change what no customer has."""
     return Refusal("You must save this PaymentMethod to a customer before you can update it.", code=UNEXPECTED)

@@ -71,19 +71,23 @@ WHERE CASE p.state
     WHEN 'processing' THEN c.captured > 0
     ELSE c.id IS NOT NULL END
 """
-# `processing` means that an attempt holds the payment's slot, and nothing else does.
+# `processing` means that an attempt holds the payment's slot, and nothing else does; but for a page at the PSP, which holds it
+# while its buyer may pay there, and while it is undone after the payment was given up.
 _PROCESSING: Final = """
 SELECT p.id AS subject, p.state, o.attempt
 FROM payment p LEFT JOIN LATERAL (
-    SELECT z.attempt FROM attempt_open z WHERE z.payment = p.id AND z.slot = 'payment' OFFSET 0) o ON true
+    SELECT z.attempt, z.state FROM attempt_open z WHERE z.payment = p.id AND z.slot = 'payment' OFFSET 0) o ON true
 WHERE (p.state = 'processing') <> (o.attempt IS NOT NULL)
+  AND (p.state, o.state) IS DISTINCT FROM ('requires_action', 'awaiting_buyer')
+  AND (p.state, o.state) IS DISTINCT FROM ('canceled', 'reversing')
 """
 
-# Whose buyer is with his bank waits for him, and nobody else does; what wanted him has a challenge.
+# Whose buyer is with his bank, or at the PSP's page, waits for him, and nobody else does; what wanted him has a challenge.
 _WAITING: Final = """
 SELECT coalesce(p.id, c.payment) AS subject, p.state, c.payment IS NOT NULL AS waits
 FROM (SELECT * FROM payment WHERE state = 'requires_action') p
-FULL JOIN (SELECT payment FROM challenge WHERE state = 'open') c ON c.payment = p.id
+FULL JOIN (SELECT payment FROM challenge WHERE state = 'open'
+           UNION ALL SELECT payment FROM attempt_open WHERE state = 'awaiting_buyer') c ON c.payment = p.id
 WHERE p.id IS NULL OR c.payment IS NULL
 """
 _CHALLENGES: Final = """
@@ -148,7 +152,7 @@ async def payments(x: Examination) -> int:
     for row in await x.connection.fetch(_PROCESSING):
         x.violation(row["subject"], f"{row['state']}, and {row['attempt'] or 'no attempt'} holds its slot")
     for row in await x.connection.fetch(_WAITING):
-        wrong = "waits for its buyer, and has no open challenge" if row["state"] else "has an open challenge, and waits for nobody"
+        wrong = "waits for its buyer, and has sent him nowhere" if row["state"] else "has sent its buyer away, and does not wait for him"
         x.violation(row["subject"], wrong)
     for row in await x.connection.fetch(_CHALLENGES):
         what = f"{row['operation'] or 'no attempt'} {row['state'] or ''}".strip()

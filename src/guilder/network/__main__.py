@@ -14,6 +14,7 @@ import uvloop
 
 from guilder.network.errors import NetworkError
 from guilder.network.serve import Addresses, NetworkSettings, serve
+from guilder.network.web import read_merchant
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,16 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--iso-port", type=int, default=0, help="ISO 8583 over TCP; 0: any free port")
     parser.add_argument("--http-port", type=int, default=0, help="the control port; 0: any free port")
     parser.add_argument("--clock-file", type=Path, default=None, help="file with the offset of business time")
+    parser.add_argument("--web-merchant", type=Path, default=None, help="JSON file: api_key, signing_secret, notify_url of the web PSP")
     chosen = parser.parse_args(arguments)
-    settings = NetworkSettings(
-        data=chosen.data,
-        host=chosen.host,
-        iso_port=chosen.iso_port,
-        http_port=chosen.http_port,
-        clock_file=chosen.clock_file,
-    )
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
+        settings = NetworkSettings(
+            data=chosen.data,
+            host=chosen.host,
+            iso_port=chosen.iso_port,
+            http_port=chosen.http_port,
+            clock_file=chosen.clock_file,
+            web=read_merchant(chosen.web_merchant) if chosen.web_merchant else None,
+        )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_told_to_stop(settings))
     except (NetworkError, OSError) as error:

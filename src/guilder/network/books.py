@@ -8,7 +8,7 @@ an inquiry finds a decline, and a reversal waits for its original. After that wh
 inquiry must never say "not found" of what has moved money. An operation costs about 0.35 kB.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -102,6 +102,11 @@ class Books:
         if shelf is None:
             return None
         return shelf.recent.get(reference) or shelf.kept.get(reference)
+
+    def recent(self, acquirer: str) -> Iterator[tuple[str, Operation]]:
+        """Reference and operation of what was asked for within the last day, in its order."""
+        shelf = self._shelves.get(acquirer)
+        return iter(shelf.recent.items() if shelf else ())
 
     def was_reversed_early(self, acquirer: str, reference: str, now: int) -> bool:
         """Whether a reversal of this reference has come before it, within the last day."""

@@ -9,6 +9,7 @@
     GET    /challenge/...       the issuer's page at which a buyer answers a challenge
     POST   /challenge/...       his answer
     POST   /accounts            open accounts: {"bin", "count", "terms"} or {"number", "terms"}
+    ...    /web/...             the web PSP, where it has a merchant (web/desk.py)
 
 Documents are JSON; errors are {"error": "what would be right"}.
 """
@@ -16,7 +17,6 @@ Documents are JSON; errors are {"error": "what would be right"}.
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
-from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -27,13 +27,15 @@ from guilder.core.clock import Clock
 from guilder.network.challenge_page import CHALLENGES, ChallengePage
 from guilder.network.errors import BadRequest
 from guilder.network.faults import Faults, read_rule
-from guilder.network.http import HEAD_BYTES_MAX, Request, Response, converse
+from guilder.network.http import HEAD_BYTES_MAX, Request, Response, Route, converse
 from guilder.network.issuer import Account, Terms
 from guilder.network.truth import pieces
 from guilder.network.world import World
 
 # Accounts in one answer; ask for one by its name to see it beyond that.
 ACCOUNTS_SHOWN_MAX: Final = 1000
+# Connections that wait to be taken: a payment system that starts opens all of its own at once.
+BACKLOG: Final = 512
 
 
 class NewAccounts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,9 +48,11 @@ class NewAccounts(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Control:
-    """Serves the control port over HTTP."""
+    """Serves the control port over HTTP. `beside`: who answers what is below each of these paths."""
 
-    def __init__(self, world: World, faults: Faults, clock: Clock) -> None:
+    def __init__(self, world: World, faults: Faults, clock: Clock, beside: Mapping[str, Route]) -> None:
+        self._beside = beside
+        self._talks: set[asyncio.Task[None]] = set()
         self._world = world
         self._faults = faults
         self._clock = clock
@@ -66,23 +70,33 @@ class Control:
 
     async def listen(self, host: str, port: int, listener: socket.socket | None = None) -> int:
         """Start to listen, on the socket if one is given; returns the port."""
-        serve = partial(converse, route=self.answer)
         if listener is not None:
-            self._server = await asyncio.start_server(serve, sock=listener, limit=HEAD_BYTES_MAX)
+            self._server = await asyncio.start_server(self._talk, sock=listener, limit=HEAD_BYTES_MAX, backlog=BACKLOG)
         else:
-            self._server = await asyncio.start_server(serve, host, port, limit=HEAD_BYTES_MAX)
+            self._server = await asyncio.start_server(self._talk, host, port, limit=HEAD_BYTES_MAX, backlog=BACKLOG)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and end what is being answered."""
         if self._server:
             self._server.close()
+        for talk in self._talks:
+            talk.cancel()
+
+    def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A peer has connected."""
+        talk = asyncio.get_running_loop().create_task(converse(reader, writer, route=self.answer))
+        self._talks.add(talk)
+        talk.add_done_callback(self._talks.discard)
 
     async def answer(self, request: Request) -> Response:
         """The answer to a request; what cannot be done is 400, an unknown path 404, another method 405."""
         if request.path.startswith(CHALLENGES):
             return self._challenges.answer(request)
+        for path, answer in self._beside.items():
+            if request.path.startswith(path):
+                return await answer(request)
         route = self._routes.get((request.method, request.path))
         try:
             if route is not None:

@@ -80,7 +80,32 @@ class Entry(Struct, array_like=True, frozen=True, tag="did", gc=False):
     proof: str = ""
 
 
-Line = Opened | AccountsAdded | Entry
+class PageOpened(Struct, array_like=True, frozen=True, tag="page"):
+    """The web PSP's form page for a payment: what is to be paid there, under which key, and where the buyer is sent back to."""
+
+    at: int
+    acquirer: str
+    reference: str
+    key: str
+    amount: int
+    currency: str
+    capture: bool
+    returns_to: str
+    expires_at: int
+    descriptor: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+class PageEnded(Struct, array_like=True, frozen=True, tag="page_ended"):
+    """A page that was left unpaid for good; `why` is what the merchant is told."""
+
+    at: int
+    acquirer: str
+    reference: str
+    why: str
+
+
+Line = Opened | AccountsAdded | Entry | PageOpened | PageEnded
 
 # The format that this version writes, and the only one that it reads.
 FORMAT: Final = 1

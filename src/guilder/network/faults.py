@@ -39,6 +39,34 @@ class FaultKind(Enum):
     WRONG_REFERENCE = "wrong_reference"  # done as asked, answered with another reference
     ERROR = "error"  # answered with `code`; done only when `effect` is set
     CLOSE = "close"  # the connection closes in place of the answer; done unless `effect` is false
+    # At the web PSP only.
+    ERROR_PAGE = "error_page"  # a proxy's 502 in HTML in place of the answer; done unless `effect` is false
+    TRUNCATED = "truncated"  # done, answered with the first half of the document
+    RATE_LIMITED = "rate_limited"  # not done, answered 429 with Retry-After
+    STALE = "stale"  # a query is answered as if nothing had happened since the request was taken in
+    NOTICE_LOST = "notice_lost"  # a notification is never sent
+    NOTICE_LATE = "notice_late"  # a notification is sent `delay_ms` later, so others may overtake it
+    NOTICE_DUPLICATE = "notice_duplicate"  # a notification is sent twice
+
+
+class Face(Enum):
+    """Which side of the bank world a rule is drawn at."""
+
+    ISO = "iso"  # the acquirer, ISO 8583 over TCP
+    WEB = "web"  # the web PSP, JSON over HTTP
+    NOTICE = "notice"  # the web PSP's notifications
+
+
+_NOTICES: Final = frozenset({FaultKind.NOTICE_LOST, FaultKind.NOTICE_LATE, FaultKind.NOTICE_DUPLICATE})
+_WEB_ONLY: Final = frozenset({FaultKind.ERROR_PAGE, FaultKind.TRUNCATED, FaultKind.RATE_LIMITED, FaultKind.STALE})
+_ISO_ONLY: Final = frozenset({FaultKind.DUPLICATE_ANSWER})
+
+
+def happens_at(kind: FaultKind, face: Face) -> bool:
+    """Whether this can go wrong on that side."""
+    if face is Face.NOTICE or kind in _NOTICES:
+        return face is Face.NOTICE and kind in _NOTICES
+    return kind not in (_WEB_ONLY if face is Face.ISO else _ISO_ONLY)
 
 
 class OperationName(Enum):
@@ -59,10 +87,11 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One fault: what, how often (of the requests that fit), and which requests fit. None fits every request.
 
     `reference` fits DE 37 and the original in DE 48. `card` is a card number or its last digits. `skip` lets so many
-    fitting requests pass first; `count` ends the rule after so many hits.
+    fitting requests pass first; `count` ends the rule after so many hits. `face`: where it is drawn; None wherever it can happen.
     """
 
     kind: FaultKind
+    face: Face | None = None
     probability: float = 1.0
     seed: int = 0
     operation: OperationName | None = None
@@ -84,6 +113,8 @@ class Standing(Struct):
     seen: int = 0
     hits: int = 0
 
+
+_OF_QUERIES: Final = frozenset({FaultKind.NOT_FOUND, FaultKind.STALE})
 
 _OPERATIONS: Final = {
     Mti.AUTHORIZATION: OperationName.AUTHORIZE,
@@ -128,10 +159,12 @@ class Faults:
         self._standing = [standing for standing in self._standing if id_ not in (None, standing.id)]
         return before - len(self._standing)
 
-    def draw(self, message: Message) -> Rule | None:
-        """The fault that hits this request, if any does."""
+    def draw(self, message: Message, face: Face = Face.ISO) -> Rule | None:
+        """The fault that hits this request, or the notification about it, if any does."""
         for standing in self._standing:
-            if _fits(standing.rule, message) and _hits(standing):
+            rule = standing.rule
+            here = happens_at(rule.kind, face) and rule.face in (None, face)
+            if here and _fits(rule, message) and _hits(standing):
                 return standing.rule
         return None
 
@@ -171,8 +204,10 @@ def _check(rule: Rule) -> None:
         raise BadRequest("`skip` must not be negative, `count` must be 1 or more")
     if not (len(rule.code) == 2 and rule.code.isalnum() and rule.code.isascii()):
         raise BadRequest("`code` must be a response code of two characters")
-    if rule.kind is FaultKind.NOT_FOUND and rule.operation not in (None, OperationName.QUERY):
-        raise BadRequest("`not_found` is a fault of `query` only")
+    if rule.kind in _OF_QUERIES and rule.operation not in (None, OperationName.QUERY):
+        raise BadRequest(f"`{rule.kind.value}` is a fault of `query` only")
+    if rule.face is not None and not happens_at(rule.kind, rule.face):
+        raise BadRequest(f"`{rule.kind.value}` does not happen at `{rule.face.value}`")
 
 
 def _fits(rule: Rule, message: Message) -> bool:
@@ -180,7 +215,7 @@ def _fits(rule: Rule, message: Message) -> bool:
     operation = operation_of(message)
     if rule.operation is not None and rule.operation is not operation:
         return False
-    if rule.kind is FaultKind.NOT_FOUND and operation is not OperationName.QUERY:
+    if rule.kind in _OF_QUERIES and operation is not OperationName.QUERY:
         return False
     if rule.reference is not None and rule.reference not in (fields.get(37), original_of(message)):
         return False

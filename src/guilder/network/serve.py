@@ -14,6 +14,7 @@ from guilder.network.acquirer import Acquirer
 from guilder.network.control import Control
 from guilder.network.faults import Faults
 from guilder.network.truth_file import TruthFile
+from guilder.network.web import WEB, Desk, WebMerchant
 from guilder.network.world import World
 
 # How often refunds are moved on and old operations looked for. Half a second of real time is below what a person
@@ -36,6 +37,7 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     iso_listener: socket.socket | None = None
     http_listener: socket.socket | None = None
     pages: str | None = None
+    web: WebMerchant | None = None
 
 
 class Addresses(Struct, frozen=True):
@@ -61,7 +63,9 @@ async def serve(
         world.recover(secrets.token_bytes)
         truth.sync()
         faults = Faults()
-        acquirer, control = Acquirer(world, faults), Control(world, faults, clock)
+        acquirer = Acquirer(world, faults)
+        desk = Desk(world, faults, clock, acquirer.then, settings.web) if settings.web else None
+        control = Control(world, faults, clock, {WEB: desk.answer} if desk else {})
         try:
             http_port = await control.listen(settings.host, settings.http_port, settings.http_listener)
             world.pages = settings.pages or f"http://{settings.host}:{http_port}"
@@ -72,6 +76,8 @@ async def serve(
             await _run(world, acquirer)
         finally:
             control.close()
+            if desk:
+                desk.close()
             acquirer.close()
     finally:
         truth.close()

@@ -17,8 +17,20 @@ from guilder.network.answers import Proving, answer_of, bare_answer, status_of
 from guilder.network.authenticate import mark, proof_of
 from guilder.network.books import Authentication, Books, Operation
 from guilder.network.decide import Refused, answer_challenge, decide, read_order, settle_refund
-from guilder.network.entries import FORMAT, AccountsAdded, Entry, Kind, Line, Opened, decode_line, encode_line
+from guilder.network.entries import (
+    FORMAT,
+    AccountsAdded,
+    Entry,
+    Kind,
+    Line,
+    Opened,
+    PageEnded,
+    PageOpened,
+    decode_line,
+    encode_line,
+)
 from guilder.network.errors import TruthUnreadable
+from guilder.network.hosted import HostedPages
 from guilder.network.issuer import Terms
 from guilder.network.scheme import Scheme, mask
 from guilder.network.truth_file import TruthFile
@@ -47,6 +59,7 @@ class World:
         self.truth = truth
         self.scheme = Scheme()
         self.books = Books(self.scheme)
+        self.hosted = HostedPages()
         self._clock = clock
         # Where the issuers' challenge pages are: the control port's address, once it is known.
         self.pages = ""
@@ -84,12 +97,29 @@ class World:
             return answer_mti, bare_answer(fields, decision.code)
         return answer_mti, answer_of(fields, decision, self._proving(fields[32], fields[37], decision))
 
+    def try_card(self, message: Message) -> str:
+        """What the issuer says to a card that a buyer tries on a page; the response code. Only an approval leaves a trace.
+
+        Nobody may hear of it before `truth.sync`.
+        """
+        order = read_order(message)
+        decision = order if isinstance(order, Refused) else decide(order, self.books, self._clock.now())
+        if isinstance(decision, Entry) and decision.code == Code.APPROVED:
+            self._record(decision)
+        return decision.code
+
+    def note_page(self, line: PageOpened | PageEnded) -> None:
+        """Open a page, or end it unpaid. Nobody may hear of it before `truth.sync`."""
+        self.hosted.apply(line)
+        self.truth.append(encode_line(line))
+
     def keep_house(self) -> None:
         """Move the refunds whose time has come, and forget what is old."""
         now = self._clock.now()
         for acquirer, reference in self.books.due_refunds(now):
             self._settle(acquirer, reference)
         self.books.sweep(now)
+        self.hosted.sweep(now)
 
     def open_run(self, bin_: str, count: int, terms: Terms) -> list[str]:
         """Open accounts with generated numbers; returns the numbers. Raises BadRequest."""
@@ -112,6 +142,8 @@ class World:
             self.books.apply(line)
         elif isinstance(line, AccountsAdded):
             self.scheme.add(line)
+        elif isinstance(line, PageOpened | PageEnded):
+            self.hosted.apply(line)
         else:
             if line.format != FORMAT:
                 raise TruthUnreadable(f"{self.truth.path} has format {line.format}; this version reads {FORMAT}")

@@ -7,6 +7,7 @@ Start with: states.py, then accept.py, claim.py, execute.py, settle.py.
 """
 
 from guilder.payments.ask_issuer import ask_issuer, expire_challenges
+from guilder.payments.ask_psp import ask_psp, told_by_psp
 from guilder.payments.cancel import cancel
 from guilder.payments.capture import capture
 from guilder.payments.confirm import confirm
@@ -27,6 +28,7 @@ __all__ = [
     "Store",
     "Waiting",
     "ask_issuer",
+    "ask_psp",
     "cancel",
     "cancel_refund",
     "capture",
@@ -39,6 +41,7 @@ __all__ = [
     "offer_refunds",
     "refund",
     "take_at_till",
+    "told_by_psp",
     "update",
     "update_charge",
     "update_refund",

@@ -20,7 +20,7 @@ from guilder.payments.model import (
 )
 from guilder.payments.secure import ThreeDSecure
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
-from guilder.psp.model import Operation, Original, draw_wire
+from guilder.psp.model import Operation, Original, OwnPage, draw_wire
 from guilder.psp.router import Choice
 from guilder.shapes.facts import PaymentIntentFacts, PaymentMethodFacts, RefundFacts
 
@@ -39,10 +39,18 @@ CHALLENGE: Final = "challenge"
 CVC_SECONDS: Final = 15 * 60
 """How long the vault keeps a CVC after its entry (DESIGN 2.4)."""
 
+# As long as a challenge: a buyer who has not paid by then has gone, and the basket is held no longer.
+PAGE_SECONDS: Final = 15 * 60
+PAGE_PATH: Final = "/page"
+"""Where the buyer's way to the PSP's own page and back begins and ends, on the checkout origin."""
+
 # Whoever knows a challenge's address may answer for the buyer, so nobody guesses it.
 CHALLENGE_BITS: Final = 160
 PATH: Final = "/authenticate"
 """Where the buyer's way to the issuer and back begins and ends, on the checkout origin."""
+
+
+RETURN: Final = "/return"
 
 
 class Try(Struct, frozen=True, kw_only=True):
@@ -69,6 +77,7 @@ def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str,
     Automatic capture is one message (purchase); manual capture authorizes only.
     """
     state = after(PAYMENT, PaymentState(facts.status), PaymentEvent.CONFIRMED)
+    id_ = ids.new("at")
     processing = replace(
         facts, status=state, payment_method=try_.payment_method.id, last_payment_error=None, failed_payment_method=None,
         next_action_url=None,
@@ -80,7 +89,7 @@ def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str,
     else:
         operation = taking(facts)
     attempt = Attempt(
-        id=ids.new("at"), payment=facts.id, account=account, livemode=facts.livemode, operation=operation, slot=PAYMENT_SLOT,
+        id=id_, payment=facts.id, account=account, livemode=facts.livemode, operation=operation, slot=PAYMENT_SLOT,
         amount=facts.amount, currency=facts.currency, created_at=now,
         execute_by=now + (TILL_SECONDS if try_.till else EXECUTE_BY_SECONDS) * SECOND,
         # Due at once: whichever executor looks first takes it, with or without the log.
@@ -90,9 +99,21 @@ def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str,
             payment_method=try_.payment_method, key=key, send_cvc=try_.send_cvc, off_session=try_.off_session,
             error_on_requires_action=try_.error_on_requires_action, risk_level=try_.risk_level, risk_score=try_.risk_score,
             route_reason=try_.choice.reason, three_d_secure=secure, till=try_.till,
+            own_page=own_page(try_.origin, id_, now, ids) if try_.payment_method.card.own_page else None,
         ),
     )  # fmt: skip
     return processing, attempt
+
+
+def own_page(origin: str, attempt: str, now: int, ids: Ids) -> OwnPage:
+    """The PSP's own page for an attempt: where it sends the buyer back to, whose address is the secret of his way, and until when."""
+    secret = ids.secret("", CHALLENGE_BITS)
+    return OwnPage(f"{origin}{PAGE_PATH}/{attempt}/{secret}{RETURN}", now + PAGE_SECONDS * SECOND)
+
+
+def way_to_page(page: OwnPage) -> str:
+    """Where the buyer's way to the PSP's own page begins."""
+    return page.returns_to.removesuffix(RETURN)
 
 
 def taking(facts: PaymentIntentFacts) -> Operation:

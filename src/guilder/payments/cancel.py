@@ -14,6 +14,7 @@ from guilder.payments.challenge import discarded
 from guilder.payments.declines import NOT_CHARGED, nothing_charged
 from guilder.payments.events import created, event
 from guilder.payments.model import PAYMENT_SLOT, UNCLAIMED, AttemptMove, CancelPayment, Change, Key, Payment
+from guilder.payments.own_page import undoing
 from guilder.payments.services import Services, lock_timeout, of_session, wrong_state
 from guilder.payments.states import PAYMENT, AttemptState, PaymentEvent, PaymentState, after, allows
 from guilder.psp.model import Operation
@@ -73,7 +74,9 @@ def _at_once(payment: Payment, claim: Claim | None, key: Key | None, reason: str
     )  # fmt: skip
     change = _change(payment, facts, claim)
     events = (event(ids, payment.account, "payment_intent.canceled", facts, key),)
-    return replace(change, events=events, answer=success(facts, expand_of(key)), challenges=discarded(payment))
+    return replace(
+        change, events=events, answer=success(facts, expand_of(key)), challenges=discarded(payment), moves=undoing(payment, now),
+    )  # fmt: skip
 
 
 def _unclaimed(payment: Payment, claim: Claim | None, key: Key | None, reason: str | None, now: int, ids: Ids) -> Change:

@@ -14,8 +14,10 @@ from guilder.payments.challenge import discarded
 from guilder.payments.declines import message_of
 from guilder.payments.events import event
 from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms, Till
+from guilder.payments.own_page import PSP_PAGE, refuse_while_open
 from guilder.payments.services import Services, lock_timeout, of_session, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
+from guilder.payments.withdraw import withdrawing
 from guilder.psp.errors import RouteRefused
 from guilder.psp.router import Choice, choose
 from guilder.risk import Decision, Signals, Verdict, decide
@@ -39,6 +41,7 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
             raise of_session(facts, "confirm")
         if command.number is not None and command.number != payment.confirmations + 1:
             raise _overtaken()
+        refuse_while_open(payment)
         if facts.status == PaymentState.PROCESSING:
             raise lock_timeout()
         if not allows(PAYMENT, PaymentState(facts.status), PaymentEvent.CONFIRMED):
@@ -59,7 +62,8 @@ async def confirm(services: Services, claim: Claim, command: ConfirmPayment) -> 
             services, change, method, off_session=command.off_session, error_on_requires_action=command.error_on_requires_action,
         )
 
-    return await accept(services, claim, command.payment, plan)
+    async with withdrawing(services, claim, command.payment):
+        return await accept(services, claim, command.payment, plan)
 
 
 def check_tries(payment: Payment) -> None:
@@ -120,6 +124,7 @@ async def begin_taking(
     Raises Refusal when no connector takes it.
     """
     facts, now = change.payment, services.clock.now()
+    _check_kind(facts, method, off_session=off_session, error_on_requires_action=error_on_requires_action)
     decision = decide(_signals(services, facts, method))
     key = _key(change)
     if decision.verdict is Verdict.REFUSE:
@@ -127,6 +132,7 @@ async def begin_taking(
     try:
         choice = choose(
             services.routes, currency=facts.currency, amount_minor=facts.amount, brand=method.card.brand, livemode=facts.livemode,
+            own_page=method.card.own_page, payment=facts.id, rules=services.rules,
         )
     except RouteRefused as error:
         raise Refusal(str(error), code="payment_intent_incompatible_payment_method", param="payment_method") from error
@@ -137,10 +143,33 @@ async def begin_taking(
         send_cvc=fresh and method.customer is None and not off_session and method.card.cvc_check is not None,
         off_session=off_session, error_on_requires_action=error_on_requires_action, risk_level=decision.level,
         risk_score=decision.score, origin=services.checkout_url, till=till,
-        authenticate=None if till or off_session else _authenticate(services, facts, choice, decision.verdict),
+        authenticate=None if till or off_session or method.card.own_page else _authenticate(services, facts, choice, decision.verdict),
     )  # fmt: skip
     processing, attempt = take(facts, try_, key, account=change.account, now=now, ids=services.ids)
     return replace(change, payment=processing, attempts=(attempt,), confirmations=max(change.confirmations, 1))
+
+
+def _check_kind(
+    facts: PaymentIntentFacts, method: PaymentMethodFacts, *, off_session: bool, error_on_requires_action: bool,
+) -> None:  # fmt: skip
+    """Refuse a method of a kind that the payment does not take, and the PSP's own page where nobody could go there."""
+    if (PSP_PAGE in facts.payment_method_types) < method.card.own_page:
+        raise Refusal(
+            f"The payment_method_types of this PaymentIntent do not hold {PSP_PAGE}, so it cannot be paid at the payment provider's page.",
+            code="payment_intent_incompatible_payment_method", param="payment_method",
+        )
+    if facts.payment_method_types == (PSP_PAGE,) and not method.card.own_page:
+        raise Refusal(
+            f"This PaymentIntent can only be paid by a PaymentMethod of type {PSP_PAGE}.",
+            code="payment_intent_incompatible_payment_method", param="payment_method",
+        )
+    if not method.card.own_page:
+        return
+    for name, given in (("off_session", off_session), ("error_on_requires_action", error_on_requires_action)):
+        if given:
+            raise Refusal(f"A {PSP_PAGE} payment sends the buyer to the payment provider: leave out `{name}`.", param=name)
+    if facts.setup_future_usage is not None:
+        raise Refusal(f"A {PSP_PAGE} PaymentMethod cannot be saved: leave out `setup_future_usage`.", param="setup_future_usage")
 
 
 # What a merchant says who wants the buyer authenticated although the issuer has not asked for it.

@@ -30,6 +30,12 @@ AUTHENTICATION_UNAVAILABLE: Final = (
 ATTEMPT_EXPIRED: Final = (
     "The buyer did not finish the authentication in time. Nothing was charged; provide a payment method and confirm again."
 )
+PAGE_EXPIRED: Final = (
+    "The buyer did not pay at the payment provider's page in time. Nothing was charged; provide a payment method and confirm again."
+)
+PAGE_FAILED: Final = (
+    "The buyer left the payment provider's page without paying. Nothing was charged; provide a payment method and confirm again."
+)
 NOT_PAID_IN_TIME: Final = "The bank did not answer in time. The payment is not made and is being undone; nothing will be charged."
 UNDONE: Final = "The payment could not be completed. Nothing was charged; try again."
 

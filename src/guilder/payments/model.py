@@ -10,12 +10,12 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from guilder.core.outcome import Approved, Declined, NotSent, Unknown
+from guilder.core.outcome import ActionRequired, Approved, Declined, NotSent, Unknown
 from guilder.idempotency.model import Claim
 from guilder.ledger.model import Transfer
 from guilder.log.model import NewEvent
 from guilder.payments.secure import Challenge, ChallengeMove, ThreeDSecure
-from guilder.psp.model import Operation, Original, Wire
+from guilder.psp.model import Operation, Original, OwnPage, Wire
 from guilder.shapes.facts import (
     Answer,
     BalanceTransactionFacts,
@@ -196,9 +196,11 @@ class AttemptFacts(Struct, frozen=True, array_like=True):
     three_d_secure: ThreeDSecure | None = None
     # The card was there: read by a reader, the buyer standing at the till.
     till: Till | None = None
+    # There is no card: the buyer pays at the PSP's own page.
+    own_page: OwnPage | None = None
 
 
-Noted = Approved | Declined | NotSent | Unknown
+Noted = Approved | Declined | ActionRequired | NotSent | Unknown
 _noted = msgspec.msgpack.Decoder(Noted)
 _attempt_facts = msgspec.msgpack.Decoder(AttemptFacts)
 pack: Final = msgspec.msgpack.Encoder().encode
@@ -279,6 +281,8 @@ class OpenSlot(Struct, frozen=True):
     # The request that waits for it; None when nobody does.
     key: Key | None = None
     announces_payment: bool = False
+    # By the order for a PSP's own page.
+    own_page: bool = False
 
 
 class Payment(Struct, frozen=True, kw_only=True):

@@ -2,12 +2,14 @@
 
     created      the first request; past `execute_by` it is closed as not sent
     in_doubt     an answer that is stored on it is booked first; else the PSP is asked
+    awaiting     the PSP is asked whether the buyer has paid at its page
     reversing    the reversal, until it is acknowledged
     recheck      an undone attempt is asked about again
 
 An authentication moves nothing, so one whose sender was lost is asked for once more: the same request gets the same answer.
 
-After "not found" a capture or refund is sent again with its stored key, inside the key's window, and a void at any time.
+After "not found" a capture or refund is sent again with its stored key, inside the key's window, and a void at any time. So is
+the order for a PSP's own page, until its deadline: nobody has been told its address, so nobody can have paid there.
 """
 
 from typing import Final
@@ -36,12 +38,12 @@ def first_order(attempt: Attempt) -> Order:
     """The attempt's request as its row fixes it: first send, resend, and what queries and reversals are made from."""
     facts = attempt.facts
     wire = facts.wire
-    with_card = attempt.operation in BEGINNING
+    with_card = attempt.operation in BEGINNING and facts.own_page is None
     order = Order(
         attempt_id=attempt.id, operation=attempt.operation, first=True, account=attempt.account, livemode=attempt.livemode,
         psp_merchant=facts.psp_merchant, amount_minor=attempt.amount, currency=attempt.currency, psp_key=wire.psp_key,
         reference=wire.reference, transmitted_at=wire.transmitted_at, stan=wire.stan, original=facts.original,
-        payment_method_id=facts.payment_method.id if with_card else None, send_cvc=facts.send_cvc,
+        payment_method_id=facts.payment_method.id if with_card else None, send_cvc=facts.send_cvc, own_page=facts.own_page,
     )  # fmt: skip
     if with_card and (facts.three_d_secure is not None or facts.till is not None or facts.off_session):
         return _with_circumstances(order, facts)
@@ -80,7 +82,8 @@ def resend(attempt: Attempt, declares: Declares, now: int) -> Order | None:
     if attempt.operation is Operation.VOID:
         return replace(first_order(attempt), first=False)
     window = declares.idempotency_window_seconds
-    if attempt.operation not in RESENT or window is None:
+    page = attempt.facts.own_page
+    if not (attempt.operation in RESENT or (page is not None and now < page.closes_at)) or window is None:
         return None
     if now >= attempt.created_at + (window - WINDOW_MARGIN_SECONDS) * SECOND:
         return None

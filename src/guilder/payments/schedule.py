@@ -14,6 +14,9 @@ REVERSE: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=3600
 # A refund that could not be sent, or was undone, begins anew.
 BEGIN_ANEW: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=30.0, cap_seconds=6 * 3600.0)
 
+# While a buyer may pay at the PSP's own page. He comes back, or the PSP tells; this is for when neither happens.
+AWAIT: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=5.0, cap_seconds=60.0)
+
 RECHECKS: Final = (1 * MINUTE, 15 * MINUTE, 1 * DAY)
 """When an attempt that ended as undone is asked about again: a request may have been under way all the time."""
 
@@ -23,7 +26,9 @@ AFTER_RECHECKS: Final = sum(RECHECKS) + HOUR
 # Tries after which somebody is told; the work goes on all the same.
 ALERT_AFTER_TRIES: Final = 3
 
-_BY_STATE: Final[Mapping[str, Retry]] = {AttemptState.IN_DOUBT: ASK, AttemptState.REVERSING: REVERSE}
+_BY_STATE: Final[Mapping[str, Retry]] = {
+    AttemptState.IN_DOUBT: ASK, AttemptState.AWAITING_BUYER: AWAIT, AttemptState.REVERSING: REVERSE,
+}  # fmt: skip
 
 
 def retry_at(state: str, tries: int, now: int) -> int:

@@ -12,7 +12,7 @@ from guilder.merchants.model import Terms
 from guilder.payments.answers import Load
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
-from guilder.psp.router import Route
+from guilder.psp.router import Route, Rule
 from guilder.risk import SignalSource
 from guilder.shapes.facts import PaymentIntentFacts, PaymentMethodFacts
 
@@ -33,13 +33,14 @@ class Services:
         load: loads what `expand` asks for, for one account and mode: `load(account, livemode)` gives the loader.
         checkout_url: the origin at which buyers are served, for the way to the issuer's challenge and back.
         backlog: says when the log takes no more.
+        rules: how the routes are chosen from, in their order.
         payment_method: finds a stored payment method by account, mode and id; raises Refusal when there is none.
     """
 
     def __init__(
         self, *, db: Database, store: Store, waiting: Waiting, clock: Clock, ids: Ids, terms: TermsOf, routes: Sequence[Route],
         signals: SignalSource, load: Callable[[str, bool], Load], payment_method: FindMethod, checkout_url: str,
-        backlog: Backlog,
+        backlog: Backlog, rules: Sequence[Rule] = (),
     ) -> None:  # fmt: skip
         self.db = db
         self.store = store
@@ -48,6 +49,7 @@ class Services:
         self.ids = ids
         self.terms = terms
         self.routes = routes
+        self.rules = rules
         self.signals = signals
         self.load = load
         self.payment_method = payment_method

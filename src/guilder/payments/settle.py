@@ -13,7 +13,7 @@ from guilder.core.clock import DAY, epoch_seconds
 from guilder.core.ensure import InvariantBroken
 from guilder.core.errors import ErrorFacts
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
-from guilder.payments import books, refunds
+from guilder.payments import books, own_page, refunds
 from guilder.payments.answers import expand_of, failure, success
 from guilder.payments.authenticate import asks_for_authentication, authenticated, authentication_begun
 from guilder.payments.declines import NOT_CHARGED, UNDONE, card_error, nothing_charged
@@ -48,6 +48,11 @@ def _decided(s: Settling, outcome: Outcome | NotFound) -> Change:
         return rechecked(s, outcome) if s.open.state == RECHECK else reversal_answered(s, outcome)
     if s.open.state == AttemptState.REVERSING:
         return _reversal_answered(s, outcome)
+    change = own_page.decided(s, outcome) if s.attempt.facts.own_page is not None else None
+    return _answered(s, outcome) if change is None else change
+
+
+def _answered(s: Settling, outcome: Outcome | NotFound) -> Change:
     match outcome:
         case Approved():
             return _too_late(s) if _nobody_waits(s) else _APPROVED[s.attempt.operation](s, outcome)
@@ -112,6 +117,9 @@ def _not_found(s: Settling) -> Change:
 
     A new payment is reversed until that is acknowledged; anything else is asked about until the finality horizon has passed.
     """
+    if s.attempt.facts.own_page is not None:
+        # Nobody has its address: it is asked about until its deadline.
+        return _in_doubt(s, Unknown("not_found"))
     if s.attempt.operation in NEW_PAYMENTS:
         state = after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.REVERSAL_DECIDED)
         return changed(s, s.payment.facts, move(s, state, retry_at=s.now, reporter=s.reporter))
@@ -150,7 +158,7 @@ def _paid(s: Settling, approved: Approved) -> Change:
     booked = books.purchase(s.attempt, charge, available_now=approved.available_now, now=s.now, ids=s.ids)
     facts = replace(
         facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.PAID), amount_received=s.attempt.amount,
-        latest_charge=charge.facts.id, in_doubt=False,
+        latest_charge=charge.facts.id, in_doubt=False, next_action_url=None,
     )  # fmt: skip
     return at_rest(s, facts, AttemptState.APPROVED, booked.charge, ("charge.succeeded", "payment_intent.succeeded"), booked)
 
@@ -163,7 +171,7 @@ def _authorized(s: Settling, approved: Approved) -> Change:
     booked = books.authorization(s.attempt, charge, ids=s.ids)
     facts = replace(
         facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.AUTHORIZED), amount_capturable=s.attempt.amount,
-        latest_charge=charge.facts.id, in_doubt=False,
+        latest_charge=charge.facts.id, in_doubt=False, next_action_url=None,
     )  # fmt: skip
     events = ("charge.succeeded", "payment_intent.amount_capturable_updated")
     return at_rest(s, facts, AttemptState.APPROVED, booked.charge, events, booked)
@@ -186,8 +194,12 @@ def _payment_declined(s: Settling, declined: Declined) -> Change:
 
 
 def _payment_unsent(s: Settling, state: AttemptState) -> Change:
-    """Nothing was charged, through no decision of the issuer: the payment asks for a card again."""
+    """Nothing was charged, through no decision of the issuer: the payment asks for a card again, unless it was given up."""
+    if s.payment.facts.status == PaymentState.CANCELED:
+        return changed(s, s.payment.facts, move(s, state))
     error = nothing_charged(NOT_CHARGED if state is AttemptState.NOT_SENT else UNDONE)
+    if own_page.is_past(s):
+        error = own_page.expired()
     facts = failed(s.payment.facts, s.attempt.facts.payment_method, error, s.payment.facts.latest_charge)
     reporter = s.reporter if state is AttemptState.NOT_SENT else None
     change = changed(s, facts, move(s, state, reporter=reporter))

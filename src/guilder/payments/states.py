@@ -25,6 +25,7 @@ class PaymentEvent(StrEnum):
     METHOD_GIVEN = "method_given"
     METHOD_TAKEN = "method_taken"
     CHANGED = "changed"
+    WITHDRAWN = "withdrawn"
     CONFIRMED = "confirmed"
     REFUSED = "refused"
     PAID = "paid"
@@ -45,6 +46,7 @@ class AttemptState(StrEnum):
 
     CREATED = "created"
     IN_DOUBT = "in_doubt"
+    AWAITING_BUYER = "awaiting_buyer"
     REVERSING = "reversing"
     APPROVED = "approved"
     DECLINED = "declined"
@@ -59,6 +61,7 @@ class AttemptEvent(StrEnum):
     APPROVAL = "approval"
     DECLINE = "decline"
     ACTION_WANTED = "action_wanted"
+    PAGE_OPENED = "page_opened"
     PROVED_UNSENT = "proved_unsent"
     NO_DEFINITE_ANSWER = "no_definite_answer"
     SENDER_LOST = "sender_lost"
@@ -131,6 +134,10 @@ PAYMENT: Final[Mapping[PaymentState, Mapping[PaymentEvent, PaymentState]]] = {
         _PE.CONFIRMED: _P.PROCESSING,
         _PE.REFUSED: _P.REQUIRES_PAYMENT_METHOD,
         _PE.FAILED: _P.REQUIRES_PAYMENT_METHOD,
+        # At the PSP's own page the buyer pays while the payment waits for him; or nobody may pay there any more.
+        _PE.PAID: _P.SUCCEEDED,
+        _PE.AUTHORIZED: _P.REQUIRES_CAPTURE,
+        _PE.WITHDRAWN: _P.PROCESSING,
         _PE.CANCELED: _P.CANCELED,
     },
     _P.PROCESSING: {
@@ -159,6 +166,7 @@ ATTEMPT: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]]] = {
         _AE.APPROVAL: _A.APPROVED,
         _AE.DECLINE: _A.DECLINED,
         _AE.ACTION_WANTED: _A.ACTION_REQUIRED,
+        _AE.PAGE_OPENED: _A.AWAITING_BUYER,
         _AE.PROVED_UNSENT: _A.NOT_SENT,
         _AE.NO_DEFINITE_ANSWER: _A.IN_DOUBT,
         _AE.SENDER_LOST: _A.IN_DOUBT,
@@ -168,11 +176,22 @@ ATTEMPT: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]]] = {
         _AE.APPROVAL: _A.APPROVED,
         _AE.DECLINE: _A.DECLINED,
         _AE.ACTION_WANTED: _A.ACTION_REQUIRED,  # an authentication whose sender was lost, asked for again
+        _AE.PAGE_OPENED: _A.AWAITING_BUYER,
         _AE.NO_DEFINITE_ANSWER: _A.IN_DOUBT,
         _AE.PROVED_UNSENT: _A.IN_DOUBT,  # a resend, query or reversal that wrote nothing changes nothing
         _AE.SENDER_LOST: _A.IN_DOUBT,
         _AE.REVERSAL_DECIDED: _A.REVERSING,
         _AE.FINALITY_PASSED: _A.UNDONE,
+    },
+    # The PSP's own page is open: the buyer may pay there, and nobody knows whether he has. Asked until its deadline.
+    _A.AWAITING_BUYER: {
+        _AE.APPROVAL: _A.APPROVED,
+        _AE.DECLINE: _A.DECLINED,
+        _AE.PAGE_OPENED: _A.AWAITING_BUYER,  # it still is
+        _AE.NO_DEFINITE_ANSWER: _A.AWAITING_BUYER,
+        _AE.PROVED_UNSENT: _A.AWAITING_BUYER,
+        _AE.SENDER_LOST: _A.AWAITING_BUYER,
+        _AE.REVERSAL_DECIDED: _A.REVERSING,
     },
     _A.REVERSING: {
         # A late approval is noted, never believed: the reversal is repeated until it is acknowledged.

@@ -91,6 +91,19 @@ SELECT r.id, r.payment, r.account, r.livemode FROM refund r WHERE r.waiting AND 
 """
 
 
+# One statement in autocommit: the row is locked for no longer. Claimed rows are left to their claim.
+_HURRY: Final = """
+WITH open AS (
+    SELECT o.slot, o.sender FROM attempt_open o WHERE o.payment = $1 AND o.attempt = $2
+), hurried AS (
+    UPDATE attempt_open o SET retry_at = LEAST(o.retry_at, $3)
+    WHERE o.payment = $1 AND o.attempt = $2 AND o.sender IS NULL AND o.state <> 'created' RETURNING 1
+)
+SELECT (SELECT count(*) FROM open) AS open, (SELECT count(*) FROM hurried) AS hurried,
+    pg_notify('guilder_accepted', 'due')
+"""
+
+
 _CHALLENGE: Final = "SELECT payment, account, livemode, attempt, state, url FROM challenge WHERE id = $1"
 _ABANDONED: Final = """
 SELECT payment, account, livemode FROM challenge WHERE ended_at IS NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2
@@ -176,6 +189,13 @@ class Store:
         """One attempt by its id."""
         row = await self._db.fetchrow(_ATTEMPT, id_)
         return None if row is None else attempt_from(row)
+
+    async def hurry(self, attempt: Attempt, now: int) -> bool | None:
+        """Have whatever is open about an attempt looked at now; False while somebody holds it, None where nothing is open."""
+        row = await self._db.fetchrow(_HURRY, attempt.payment, attempt.id, now)
+        if row is None or not row["open"]:
+            return None
+        return bool(row["hurried"])
 
     async def challenge(self, id_: str) -> "FoundChallenge | None":
         """A challenge by its id, whoever asks: to know the id is all that it takes."""
@@ -286,4 +306,4 @@ def _challenge(row: Any) -> Challenge | None:  # noqa: ANN401
 def _open_slot(row: Any) -> OpenSlot:  # noqa: ANN401
     slot, attempt, state, sender, tries, facts = row
     known = attempt_facts_from(facts)
-    return OpenSlot(slot, attempt, state, sender, tries, known.key, known.announces_payment)
+    return OpenSlot(slot, attempt, state, sender, tries, known.key, known.announces_payment, known.own_page is not None)

@@ -16,8 +16,10 @@ from guilder.payments.challenge import discarded
 from guilder.payments.confirm import check_method
 from guilder.payments.events import event
 from guilder.payments.model import Change, Key, Payment, Refund, UpdateCharge, UpdatePayment, UpdateRefund
+from guilder.payments.own_page import refuse_while_open
 from guilder.payments.services import Services, of_session, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
+from guilder.payments.withdraw import withdrawing
 from guilder.shapes.facts import ChargeFacts, Metadata, PaymentIntentFacts, RefundFacts
 from guilder.shapes.previous import previous_attributes
 
@@ -39,6 +41,8 @@ async def update(services: Services, claim: Claim, command: UpdatePayment) -> Re
         facts = payment.facts
         if facts.checkout_session is not None and set(given) - _ALWAYS:
             raise of_session(facts, "update")
+        if set(given) - _ALWAYS:
+            refuse_while_open(payment)
         if facts.status not in _CHANGEABLE and set(given) - _ALWAYS:
             raise wrong_state(facts, "update", _CHANGEABLE)
         changes = {name: value for name, value in given.items() if name not in ("payment", "metadata", "payment_method")}
@@ -50,7 +54,8 @@ async def update(services: Services, claim: Claim, command: UpdatePayment) -> Re
         left = discarded(payment) if facts.status != PaymentState.REQUIRES_ACTION else ()
         return replace(_immediate(payment, claim), payment=facts, answer=success(facts, claim.expand), challenges=left)
 
-    return await accept(services, claim, command.payment, plan)
+    async with withdrawing(services, claim, command.payment):
+        return await accept(services, claim, command.payment, plan)
 
 
 def _after_action(payment: Payment, facts: PaymentIntentFacts) -> PaymentIntentFacts:

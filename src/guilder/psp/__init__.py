@@ -1,12 +1,12 @@
 """PSPs: one port to whoever moves the money, a router that chooses, and the connectors behind it.
 
-Owns:       no table; the connections to PSPs.
+Owns:       table psp_notification; the connections to PSPs.
 Announces:  nothing: outcomes go back to the caller, once per order.
 May import: ledger, vault, iso8583, merchants, idempotency, log, db, security, config, shapes, core.
-Start with: model.py, then router.py, then connectors/cardnet.
+Start with: model.py, then router.py, rules.py, then connectors/cardnet, connectors/webpsp.
 """
 
-from guilder.psp.errors import NoRoute, RouteRefused
+from guilder.psp.errors import NoRoute, NotificationRefused, RouteRefused
 from guilder.psp.model import (
     RECOVERY,
     Connector,
@@ -16,10 +16,13 @@ from guilder.psp.model import (
     Direction,
     Exchange,
     Late,
+    Notification,
     Operation,
     Order,
     Original,
+    OwnPage,
     Permit,
+    ReadNotification,
     Reason,
     Recorder,
     Wire,
@@ -28,12 +31,15 @@ from guilder.psp.model import (
     query_about,
     reversal_of,
 )
-from guilder.psp.router import Choice, Route, choose
+from guilder.psp.router import Asked, Choice, Considered, Route, Rule, choose, consider
+from guilder.psp.rules import WrongRules, read_rules
 
 __all__ = [
     "RECOVERY",
+    "Asked",
     "Choice",
     "Connector",
+    "Considered",
     "ContractClass",
     "Declares",
     "Deliver",
@@ -41,18 +47,26 @@ __all__ = [
     "Exchange",
     "Late",
     "NoRoute",
+    "Notification",
+    "NotificationRefused",
     "Operation",
     "Order",
     "Original",
+    "OwnPage",
     "Permit",
+    "ReadNotification",
     "Reason",
     "Recorder",
     "Route",
     "RouteRefused",
+    "Rule",
     "Wire",
+    "WrongRules",
     "choose",
+    "consider",
     "draw_wire",
     "original_of",
     "query_about",
+    "read_rules",
     "reversal_of",
 ]

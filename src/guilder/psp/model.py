@@ -6,7 +6,7 @@ from that row, so whoever takes the attempt over says exactly what the one befor
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, Protocol
@@ -69,6 +69,7 @@ class Reason(StrEnum):
     MISMATCH = "mismatch"  # the answer speaks of another amount, currency or operation
     IN_PROGRESS = "in_progress"  # the PSP, or this connector, is still at it
     PSP_ERROR = "psp_error"  # the PSP's answer is not one of the definite ones
+    RATE_LIMITED = "rate_limited"  # the PSP takes no more requests for now, and said so until the time was over
 
 
 class Original(Struct, frozen=True, kw_only=True, array_like=True):
@@ -78,6 +79,13 @@ class Original(Struct, frozen=True, kw_only=True, array_like=True):
     transmitted_at: str
     stan: str
     operation: Operation
+
+
+class OwnPage(Struct, frozen=True, array_like=True):
+    """The PSP's own page in place of a card: where it sends the buyer back to, and until when (an instant) it may be paid."""
+
+    returns_to: str
+    closes_at: int
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -102,6 +110,8 @@ class Order(Struct, frozen=True, kw_only=True):
         returns_to: for an authentication: where the issuer's challenge page sends the buyer back to.
         card_present: a reader has read the card's chip.
         wants_challenge: for an authentication: the merchant wants the buyer to be challenged.
+        own_page: a purchase or authorization without a card (`start_page`): the buyer enters one at the PSP. Its definite
+            answers are *action required* with the page's address, while it may be paid, and then as with a card.
     """
 
     attempt_id: str
@@ -127,6 +137,7 @@ class Order(Struct, frozen=True, kw_only=True):
     returns_to: str | None = None
     wants_challenge: bool = False
     card_present: bool = False
+    own_page: OwnPage | None = None
 
 
 class Wire(Struct, frozen=True, array_like=True):
@@ -203,6 +214,7 @@ class Declares(Struct, frozen=True, kw_only=True):
         three_d_secure: it can authenticate the buyer.
         remembers_reversals: an original that arrives after its reversal is declined.
         finality_horizon_seconds: after so long without a trace, a request that was not found never happened; None for never.
+        own_page: it has a page of its own at which buyers pay.
     """
 
     contract_class: ContractClass
@@ -213,6 +225,7 @@ class Declares(Struct, frozen=True, kw_only=True):
     three_d_secure: bool
     remembers_reversals: bool
     finality_horizon_seconds: int | None
+    own_page: bool = False
 
     def takes(self, currency: str) -> bool:
         """Whether it works in this currency."""
@@ -246,6 +259,24 @@ Recorder = Callable[[Exchange], None]
 
 A first request that was definitely answered is not told: its attempt's row says it all, and masking would cost more than
 sending."""
+
+
+class Notification(Struct, frozen=True, kw_only=True):
+    """A PSP's word that something has changed, proved to be its own: a reason to ask, never believed about money.
+
+    Args:
+        id: the PSP's; a repeated notification has the same.
+        reference: of the request that it is about, as ours.
+        attempt: the attempt's id, where the PSP has sent back what it was told; None where it was told nothing.
+    """
+
+    id: str
+    reference: str
+    attempt: str | None = None
+
+
+ReadNotification = Callable[[Mapping[str, str], bytes, int], Notification]
+"""Reads a notification: header fields in lower case, the body as it came, the real time. Raises NotificationRefused."""
 
 
 class Connector(Protocol):

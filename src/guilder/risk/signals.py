@@ -51,8 +51,12 @@ class SignalSource:
         limits = self._rules[method.livemode].limits
         if not limits:
             return
+        fingerprint = method.card.fingerprint
+        if not fingerprint:
+            # No card of ours: the buyer enters it elsewhere.
+            return
         # More than the largest limit need not be remembered.
-        self._tries.add(method.card.fingerprint, self._clock.now(), kept=max(limit.tries_max for limit in limits))
+        self._tries.add(fingerprint, self._clock.now(), kept=max(limit.tries_max for limit in limits))
 
     def _count_within(self, fingerprint: str, limit: Limit) -> int:
         tries = self._tries.of(fingerprint)

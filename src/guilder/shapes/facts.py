@@ -37,6 +37,8 @@ class CardFacts(Struct, frozen=True, array_like=True):
     line1_check: str | None = None
     # How a reader read it, as contact_emv; None for a card that was typed in. Makes the PaymentMethod a card_present one.
     read_method: str | None = None
+    # There is no card: the buyer enters one at the PSP's own page. Makes the PaymentMethod a psp_page one.
+    own_page: bool = False
 
 
 class ThreeDSecureFacts(Struct, frozen=True, array_like=True):

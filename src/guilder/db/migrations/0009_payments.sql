@@ -47,7 +47,7 @@ CREATE TABLE attempt_open (
     payment  text COLLATE "C" NOT NULL,
     slot     text COLLATE "C" NOT NULL,
     attempt  text COLLATE "C" NOT NULL,
-    state    text COLLATE "C" NOT NULL CHECK (state IN ('created', 'in_doubt', 'reversing', 'recheck')),
+    state    text COLLATE "C" NOT NULL CHECK (state IN ('created', 'in_doubt', 'awaiting_buyer', 'reversing', 'recheck')),
     sender   text COLLATE "C",
     epoch    bigint,
     tries    integer NOT NULL DEFAULT 0,

@@ -42,5 +42,6 @@ def redacted(view: dict[str, Any]) -> dict[str, Any]:
             failure["payment_method"] = redacted(failure["payment_method"])
     elif view["object"] == "payment_method":
         view["metadata"] = {}
-        view[view["type"]]["fingerprint"] = None
+        if view["type"] != "psp_page":
+            view[view["type"]]["fingerprint"] = None
     return view

@@ -17,8 +17,22 @@ def checks(card: CardFacts) -> dict[str, Any]:
 
 
 def payment_method(facts: PaymentMethodFacts, personal: Personal) -> dict[str, Any]:
-    """A PaymentMethod of type card, or of type card_present."""
+    """A PaymentMethod of type card, of type card_present, or of type psp_page."""
     card = facts.card
+    if card.own_page:
+        return {
+            "id": facts.id,
+            "object": "payment_method",
+            "allow_redisplay": facts.allow_redisplay,
+            "billing_details": billing_details(record(personal, facts.billing)),
+            "created": facts.created,
+            "customer": facts.customer,
+            "customer_account": None,
+            "livemode": facts.livemode,
+            "metadata": dict(facts.metadata),
+            "psp_page": {},
+            "type": "psp_page",
+        }
     if card.read_method is not None:
         return {
             "id": facts.id,

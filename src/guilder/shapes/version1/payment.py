@@ -79,7 +79,7 @@ def payment_intent(facts: PaymentIntentFacts, personal: Personal) -> dict[str, A
         "payment_method_configuration_details": None,
         "payment_method_options": _method_options(facts),
         "payment_method_types": facts.payment_method_types,
-        "processing": {"card": {}, "type": "card"} if facts.status == "processing" and not _at_till(facts) else None,
+        "processing": {"card": {}, "type": "card"} if facts.status == "processing" and _by_card(facts) else None,
         "receipt_email": known.get("receipt_email"),
         "review": None,
         "setup_future_usage": facts.setup_future_usage,
@@ -96,8 +96,8 @@ def payment_intent(facts: PaymentIntentFacts, personal: Personal) -> dict[str, A
     return shown
 
 
-def _at_till(facts: PaymentIntentFacts) -> bool:
-    return "card" not in facts.payment_method_types
+def _by_card(facts: PaymentIntentFacts) -> bool:
+    return "card" in facts.payment_method_types
 
 
 def _method_options(facts: PaymentIntentFacts) -> dict[str, Any]:
@@ -195,6 +195,8 @@ def charge(facts: ChargeFacts, personal: Personal) -> dict[str, Any]:
 
 
 def _method_details(facts: ChargeFacts, *, paid: bool) -> dict[str, Any]:
+    if facts.card.own_page:
+        return {"psp_page": {}, "type": "psp_page"}
     if facts.card.read_method is not None:
         return {"card_present": charged_present(facts, paid=paid), "type": "card_present"}
     return {"card": _card_details(facts, paid=paid), "type": "card"}

@@ -1,0 +1,13 @@
+"""webpsp: the connector to the web PSP, JSON over HTTP (docs/webpsp.md).
+
+Owns:       two pools of HTTP connections: one for payments, one for the questions and reversals that settle them.
+Announces:  nothing.
+May import: psp.model, psp.breaker, vault, security, core.
+Start with: connector.py; requests.py, answers.py and notifications.py are pure; wire.py has the connections.
+"""
+
+from guilder.psp.connectors.webpsp.connector import DECLARES, NAME, RevealCards, Webpsp
+from guilder.psp.connectors.webpsp.notifications import notification_reader
+from guilder.psp.connectors.webpsp.settings import Limits, WebpspSettings
+
+__all__ = ["DECLARES", "NAME", "Limits", "RevealCards", "Webpsp", "WebpspSettings", "notification_reader"]

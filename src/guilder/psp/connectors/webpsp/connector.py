@@ -1,0 +1,318 @@
+"""The connector: lists of orders in, callbacks out.
+
+An order's way: breaker and bulkhead at submit; its card, for all orders of one turn of the loop in one call to the vault;
+a connection; permission, asked in the step that writes; the answer. Whatever goes wrong on the way ends in exactly one
+callback. An answer that comes after the wait is told as late, until the request is given up or sent anew.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from guilder.core.card_numbers import mask_card_numbers
+from guilder.core.clock import Clock, Micros, sleep
+from guilder.core.ensure import present
+from guilder.core.errors import GuilderError
+from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
+from guilder.psp.breaker import Breaker
+from guilder.psp.connectors.webpsp.answers import is_rate_limit, outcome_of
+from guilder.psp.connectors.webpsp.flight import Flight, Key, call_back, log
+from guilder.psp.connectors.webpsp.requests import Call, UnfitOrder, call_of, check, wants_card
+from guilder.psp.connectors.webpsp.settings import Limits, WebpspSettings
+from guilder.psp.connectors.webpsp.wire import Answer, Broken, Wire
+from guilder.psp.model import (
+    RECOVERY,
+    ContractClass,
+    Declares,
+    Deliver,
+    Direction,
+    Exchange,
+    Late,
+    Operation,
+    Order,
+    Permit,
+    Reason,
+    Recorder,
+)
+from guilder.vault import Card, Reveal
+
+NAME: Final = "webpsp"
+DAY_SECONDS: Final = 86_400
+# The wait after 429 where the PSP names none.
+RATE_LIMIT_WAIT_SECONDS: Final = 1.0
+
+DECLARES: Final = Declares(
+    contract_class=ContractClass.KEY_QUERY_VOID,
+    idempotency_window_seconds=DAY_SECONDS,
+    partial_capture=True,
+    multiple_capture=False,
+    currencies=None,
+    three_d_secure=False,
+    remembers_reversals=True,
+    finality_horizon_seconds=DAY_SECONDS,
+    own_page=True,
+)
+"""What docs/webpsp.md promises."""
+
+RevealCards = Callable[[Sequence[Reveal]], Awaitable[Sequence[Card | None]]]
+"""The vault's reveal: the cards in the order asked, None for one that it does not have. Raises GuilderError when it is down."""
+
+# Operations that fail together have one breaker. Those that settle or undo never share one with new payments.
+_BREAKER_GROUPS: Final = (
+    frozenset({Operation.AUTHORIZE, Operation.PURCHASE}),
+    frozenset({Operation.CAPTURE, Operation.REFUND}),
+    frozenset({Operation.VOID, Operation.REVERSAL}),
+    frozenset({Operation.QUERY}),
+)
+
+
+class Webpsp:
+    """Guilder's connection to the web PSP. Implements psp.Connector."""
+
+    def __init__(
+        self, settings: WebpspSettings, *, reveal: RevealCards, clock: Clock, late: Late, recorder: Recorder | None = None,
+        limits: Limits | None = None,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._limits = limits or Limits()
+        self._reveal = reveal
+        self._clock = clock
+        self._tell_late = late
+        self._recorder = recorder
+        self._closed = False
+        self._wires: tuple[Wire, Wire] | None = None
+        self._entered: list[Flight] = []
+        self._refused: list[tuple[Order, Deliver, Reason]] = []
+        self._turn_due = False
+        self._flights: set[Flight] = set()
+        self._in_flight = {False: 0, True: 0}  # by whether it recovers
+        self._under_way: dict[Key, Flight] = {}
+        self._late: dict[Key, Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        breakers = {group: Breaker(self._limits.breaker) for group in _BREAKER_GROUPS}
+        self._breakers = {operation: breakers[group] for group in _BREAKER_GROUPS for operation in group}
+
+    @property
+    def name(self) -> str:
+        """Webpsp."""
+        return NAME
+
+    @property
+    def declares(self) -> Declares:
+        """Keys for 24 hours, queries, voids; partial capture once; all currencies; a page of its own; no 3-D Secure of ours."""
+        return DECLARES
+
+    async def start(self) -> None:
+        """Make the pools; connections are made when they are needed."""
+        limits = self._limits
+        self._wires = (
+            Wire(self._settings, limits, limits.connections_max),
+            Wire(self._settings, limits, limits.recovery_connections_max),
+        )
+
+    def submit(self, orders: Sequence[Order], permit: Permit, deliver: Deliver) -> None:
+        """See psp.Connector.submit."""
+        now = _now()
+        for order in orders:
+            reason = self._admit(order, permit, deliver, now)
+            if reason is not None:
+                self._refused.append((order, deliver, reason))
+        if not self._turn_due:
+            self._turn_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    async def close(self) -> None:
+        """Deliver what is under way and end the connections."""
+        self._closed = True
+        for flight in list(self._flights):
+            self._end(flight, Reason.RESET if flight.written else Reason.CLOSED)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._turn()
+        for wire in self._wires or ():
+            await wire.close()
+
+    # --- admission ------------------------------------------------------------------------------------------------------
+
+    def _admit(self, order: Order, permit: Permit, deliver: Deliver, now: float) -> Reason | None:
+        """Take an order in, or say why not."""
+        if self._closed:
+            return Reason.CLOSED
+        try:
+            check(order)
+        except UnfitOrder:
+            return Reason.UNFIT
+        recovers = order.operation in RECOVERY
+        limit = self._limits.recovery_in_flight_max if recovers else self._limits.payments_in_flight_max
+        if self._in_flight[recovers] >= limit:
+            return Reason.BULKHEAD
+        flight = Flight(order, permit, deliver, breaker=self._breakers[order.operation], on_leaving=self._on_leaving)
+        if order.operation is not Operation.QUERY and flight.key in self._under_way:
+            return Reason.IN_PROGRESS
+        if not flight.breaker.allows(now):
+            return Reason.BREAKER_OPEN
+        self._in_flight[recovers] += 1
+        self._flights.add(flight)
+        self._under_way[flight.key] = flight
+        before = self._late.pop(flight.key, None)
+        if before is not None:
+            before.replaced = True
+        self._entered.append(flight)
+        return None
+
+    def _turn(self) -> None:
+        """All that was submitted in one turn of the loop: what needs no card goes on, the rest asks the vault, once."""
+        self._turn_due = False
+        refused, self._refused = self._refused, []
+        entered, self._entered = self._entered, []
+        for order, deliver, reason in refused:
+            call_back(deliver, order, _refusal(order, reason))
+        entered = [flight for flight in entered if not flight.delivered]
+        for flight in entered:
+            if not wants_card(flight.order):
+                self._spawn(self._fly(flight, None))
+        waiting = [flight for flight in entered if wants_card(flight.order)]
+        for start in range(0, len(waiting), self._limits.reveal_list_max):
+            self._spawn(self._with_cards(waiting[start : start + self._limits.reveal_list_max]))
+
+    async def _with_cards(self, flights: Sequence[Flight]) -> None:
+        """Have the cards of these orders revealed, and send them."""
+        asked = [
+            Reveal(
+                account=flight.order.account, livemode=flight.order.livemode, payment_method_id=flight.order.payment_method_id or "",
+                with_cvc=flight.order.send_cvc,
+            )
+            for flight in flights
+        ]  # fmt: skip
+        try:
+            async with asyncio.timeout(self._limits.reveal_seconds):
+                cards = await self._reveal(asked)
+        except (GuilderError, OSError) as error:  # TimeoutError is an OSError
+            log().warning("psp_vault_failed", why=type(error).__name__, orders=len(flights))
+            for flight in flights:
+                self._end(flight, Reason.VAULT)
+            return
+        for flight, card in zip(flights, cards, strict=True):
+            if card is None:
+                self._end(flight, Reason.NO_CARD)
+            elif flight.order.send_cvc and card.cvc is None and not card.cvc_spent:
+                self._end(flight, Reason.NO_CVC)
+            else:
+                self._spawn(self._fly(flight, card))
+
+    # --- the call -------------------------------------------------------------------------------------------------------
+
+    async def _fly(self, flight: Flight, card: Card | None) -> None:
+        """Send one order and deliver what comes of it."""
+        try:
+            call = call_of(flight.order, card)
+        except UnfitOrder as error:
+            log().error("psp_order_unfit", attempt=flight.order.attempt_id, why=str(error))
+            self._end(flight, Reason.UNFIT)
+            return
+        try:
+            self._answered(flight, call, await self._ask(flight, call))
+        except Broken as broken:
+            self._tell(flight, call, None)
+            self._end(flight, _why(flight, broken.reason))
+        except Exception:  # whatever goes wrong on the way ends in a callback
+            log().exception("psp_call_failed", attempt=flight.order.attempt_id)
+            self._end(flight, _why(flight, Reason.PSP_ERROR))
+
+    async def _ask(self, flight: Flight, call: Call) -> Answer:
+        """Ask until there is an answer that is none of "too many requests", as long as somebody waits for it. Raises Broken.
+
+        Sent again it is the same request under the same key, so it has one effect.
+        """
+        wire = present(self._wires, "a connector was started")[flight.order.operation in RECOVERY]
+        while True:
+            answer = await wire.ask(call, flight)
+            if flight.delivered or not is_rate_limit(answer.status, answer.body):
+                return answer
+            await sleep(answer.retry_after or RATE_LIMIT_WAIT_SECONDS)
+            if flight.delivered:
+                return answer
+
+    def _on_leaving(self, flight: Flight) -> None:
+        """Its first byte leaves: its answer is awaited from now on."""
+        if flight.sent_at:
+            return
+        flight.sent_at = self._clock.now()
+        asyncio.get_running_loop().call_later(self._limits.answer_seconds, self._too_late, flight)
+
+    def _too_late(self, flight: Flight) -> None:
+        """Nobody waits any longer; what comes now is late."""
+        if flight.delivered or flight not in self._flights:
+            return
+        self._late[flight.key] = flight
+        self._end(flight, Reason.TIMEOUT)
+
+    def _answered(self, flight: Flight, call: Call, answer: Answer) -> None:
+        outcome = outcome_of(flight.order, answer.status, answer.body)
+        if not flight.is_plain(outcome) and not flight.replaced:
+            self._tell(flight, call, answer)
+        if not flight.delivered:
+            self._leave(flight)
+            flight.finish(outcome, _now())
+            return
+        if self._late.get(flight.key) is flight:
+            del self._late[flight.key]
+            if isinstance(outcome, Approved | Declined | NotFound):
+                call_back(self._tell_late, flight.order, outcome)
+
+    def _end(self, flight: Flight, reason: Reason) -> None:
+        self._leave(flight)
+        flight.give_up(reason, _now())
+
+    def _leave(self, flight: Flight) -> None:
+        """It is delivered, or about to be: its place is free."""
+        if flight not in self._flights:
+            return
+        self._flights.discard(flight)
+        self._in_flight[flight.order.operation in RECOVERY] -= 1
+        if self._under_way.get(flight.key) is flight:
+            del self._under_way[flight.key]
+
+    # --- bookkeeping ----------------------------------------------------------------------------------------------------
+
+    def _tell(self, flight: Flight, call: Call, answer: Answer | None) -> None:
+        """Hand the masked messages to the recorder: the request, where it was written, and the answer."""
+        if self._recorder is None or not flight.sent_at:
+            return
+        self._record(flight, Direction.SENT, call.masked, flight.sent_at)
+        if answer is not None:
+            text = f"{answer.status} {answer.body.decode(errors='replace')}"
+            self._record(flight, Direction.RECEIVED, mask_card_numbers(text), self._clock.now())
+
+    def _record(self, flight: Flight, direction: Direction, text: str, at: Micros) -> None:
+        if self._recorder is not None:
+            call_back(self._recorder, Exchange(flight.order.attempt_id, direction, text, at))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log().error("psp_task_failed", exc_info=task.exception())
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _why(flight: Flight, reason: Reason) -> Reason:
+    """What is said of a request that has no answer: before its first byte, everything was a matter of connecting."""
+    if flight.fenced:
+        return Reason.FENCED
+    return reason if flight.written else Reason.CONNECT
+
+
+def _refusal(order: Order, reason: Reason) -> NotSent | Unknown:
+    """The outcome of an order that was not taken in. One like it is under way already: then nothing can be proved."""
+    if order.first and reason is not Reason.IN_PROGRESS:
+        return NotSent(reason.value)
+    return Unknown(reason.value)
