@@ -126,6 +126,14 @@ def test_a_page_of_the_psps_own_goes_only_where_there_is_one() -> None:
     assert refused.value.code is NoRoute.OWN_PAGE
 
 
+def test_a_card_at_a_reader_goes_only_where_readers_are_known() -> None:
+    """Whatever a rule says."""
+    routes = [route("first"), replace(route("second"), declares=replace(route().declares, card_present=False))]
+    assert choose(routes, **PAYMENT, card_present=True, rules=[rule()]).connector == "first"
+    with pytest.raises(RouteRefused, match="at a reader"):
+        choose(routes[1:], **PAYMENT, card_present=True)
+
+
 def test_considering_tells_of_every_rule_up_to_the_one_that_decides() -> None:
     """What `guilder route explain` prints."""
     rules = [rule("francs", currencies=frozenset({"chf"})), rule("all"), rule("late")]

@@ -11,26 +11,28 @@ from guilder.core.clock import sleep
 from guilder.payments.model import NEW_PAYMENTS, Attempt
 from guilder.payments.recheck import reopened
 from guilder.payments.services import Services
+from guilder.payments.states import AttemptState
+from guilder.payments.store import HELD
 from guilder.psp.model import Operation
 
 # A row that an executor holds just now has been asked about a moment too early: it is free again within a call's time.
 TRIES: Final = 10
 PAUSE_SECONDS: Final = 0.2
 # What may have moved money although its attempt has ended otherwise.
+_WITHOUT_WORD: Final = frozenset({AttemptState.NOT_SENT, AttemptState.UNDONE})
 _MOVES_MONEY: Final = NEW_PAYMENTS | {Operation.CAPTURE, Operation.REFUND}
 
 
 async def ask_psp(services: Services, attempt: Attempt) -> None:
     """See to it that an executor asks about this attempt now. Commits at most once; safe to repeat.
 
-    One that has ended without approval is asked about in a slot of its own: what is found then is undone, or booked as a fact.
+    One that has ended without the PSP's word is asked about in a slot of its own: what is found then is undone, or booked as a fact.
     """
     for _ in range(TRIES):
-        hurried = await services.store.hurry(attempt, services.clock.now())
-        if hurried is None:
+        found = await services.store.hurry(attempt, services.clock.now())
+        if found in _WITHOUT_WORD:
             await _look_again(services, attempt)
-            return
-        if hurried:
+        if found != HELD:
             return
         await sleep(PAUSE_SECONDS)
 

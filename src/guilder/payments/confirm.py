@@ -132,7 +132,7 @@ async def begin_taking(
     try:
         choice = choose(
             services.routes, currency=facts.currency, amount_minor=facts.amount, brand=method.card.brand, livemode=facts.livemode,
-            own_page=method.card.own_page, payment=facts.id, rules=services.rules,
+            own_page=method.card.own_page, card_present=till is not None, payment=facts.id, rules=services.rules,
         )
     except RouteRefused as error:
         raise Refusal(str(error), code="payment_intent_incompatible_payment_method", param="payment_method") from error

@@ -51,6 +51,9 @@ UNTOLD: Final = "untold"
 FUNDS: Final = "funds:"
 """Before the ledger's word for why it refused."""
 
+HURRIED: Final = "hurried"
+HELD: Final = "held"
+
 # One statement, so one snapshot: the version and everything that it stands for.
 _READ: Final = """
 SELECT p.id, p.account, p.version, p.confirmations, p.facts,
@@ -100,6 +103,7 @@ WITH open AS (
     WHERE o.payment = $1 AND o.attempt = $2 AND o.sender IS NULL AND o.state <> 'created' RETURNING 1
 )
 SELECT (SELECT count(*) FROM open) AS open, (SELECT count(*) FROM hurried) AS hurried,
+    (SELECT a.state FROM attempt a WHERE a.id = $2) AS ended,
     pg_notify('guilder_accepted', 'due')
 """
 
@@ -190,12 +194,12 @@ class Store:
         row = await self._db.fetchrow(_ATTEMPT, id_)
         return None if row is None else attempt_from(row)
 
-    async def hurry(self, attempt: Attempt, now: int) -> bool | None:
-        """Have whatever is open about an attempt looked at now; False while somebody holds it, None where nothing is open."""
+    async def hurry(self, attempt: Attempt, now: int) -> str:
+        """Have whatever is open about an attempt looked at now: HURRIED; HELD while somebody holds it, else how it has ended."""
         row = await self._db.fetchrow(_HURRY, attempt.payment, attempt.id, now)
         if row is None or not row["open"]:
-            return None
-        return bool(row["hurried"])
+            return str(row["ended"]) if row is not None else HELD
+        return HURRIED if row["hurried"] else HELD
 
     async def challenge(self, id_: str) -> "FoundChallenge | None":
         """A challenge by its id, whoever asks: to know the id is all that it takes."""

@@ -215,6 +215,7 @@ class Declares(Struct, frozen=True, kw_only=True):
         remembers_reversals: an original that arrives after its reversal is declined.
         finality_horizon_seconds: after so long without a trace, a request that was not found never happened; None for never.
         own_page: it has a page of its own at which buyers pay.
+        card_present: it takes cards that a reader has read.
     """
 
     contract_class: ContractClass
@@ -226,6 +227,7 @@ class Declares(Struct, frozen=True, kw_only=True):
     remembers_reversals: bool
     finality_horizon_seconds: int | None
     own_page: bool = False
+    card_present: bool = True
 
     def takes(self, currency: str) -> bool:
         """Whether it works in this currency."""

@@ -44,6 +44,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     Args:
         brand: of the card; empty where there is none.
         own_page: the buyer is to pay at the PSP's own page.
+        card_present: a reader has read the card.
         payment: its id, by which it falls to one of several connectors; empty for one that is only asked about.
     """
 
@@ -52,6 +53,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     brand: str
     livemode: bool
     own_page: bool = False
+    card_present: bool = False
     payment: str = ""
 
 
@@ -102,6 +104,7 @@ def choose(
     livemode: bool,
     tried: Collection[str] = (),
     own_page: bool = False,
+    card_present: bool = False,
     payment: str = "",
     rules: Sequence[Rule] = (),
 ) -> Choice:
@@ -110,14 +113,15 @@ def choose(
     Args:
         routes: in the order of preference.
         tried: connectors that this confirm has been sent to already; each is tried once.
-        own_page, payment: as in Asked.
+        own_page, card_present, payment: as in Asked.
         rules: in the order in which they are asked.
 
     Raises:
         RouteRefused: nobody takes it; a live payment without a live connector among them.
     """
     asked = Asked(
-        currency=currency, amount_minor=amount_minor, brand=brand, livemode=livemode, own_page=own_page, payment=payment,
+        currency=currency, amount_minor=amount_minor, brand=brand, livemode=livemode, own_page=own_page,
+        card_present=card_present, payment=payment,
     )  # fmt: skip
     left = [route for route in routes if _takes(route, asked) and route.connector not in tried]
     if not left:
@@ -197,6 +201,8 @@ def _takes_currency(route: Route, asked: Asked) -> bool:
 def _takes_kind(route: Route, asked: Asked) -> bool:
     if asked.own_page:
         return route.declares.own_page
+    if asked.card_present and not route.declares.card_present:
+        return False
     return route.brands is None or asked.brand in route.brands
 
 
@@ -216,6 +222,8 @@ def _refusal(routes: Sequence[Route], asked: Asked) -> RouteRefused:
     left = [route for route in left if _takes_kind(route, asked)]
     if not left and asked.own_page:
         return RouteRefused(NoRoute.OWN_PAGE, "No payment provider has a page of its own at which buyers pay.")
+    if not left and asked.card_present:
+        return RouteRefused(NoRoute.BRAND, f"No payment provider takes {asked.brand} cards at a reader.")
     if not left:
         return RouteRefused(NoRoute.BRAND, f"No payment provider takes {asked.brand} cards.")
     if not any(_takes_amount(route, asked) for route in left):

@@ -51,6 +51,7 @@ DECLARES: Final = Declares(
     remembers_reversals=True,
     finality_horizon_seconds=DAY_SECONDS,
     own_page=True,
+    card_present=False,
 )
 """What docs/webpsp.md promises."""
 
