@@ -34,7 +34,7 @@ from guilder.ledger.accounts import Accounts
 from guilder.ledger.book import Ledger
 from guilder.ledger.expire import run_once as expire_transfers
 from guilder.ledger.product import Books
-from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, hold_partitions, tidy_log
+from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, Handle, hold_partitions, tidy_log
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
 from guilder.network import NetworkSettings, serve
@@ -50,7 +50,7 @@ from guilder.payments.services import Services as Payments
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
 from guilder.psp.connectors import cardnet
-from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings
+from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings, Limits
 from guilder.psp.router import Route
 from guilder.risk import SignalSource, Velocity
 from guilder.role import Body, Context, run_in_loop
@@ -337,11 +337,13 @@ async def executor(settings: Settings, context: Context) -> None:
         sender = Sender(beats, rooms.clock, rooms.ids, role=EXECUTOR_ROLE, lost=lost)
         working = Executor(
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
-            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin,
+            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, tuning=settings.tuning,
         )
         executors.append(working)
         connector = Cardnet(
             CardnetSettings(host=settings.network_host, port=settings.ports.network_iso),
+            limits=Limits.of(settings.tuning, cardnet.NAME),
+            uniform=rooms.ids.uniform,
             reveal=rooms.vault.reveal,
             clock=rooms.clock,
             late=working.late,
@@ -377,16 +379,23 @@ async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
 
     deliverer = Deliverer(
         db=rooms.db, sender=sender, clock=rooms.clock, ids=rooms.ids, keys=rooms.keys, personal=personal,
-        allowed=webhooks_allowed(settings), role=WORKER_ROLE,
+        allowed=webhooks_allowed(settings), role=WORKER_ROLE, retry=settings.tuning.policy("webhook"),
     )  # fmt: skip
     async with asyncio.TaskGroup() as group:
         group.create_task(deliverer.run())
-        group.create_task(run_jobs((*_jobs(rooms, sender), *_webhook_jobs(rooms, sender, deliverer))))
+        group.create_task(run_jobs((*_jobs(settings, rooms, sender), *_webhook_jobs(settings, rooms, sender, deliverer))))
 
 
-def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer) -> Sequence[Job]:
+def _consumer(settings: Settings, rooms: Rooms, sender: Sender, name: str, handle: Handle) -> Consumer:
+    return Consumer(
+        rooms.db, rooms.clock, rooms.ids, name=name, topic=TOPIC_EVENTS, handle=handle, sender=lambda: sender.id,
+        retry=settings.tuning.policy("consumer"),
+    )  # fmt: skip
+
+
+def _webhook_jobs(settings: Settings, rooms: Rooms, sender: Sender, deliverer: Deliverer) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
-    consumer = Consumer(db, clock, ids, name=WEBHOOKS, topic=TOPIC_EVENTS, handle=FanOut(clock).handle, sender=lambda: sender.id)
+    consumer = _consumer(settings, rooms, sender, WEBHOOKS, FanOut(clock).handle)
 
     async def hold() -> int:
         await hold_partitions(db, WEBHOOKS, sender.id, sender.epoch, role=WORKER_ROLE)
@@ -407,11 +416,10 @@ def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer) -> Sequenc
     )
 
 
-def _jobs(rooms: Rooms, sender: Sender) -> Sequence[Job]:
+def _jobs(settings: Settings, rooms: Rooms, sender: Sender) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
-    consumer = Consumer(db, clock, ids, name=REFUNDS, topic=TOPIC_EVENTS, handle=note_money, sender=lambda: sender.id)
-
-    news = Consumer(db, clock, ids, name=ORDERS, topic=TOPIC_EVENTS, handle=note_payments(clock), sender=lambda: sender.id)
+    consumer = _consumer(settings, rooms, sender, REFUNDS, note_money)
+    news = _consumer(settings, rooms, sender, ORDERS, note_payments(clock))
 
     async def hold() -> int:
         for name in (REFUNDS, ORDERS):

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from guilder.core.errors import GuilderError
+from guilder.tuning import Tuning
 
 PORT: Final = 8420
+TUNING_FILE: Final = "guilder.toml"
 PORT_MAX: Final = 65_535
 
 # A Unix socket's path has at most 107 bytes, and the longest of our names in that folder is PostgreSQL's.
@@ -73,6 +75,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Whether live secret keys may send raw card numbers."""
     webhook_allow: tuple[str, ...] | None
     """What webhooks may reach beyond public addresses: words of WEBHOOK_WORDS and networks; None for each mode's default."""
+    tuning: Tuning
+    """Retries, timeouts, breakers, bulkheads and fallbacks, from the configuration file."""
+    tuning_file: Path | None
+    """That file; None when there is none."""
     proxies: int
     """How many proxies of ours stand before the payment page: so many of X-Forwarded-For's last addresses are believed."""
 
@@ -80,12 +86,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     def load(cls, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "Settings":
         """Settings from variables, with flags over them (by field name; None means not given).
 
-        Raises WrongSetting.
+        Raises WrongSetting, WrongTuning.
         """
         flags = {name: value for name, value in (overrides or {}).items() if value is not None}
         data = Path(str(_given(env, flags, "data_dir", "GUILDER_DATA", "guilder-data"))).expanduser().absolute()
         port = _given(env, flags, "port", "GUILDER_PORT", None)
         number = None if port is None else _port(port)
+        tuning_file = _tuning_file(env.get("GUILDER_CONFIG"), data)
         return cls(
             data_dir=data,
             database_url=_database_url(_given(env, flags, "database_url", "GUILDER_DATABASE_URL", None)),
@@ -99,6 +106,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             network_host=env.get("GUILDER_NETWORK_HOST") or "127.0.0.1",
             raw_cards_live=_yes("GUILDER_RAW_CARDS_LIVE", env.get("GUILDER_RAW_CARDS_LIVE")),
             webhook_allow=_allowance("GUILDER_WEBHOOK_ALLOW", env.get("GUILDER_WEBHOOK_ALLOW")),
+            tuning=Tuning.read(tuning_file),
+            tuning_file=tuning_file,
             proxies=_whole("GUILDER_PROXIES", env.get("GUILDER_PROXIES") or 0, 0, PROXIES_MAX),
         )
 
@@ -170,6 +179,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     def network_control(self) -> str:
         """The sandbox bank world's control port."""
         return f"http://{_in_url(self.network_host)}:{self.ports.network_http}"
+
+
+def _tuning_file(named: str | None, data: Path) -> Path | None:
+    """GUILDER_CONFIG, which has to be there, else DATA/guilder.toml where there is one."""
+    if named:
+        return Path(named).expanduser().absolute()
+    usual = data / TUNING_FILE
+    return usual if usual.is_file() else None
 
 
 def _in_url(host: str) -> str:

@@ -14,17 +14,18 @@ import pytest
 
 from guilder.core.clock import ManualClock
 from guilder.core.outcome import Approved, NotFound, NotSent, Outcome, Unknown
+from guilder.core.retry import Kind, Retry
 from guilder.iso8583 import FrameReader, Message, Mti, decode, encode
 from guilder.psp import Exchange, Operation, Order, Reason, query_about, reversal_of
-from guilder.psp.breaker import BreakerLimits
 from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings, Limits
 from guilder.psp.connectors.cardnet.connection import Connection
 from guilder.security import Pan, Secret
+from guilder.tuning import Breaking
 from guilder.vault import Card, Reveal
 
 QUICK = Limits(
     answer_seconds=0.3, queue_seconds=0.3, reveal_seconds=0.2, sweep_seconds=0.02, connect_seconds=0.2,
-    backoff_first_seconds=0.01, backoff_cap_seconds=0.05, echo_every_seconds=0.1, echo_answer_seconds=0.1,
+    reconnect=Retry(kind=Kind.EXPONENTIAL, base_seconds=0.01, cap_seconds=0.05), echo_every_seconds=0.1, echo_answer_seconds=0.1,
 )  # fmt: skip
 CARD = Card(number=Pan("4242424242424242"), exp_month=12, exp_year=2034, cvc=Secret("123"), postal_code="12345")
 
@@ -366,7 +367,7 @@ async def test_a_full_bulkhead_refuses_payments_and_still_asks_questions() -> No
 
 async def test_an_open_breaker_sends_no_payment_and_still_asks_questions() -> None:
     """Timeouts of purchases open the breaker of payments, not that of queries, nor that of reversals."""
-    limits = Limits(answer_seconds=0.05, sweep_seconds=0.02, breaker=BreakerLimits(failures_min=3))
+    limits = Limits(answer_seconds=0.05, sweep_seconds=0.02, breaker=Breaking(failures_min=3))
 
     def answering(message: Message) -> bytes:
         return b"" if message.mti == Mti.PURCHASE else approval(message)
@@ -379,7 +380,7 @@ async def test_an_open_breaker_sends_no_payment_and_still_asks_questions() -> No
 
 async def test_declines_open_no_breaker() -> None:
     """They are answers."""
-    limits = Limits(breaker=BreakerLimits(failures_min=3))
+    limits = Limits(breaker=Breaking(failures_min=3))
     async with listening(declines) as acquirer, connected(acquirer.port, limits) as client:
         outcomes = await client.outcomes(*(order(number) for number in range(10)))
         outcomes += await client.outcomes(order(11))

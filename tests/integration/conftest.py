@@ -24,6 +24,7 @@ from guilder.psp.model import ContractClass, Declares, Deliver, Operation, Order
 from guilder.psp.router import Route
 from guilder.risk import SignalSource
 from guilder.shapes.facts import CardFacts, PaymentIntentFacts, PaymentMethodFacts
+from guilder.tuning import Tuning
 from guilder.wallet.chart import Chart
 
 ACCOUNT = "acct_00000000000000000000test"
@@ -80,6 +81,7 @@ class PaymentsWorld:
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
         self.clock = ManualClock()
+        self.tuning = Tuning()
         self.ids = Ids(self.clock)
         self.psp = ScriptedPsp()
         self.terms = Terms(price_version=1, basis_points=150, overdraft_units=1000)
@@ -126,7 +128,7 @@ class PaymentsWorld:
         executors.append(
             Executor(
                 db=self.db, hot=self.hot, store=self.store, sender=sender, clock=self.clock, ids=self.ids, load=self.services.load,
-                forget_cvc=self._forget_cvc, checkout_url="http://checkout",
+                forget_cvc=self._forget_cvc, checkout_url="http://checkout", tuning=self.tuning,
             )  # fmt: skip
         )
         await sender.start()

@@ -18,7 +18,7 @@ from guilder.db import Connection, Database
 from guilder.log import TOPIC_EVENTS, Consumer, Entry, hold_partitions, partition_of, tidy_log
 from guilder.log.dead_letters import dead_letters, discard, replay
 
-SCHEDULE = (5 * SECOND, 1 * MINUTE, 10 * MINUTE, 1 * HOUR)
+SCHEDULE = (5 * SECOND, 1 * MINUTE, 12 * MINUTE, 1 * HOUR)
 
 
 class Poisoned(Exception):

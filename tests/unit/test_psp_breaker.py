@@ -1,8 +1,9 @@
 """The circuit breaker: opens on an outage, not on a hiccup, and finds back by single requests."""
 
-from guilder.psp.breaker import Breaker, BreakerLimits
+from guilder.psp.breaker import Breaker
+from guilder.tuning import Breaking
 
-LIMITS = BreakerLimits(window_seconds=10.0, failures_min=3, cool_down_seconds=5.0, probe_interval_seconds=1.0)
+LIMITS = Breaking(window_seconds=10.0, failures_min=3, cool_down_seconds=5.0, probe_interval_seconds=1.0)
 
 
 def opened(at: float = 0.0) -> Breaker:

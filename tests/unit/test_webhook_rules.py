@@ -6,17 +6,16 @@ from pathlib import Path
 import pytest
 
 import guilder
-from guilder.core.clock import DAY, HOUR, Micros
+from guilder.core.clock import DAY, SECOND, Micros
 from guilder.core.errors import Refusal
+from guilder.tuning import RETRIES
 from guilder.webhooks import Allowed
 from guilder.webhooks.addresses import check_url, numeric
 from guilder.webhooks.rules import (
     ENABLED_EVENTS_MAX,
     FAILURES_MIN,
     OWN_EVENTS,
-    RETRY_AFTER,
     STRIPE_EVENTS,
-    TRIES_MAX,
     check_events,
     next_due,
     succeeded,
@@ -63,22 +62,28 @@ def test_the_star_means_stripes_types_only():
 # --- schedule ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_schedule_spans_three_days():
-    """Short waits first; about 72 hours in all."""
-    assert list(RETRY_AFTER) == sorted(RETRY_AFTER)
-    assert 70 * HOUR < sum(RETRY_AFTER) <= 3 * DAY
-    assert FAILURES_MIN > TRIES_MAX, "one bad event does not end an endpoint"
+POLICY = RETRIES["webhook"]
+
+
+def test_the_schedule_spans_three_days_on_average():
+    """Short waits first; a weekend is outlasted, and one bad event does not end an endpoint."""
+    waits = [POLICY.wait(tries) for tries in range(1, POLICY.attempts_max)]
+    assert waits == sorted(waits)
+    assert waits[0] == 5
+    mean = sum(waits) * 3 / 4 * SECOND
+    assert 3 * DAY < mean < 3.5 * DAY
+    assert POLICY.attempts_max < FAILURES_MIN
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.5, 0.999_999])
 def test_each_wait_lies_within_its_jitter_and_the_last_try_has_none_after_it(draw: float):
     """What is drawn is handed in."""
-    for tries, wait in enumerate(RETRY_AFTER, 1):
-        due = next_due(tries, Micros(1_000), lambda: draw)
+    for tries in range(1, POLICY.attempts_max):
+        due = next_due(POLICY, tries, Micros(1_000), lambda: draw)
         assert due is not None
-        assert 0.9 * wait <= due - 1_000 <= 1.1 * wait
-        assert draw != 0.5 or due - 1_000 == wait
-    assert next_due(TRIES_MAX, Micros(0), lambda: draw) is None
+        assert due - 1_000 == pytest.approx(POLICY.wait(tries) * (1 + draw) / 2 * SECOND, abs=1)
+    assert next_due(POLICY, POLICY.attempts_max, Micros(0), lambda: draw) is None
+
 
 
 @pytest.mark.parametrize(("status", "ok"), [(200, True), (204, True), (299, True), (199, False), (301, False), (400, False), (500, False)])

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from guilder import __version__
-from guilder.cli import brand, check, clock, demo, dlq, events, keys, listen, migrate, network, payments, revenue, run, up, webhooks
+from guilder.cli import brand, check, clock, config, demo, dlq, events, keys, listen, migrate, network, payments, revenue, run, up, webhooks
 from guilder.cli.output import fail
 from guilder.core.errors import GuilderError
 
@@ -38,6 +38,7 @@ app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(clock.app, name="clock")
+app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(webhooks.app, name="webhooks")
 

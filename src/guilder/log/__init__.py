@@ -7,7 +7,7 @@ Start with: model.py, then consume.py.
 """
 
 from guilder.log.announce import announce
-from guilder.log.consume import BATCH_MAX, Consumer
+from guilder.log.consume import BATCH_MAX, Consumer, Handle
 from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry, NewEvent, partition_of
 from guilder.log.partitions import hold_partitions
 from guilder.log.tidy import tidy_log
@@ -18,6 +18,7 @@ __all__ = [
     "TOPIC_EVENTS",
     "Consumer",
     "Entry",
+    "Handle",
     "NewEvent",
     "announce",
     "hold_partitions",

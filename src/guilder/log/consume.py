@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import structlog
 
-from guilder.core.clock import HOUR, MINUTE, SECOND, Clock
+from guilder.core.clock import SECOND, Clock
 from guilder.core.ids import Ids
+from guilder.core.retry import Retry
 from guilder.db import Again, Connection, Database
 from guilder.db.errors import translate
 from guilder.log.model import Entry
+from guilder.tuning import RETRIES
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +27,6 @@ Handle = Callable[[Connection, Sequence[Entry]], Awaitable[None]]
 
 # Entries of one transaction, over all partitions: a few milliseconds of work.
 BATCH_MAX: Final = 512
-# Waits after the first, second, ... failure of an entry; after the last one it becomes a dead letter.
-RETRY_AFTER: Final = (5 * SECOND, 1 * MINUTE, 10 * MINUTE, 1 * HOUR)
 # Parked keys tried again in one round.
 PARKED_MAX: Final = 64
 TRACE_MAX: Final = 8_000
@@ -84,10 +84,12 @@ class Consumer:
     Args:
         name: its row in log_consumer; positions belong to it for ever.
         sender: gives the id under which this process holds partitions now.
+        retry: the schedule of an entry that failed; after its last try it becomes a dead letter.
     """
 
     def __init__(
         self, db: Database, clock: Clock, ids: Ids, *, name: str, topic: int, handle: Handle, sender: Callable[[], str],
+        retry: Retry = RETRIES["consumer"],
     ) -> None:  # fmt: skip
         self._db = db
         self._clock = clock
@@ -96,6 +98,7 @@ class Consumer:
         self._topic = topic
         self._handle = handle
         self._sender = sender
+        self._retry = retry
 
     async def run_once(self, limit: int = BATCH_MAX) -> int:
         """Handle what is new and what is due again; returns how many entries were taken. Safe to repeat."""
@@ -163,7 +166,8 @@ class Consumer:
                 await self._park(connection, entry, 1, _reason(error))
 
     async def _park(self, connection: Connection, entry: Entry, tries: int, reason: str) -> None:
-        retry_at = self._clock.now() + RETRY_AFTER[max(tries - 1, 0)]
+        wait = self._retry.delay_after(max(tries, 1), self._ids.uniform) or 0.0
+        retry_at = self._clock.now() + round(wait * SECOND)
         await connection.execute(_PARK, self._name, entry.key, entry.topic, entry.partition, entry.position, tries, retry_at, reason)
 
     async def _parked(self, limit: int) -> int:
@@ -185,8 +189,10 @@ class Consumer:
 
     async def _failed_again(self, entry: Entry, tries: int, error: Exception) -> None:
         now = self._clock.now()
-        if tries <= len(RETRY_AFTER):
-            await self._db.execute(_FAILED, self._name, entry.key, entry.position, tries, now + RETRY_AFTER[tries - 1], _reason(error))
+        wait = self._retry.delay_after(tries, self._ids.uniform, error=[kind.__name__ for kind in type(error).__mro__])
+        if wait is not None:
+            retry_at = now + round(wait * SECOND)
+            await self._db.execute(_FAILED, self._name, entry.key, entry.position, tries, retry_at, _reason(error))
             return
         letter = self._ids.new("dl")
         trace = "".join(traceback.format_exception(error))[-TRACE_MAX:]

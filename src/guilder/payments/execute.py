@@ -11,12 +11,13 @@ from typing import Any, Final, TypeVar
 import structlog
 from msgspec.structs import replace
 
-from guilder.core.clock import SECOND, Clock, sleep
+from guilder.core.clock import Clock, sleep
 from guilder.core.crash import crash_point
 from guilder.core.ensure import InvariantBroken, ensure, present
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
 from guilder.core.outcome import Approved, Declined, NotFound, Outcome, Unknown
+from guilder.core.retry import Kind, Retry
 from guilder.db.errors import Again
 from guilder.db.listen import Listener
 from guilder.db.pool import Database
@@ -27,12 +28,14 @@ from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, cla
 from guilder.payments.model import NEW_PAYMENTS, Attempt, OpenSlot, Payment
 from guilder.payments.recheck import alert_of, may_be_news, reopened
 from guilder.payments.resume import next_step, resend
-from guilder.payments.schedule import ALERT_AFTER_TRIES
+from guilder.payments.schedule import ALERT_AFTER_TRIES, after_wait
 from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
 from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
+from guilder.payments.ways import Ways
 from guilder.psp.model import Connector, Exchange, Operation, Order, Reason
+from guilder.tuning import Tuning
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +57,7 @@ _MAY_CARRY_CVC: Final = frozenset({AttemptState.CREATED, AttemptState.IN_DOUBT})
 # While the database is away an answer is kept in memory and booked when it is back.
 BOOK_AGAIN_SECONDS: Final = 0.5
 # An answer that could not be booked, and not for want of a database, is kept on its attempt; when it is booked again.
-NOTED_RETRY_SECONDS: Final = 60
+NOTED: Final = Retry(kind=Kind.FIXED, base_seconds=60.0)
 Kept = TypeVar("Kept")
 
 
@@ -63,6 +66,7 @@ class Executor:
 
     Args:
         load: as in Services.
+        tuning: retry policies and fallbacks.
         checkout_url: the origin at which buyers are served.
         forget_cvc: tells the vault to drop the CVCs of these payment methods, once an authorization that carried them
             has been approved or declined.
@@ -70,7 +74,7 @@ class Executor:
 
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
-        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str,
+        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, tuning: Tuning,
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
@@ -81,7 +85,8 @@ class Executor:
         self._load = load
         self._forget_cvc = forget_cvc
         self._checkout_url = checkout_url
-        self._connectors: Mapping[str, Connector] = {}
+        self._tuning = tuning
+        self._ways = Ways({}, tuning)
         self._in_hand: dict[tuple[str, str], Claimed] = {}
         self._messages: dict[str, list[Exchange]] = defaultdict(list)
         self._wake = asyncio.Event()
@@ -93,7 +98,7 @@ class Executor:
 
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
-        self._connectors = connectors
+        self._ways = Ways(connectors, self._tuning)
         listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
         tidied = held = float("-inf")
@@ -159,7 +164,7 @@ class Executor:
         orders: dict[str, list[Order]] = defaultdict(list)
         now = self._clock.now()
         for one in claimed:
-            if one.attempt.facts.connector not in self._connectors:
+            if one.attempt.facts.connector not in self._ways:
                 log.error("connector_not_configured", attempt=one.attempt.id, connector=one.attempt.facts.connector)
                 continue
             self._in_hand[one.attempt.id, one.open.slot] = one
@@ -171,7 +176,8 @@ class Executor:
             else:
                 self._settle(one, one.attempt.operation, step)
         for name, list_ in orders.items():
-            self._connectors[name].submit(list_, self._permit, self._deliver)
+            self._ways.sent_first(name, sum(order.first for order in list_))
+            self._ways[name].submit(list_, self._permit, self._deliver)
 
     def _permit(self, order: Order) -> bool:
         """Asked right before the first byte: is the claim that this goes out under still ours?"""
@@ -192,10 +198,11 @@ class Executor:
             self.late(order, outcome)
             return
         if isinstance(outcome, NotFound) and one.open.state == AttemptState.IN_DOUBT:
-            again = resend(one.attempt, self._connectors[one.attempt.facts.connector].declares, self._clock.now())
-            if again is not None:
+            name = one.attempt.facts.connector
+            again = resend(one.attempt, self._ways[name].declares, self._clock.now())
+            if again is not None and self._ways.may_resend(name):
                 again = replace(again, sender_epoch=order.sender_epoch)
-                self._connectors[one.attempt.facts.connector].submit([again], self._permit, self._deliver)
+                self._ways[name].submit([again], self._permit, self._deliver)
                 return
         soft = isinstance(outcome, Declined) and outcome.wants_authentication
         facts = one.attempt.facts
@@ -302,25 +309,13 @@ class Executor:
         self._in_hand.clear()
 
     def _settling_of(self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation) -> Settling:
+        name = one.attempt.facts.connector
+        declares = self._ways.declares(name)
         return Settling(
             payment=payment, attempt=one.attempt, open=open_, asked=asked, now=self._clock.now(), ids=self._ids, reporter=one.sender,
-            horizon=self._horizon(one), origin=self._checkout_url, authenticates=self._authenticates(one),
+            horizon=self._ways.horizon(one.attempt, one.since), origin=self._checkout_url,
+            authenticates=declares is not None and declares.three_d_secure, schedule=self._ways.schedule(name),
         )  # fmt: skip
-
-    def _authenticates(self, one: Claimed) -> bool:
-        connector = self._connectors.get(one.attempt.facts.connector)
-        return connector is not None and connector.declares.three_d_secure
-
-    def _horizon(self, one: Claimed) -> int | None:
-        """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.
-
-        That is its first claim, which may be long after the accept, or the end of the time in which it is sent again.
-        """
-        connector = self._connectors.get(one.attempt.facts.connector)
-        if connector is None or connector.declares.finality_horizon_seconds is None or not one.since:
-            return None
-        window = connector.declares.idempotency_window_seconds or 0
-        return max(one.since, one.attempt.created_at + window * SECOND) + connector.declares.finality_horizon_seconds * SECOND
 
     async def _read(self, attempt: Attempt) -> Payment:
         payment = await self._store.read(attempt.payment, attempt.account, attempt.livemode)
@@ -328,7 +323,7 @@ class Executor:
 
     async def _note(self, one: Claimed, outcome: Outcome | NotFound) -> None:
         if isinstance(outcome, Approved | Declined):
-            retry_at = self._clock.now() + NOTED_RETRY_SECONDS * SECOND
+            retry_at = after_wait(NOTED, 1, self._clock.now(), self._ids.uniform)
             await _insist(lambda: self._store.note(one.attempt.id, outcome, retry_at))
 
     async def _keep_messages(self, one: Claimed) -> None:

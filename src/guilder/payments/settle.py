@@ -20,7 +20,6 @@ from guilder.payments.declines import NOT_CHARGED, UNDONE, card_error, nothing_c
 from guilder.payments.events import created, event
 from guilder.payments.model import NEW_PAYMENTS, Change, Charge, OpenSlot, recheck_slot
 from guilder.payments.recheck import RECHECK, asked_again, rechecked, reversal_answered
-from guilder.payments.schedule import retry_at
 from guilder.payments.settling import Settling, at_rest, changed, failed, move
 from guilder.payments.states import ATTEMPT, PAYMENT, AttemptEvent, AttemptState, PaymentEvent, PaymentState, after
 from guilder.payments.voids import voided
@@ -73,7 +72,7 @@ def _in_doubt(s: Settling, outcome: NotSent | Unknown) -> Change:
     event_ = AttemptEvent.PROVED_UNSENT if isinstance(outcome, NotSent) else AttemptEvent.NO_DEFINITE_ANSWER
     state = after(ATTEMPT, AttemptState(s.open.state), event_)
     tries = s.open.tries + 1 if s.open.state == state else 1
-    move_ = move(s, state, retry_at=retry_at(state, tries, s.now), tries=tries, reporter=s.reporter)
+    move_ = move(s, state, retry_at=s.retry_at(state, tries), tries=tries, reporter=s.reporter)
     trace = outcome if isinstance(outcome, Unknown) and outcome.reason == Reason.IN_PROGRESS else None
     change = changed(s, s.payment.facts, replace(move_, noted=trace))
     if s.attempt.refund is not None:
@@ -124,7 +123,7 @@ def _reversal_answered(s: Settling, outcome: Outcome | NotFound) -> Change:
         return _undone(s)
     noted = outcome if isinstance(outcome, Approved | Declined) and s.asked is not Operation.REVERSAL else None
     tries = s.open.tries + 1
-    move_ = move(s, s.open.state, retry_at=retry_at(s.open.state, tries, s.now), tries=tries, reporter=s.reporter)
+    move_ = move(s, s.open.state, retry_at=s.retry_at(s.open.state, tries), tries=tries, reporter=s.reporter)
     return changed(s, s.payment.facts, replace(move_, noted=noted, reporter=None if noted else s.reporter))
 
 
@@ -252,7 +251,9 @@ def _refund_declined(s: Settling, declined: Declined) -> Change:
 
 def _refund_unsent(s: Settling, state: AttemptState) -> Change:
     change = changed(s, s.payment.facts, move(s, state, reporter=s.reporter if state is AttemptState.NOT_SENT else None))
-    return refunds.begun_anew(change, s.payment, s.attempt, undone=state is AttemptState.UNDONE, now=s.now, ids=s.ids)
+    return refunds.begun_anew(
+        change, s.payment, s.attempt, s.schedule.refund, undone=state is AttemptState.UNDONE, now=s.now, ids=s.ids,
+    )  # fmt: skip
 
 
 # --- what all of them share -----------------------------------------------------------------------------------------

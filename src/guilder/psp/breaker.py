@@ -4,34 +4,13 @@ A decline is an answer, so it is a success here. Failures are what leaves an att
 no connection, no answer in time, an answer that cannot be believed.
 """
 
-from typing import Final
-
-from msgspec import Struct
-
-# Outcomes are counted in windows of this length; long enough for a low-traffic merchant to show a trend, short enough
-# that an outage is seen within it.
-WINDOW_SECONDS: Final = 10.0
-# Fewer failures than this never open it: one lost answer is no outage.
-FAILURES_MIN: Final = 20
-# How long an open breaker refuses everything: an answer timeout's order of magnitude, so that a restart is not missed by much.
-COOL_DOWN_SECONDS: Final = 5.0
-# After the cool-down, one request in so long goes through until one of them succeeds.
-PROBE_INTERVAL_SECONDS: Final = 0.5
-
-
-class BreakerLimits(Struct, frozen=True, kw_only=True):
-    """When a breaker opens (at least so many failures, and at least half of a window's outcomes) and for how long."""
-
-    window_seconds: float = WINDOW_SECONDS
-    failures_min: int = FAILURES_MIN
-    cool_down_seconds: float = COOL_DOWN_SECONDS
-    probe_interval_seconds: float = PROBE_INTERVAL_SECONDS
+from guilder.tuning import Breaking
 
 
 class Breaker:
     """One breaker, for one connector and one group of operations. Seconds may come from any clock that never goes back."""
 
-    def __init__(self, limits: BreakerLimits) -> None:
+    def __init__(self, limits: Breaking) -> None:
         self._limits = limits
         self._window_ends = float("-inf")
         self._failures = 0

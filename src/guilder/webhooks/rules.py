@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, Micros
+from guilder.core.clock import DAY, SECOND, Micros
 from guilder.core.errors import Refusal
+from guilder.core.retry import Budget, Retry
 
 WILDCARD: Final = "*"
 
@@ -34,14 +35,6 @@ OWN_EVENTS: Final = frozenset({DISABLED_EVENT})
 ENABLED_EVENTS_MAX: Final = 100
 # Stripe's limit, for each account and mode. Each endpoint costs every event a row.
 ENDPOINTS_MAX: Final = 16
-
-RETRY_AFTER: Final = (
-    5 * SECOND, 1 * MINUTE, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 18 * HOUR, 22 * HOUR,
-)  # fmt: skip
-"""The waits after the first, second, ... failure: 71 hours and 36 minutes in all. A deploy is seconds, a weekend is three days."""
-TRIES_MAX: Final = len(RETRY_AFTER) + 1
-# Each wait is drawn from so many percent around it, so that what failed together does not come back together.
-JITTER_PERCENT: Final = 10
 
 # An endpoint is disabled when nothing has succeeded for so long ...
 FAILING_MAX: Final = 3 * DAY
@@ -74,16 +67,23 @@ def wildcard_of(type_: str) -> str | None:
     return None if type_ in OWN_EVENTS else WILDCARD
 
 
-def next_due(tries: int, now: Micros, uniform: Callable[[], float]) -> Micros | None:
+def next_due(policy: Retry, tries: int, now: Micros, uniform: Callable[[], float]) -> Micros | None:
     """When the next try is due after so many have failed; None when that was the last one.
 
     `uniform` draws from [0, 1).
     """
-    if tries >= TRIES_MAX:
-        return None
-    wait = RETRY_AFTER[tries - 1]
-    spread = wait * JITTER_PERCENT // 100
-    return Micros(now + wait - spread + int(2 * spread * uniform()))
+    wait = policy.delay_after(tries, uniform)
+    return None if wait is None else Micros(now + round(wait * SECOND))
+
+
+def in_budget(budget: Budget | None, attempt: int) -> bool:
+    """Whether this try may be made: a first one always, and it earns a share of a retry; a retry takes one. None: no bound."""
+    if budget is None:
+        return True
+    if attempt > 1:
+        return budget.spend()
+    budget.earn()
+    return True
 
 
 def succeeded(status: int) -> bool:

@@ -15,6 +15,7 @@ from guilder.core.outcome import NotSent, Unknown
 from guilder.iso8583 import FrameError, Mti, encode
 from guilder.psp.breaker import Breaker
 from guilder.psp.connectors.cardnet.lane import Flight, Lane, call_back, log
+from guilder.psp.connectors.cardnet.link import Uniform
 from guilder.psp.connectors.cardnet.requests import WITH_CARD, Stamp, UnfitOrder, message_type, request_of
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
 from guilder.psp.model import (
@@ -60,8 +61,16 @@ _BREAKER_GROUPS: Final = (
 )
 
 
+def _midpoint() -> float:
+    return 0.5
+
+
 class Cardnet:
-    """Guilder's connection to a card acquirer over ISO 8583. Implements psp.Connector."""
+    """Guilder's connection to a card acquirer over ISO 8583. Implements psp.Connector.
+
+    Args:
+        uniform: draws from [0, 1), for waits with jitter.
+    """
 
     def __init__(
         self,
@@ -72,12 +81,14 @@ class Cardnet:
         late: Late,
         recorder: Recorder | None = None,
         limits: Limits | None = None,
+        uniform: Uniform = _midpoint,
     ) -> None:
         self._settings = settings
         self._limits = limits = limits or Limits()
         self._reveal = reveal
         self._clock = clock
         self._recorder = recorder
+        self._uniform = uniform
         self._closed = False
         self._stan = 0
         self._entered: list[Flight] = []
@@ -99,6 +110,7 @@ class Cardnet:
             late=late,
             recorder=self._recorder,
             reachable=self._on_reachable,
+            uniform=self._uniform,
         )
 
     @property

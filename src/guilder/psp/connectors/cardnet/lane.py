@@ -15,7 +15,7 @@ from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome,
 from guilder.iso8583 import Message, describe
 from guilder.psp.breaker import Breaker
 from guilder.psp.connectors.cardnet.answers import outcome_of
-from guilder.psp.connectors.cardnet.link import Link, LinkOwner
+from guilder.psp.connectors.cardnet.link import Link, LinkOwner, Uniform
 from guilder.psp.connectors.cardnet.requests import Stamp
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
 from guilder.psp.model import Deliver, Direction, Exchange, Late, Order, Permit, Reason, Recorder
@@ -107,6 +107,7 @@ class Lane:
         late: Late,
         recorder: Recorder | None,
         reachable: Callable[[], None],
+        uniform: Uniform,
     ) -> None:
         self._limits = limits
         self._in_flight_max = in_flight_max
@@ -117,7 +118,7 @@ class Lane:
         self._late: dict[Key, Flight] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         owner = LinkOwner(up=reachable, refused=self._on_refused, lost=self._on_lost, received=self._on_message)
-        self._link = Link(name, settings, limits, clock, owner)
+        self._link = Link(name, settings, limits, clock, owner, uniform)
 
     def start(self) -> None:
         """Begin to connect."""

@@ -15,7 +15,6 @@ import structlog
 from msgspec import Struct
 
 from guilder.core.clock import SECOND, Clock, sleep
-from guilder.core.retry import Kind, Retry
 from guilder.iso8583 import Code, Message, Mti, Network, encode
 from guilder.psp.connectors.cardnet.connection import Connection, Parcel
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
@@ -23,6 +22,10 @@ from guilder.psp.model import STAN_MAX, Reason, transmission_time
 
 # Bytes that a dead peer may leave unacknowledged: the kernel ends the connection after so many milliseconds.
 UNACKNOWLEDGED_MILLISECONDS: Final = 10_000
+
+
+Uniform = Callable[[], float]
+"""Draws from [0, 1)."""
 
 
 class SignOnRefused(ConnectionError):
@@ -58,15 +61,14 @@ class _Notice:
 class Link:
     """One kept connection. Used from one event loop."""
 
-    def __init__(self, name: str, settings: CardnetSettings, limits: Limits, clock: Clock, owner: LinkOwner) -> None:
+    def __init__(self, name: str, settings: CardnetSettings, limits: Limits, clock: Clock, owner: LinkOwner, uniform: Uniform) -> None:
         self._settings = settings
         self._limits = limits
         self._clock = clock
         self._owner = owner
         self._log = structlog.get_logger("guilder.psp.cardnet").bind(link=name)
-        self._retry = Retry(
-            kind=Kind.EXPONENTIAL, base_seconds=limits.backoff_first_seconds, cap_seconds=limits.backoff_cap_seconds
-        )
+        self._reconnect = limits.reconnect
+        self._uniform = uniform
         self._queue: deque[Parcel] = deque()
         self._connection: Connection | None = None
         self._ready = False
@@ -130,7 +132,7 @@ class Link:
             # An acquirer that takes the connection and drops it at once is no better than one that refuses it.
             lasted = asyncio.get_running_loop().time() - began > self._limits.connect_seconds
             failures = 1 if lasted else failures + 1
-            await sleep(self._retry.delay_after(failures, float) or 0.0)
+            await sleep(self._reconnect.delay_after(failures, self._uniform) or 0.0)
 
     async def _connect(self) -> None:
         """Connect and sign on. Raises OSError."""
