@@ -49,9 +49,10 @@ from guilder.payments.offer import CONSUMER as REFUNDS
 from guilder.payments.services import Services as Payments
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
-from guilder.psp.connectors import cardnet
-from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings, Limits
-from guilder.psp.router import Route
+from guilder.psp.announce import Announcer
+from guilder.psp.connectors.configured import Configured, connectors, routes
+from guilder.psp.exposed import expose
+from guilder.psp.store import LatencyKeeper
 from guilder.risk import SignalSource, Velocity
 from guilder.role import Body, Context, run_in_loop
 from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
@@ -95,9 +96,6 @@ BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1, "check
 """What a process has besides its pools: listeners, and the beats of senders."""
 VAULT_CONNECTIONS: Final = 1
 PREPARE_CONNECTIONS: Final = 1
-
-# What the sandbox's acquirer calls our merchants.
-SANDBOX_PSP_MERCHANT: Final = "GUILDERSANDBOX1"
 
 SANDBOX_NAME: Final = "Sandbox"
 
@@ -243,7 +241,7 @@ class Rooms:
             clock=clock,
             ids=ids,
             terms=self._terms,
-            routes=[Route(connector=cardnet.NAME, psp_merchant=SANDBOX_PSP_MERCHANT, livemode=False, declares=cardnet.DECLARES)],
+            routes=routes(settings),
             signals=SignalSource(clock),
             load=self.load,
             payment_method=self._payment_method,
@@ -340,22 +338,40 @@ async def executor(settings: Settings, context: Context) -> None:
             forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, tuning=settings.tuning,
         )
         executors.append(working)
-        connector = Cardnet(
-            CardnetSettings(host=settings.network_host, port=settings.ports.network_iso),
-            limits=Limits.of(settings.tuning, cardnet.NAME),
-            uniform=rooms.ids.uniform,
-            reveal=rooms.vault.reveal,
-            clock=rooms.clock,
-            late=working.late,
-            recorder=working.record,
-        )
-        await connector.start()
-        stack.push_async_callback(connector.close)
+        ways = connectors(
+            settings, reveal=rooms.vault.reveal, clock=rooms.clock, ids=rooms.ids, late=working.late, recorder=working.record,
+        )  # fmt: skip
+        for way in ways:
+            await way.connector.start()
+            stack.push_async_callback(way.connector.close)
+        expose(context.metrics, [way.measures for way in ways])
         await sender.start(context.predecessor)
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await _until_told(context, _while_sound(rooms.guard, lambda: working.run({connector.name: connector})))
+        keeper = LatencyKeeper(rooms.db, [way.measures for way in ways])
+        await _until_told(context, _while_sound(rooms.guard, lambda: _execute(settings, rooms, working, ways, keeper)))
+
+
+async def _execute(
+    settings: Settings, rooms: Rooms, working: Executor, ways: Sequence[Configured], keeper: LatencyKeeper,
+) -> None:  # fmt: skip
+    """Everything that an executor does; ends only by cancellation."""
+    clock = rooms.clock
+    modes = {route.connector: route.livemode for route in routes(settings)}
+
+    async def accounts() -> Sequence[str]:
+        return [merchant.id for merchant in await rooms.merchants.list()]
+
+    announcer = Announcer(rooms.db, clock, rooms.ids, [way.measures for way in ways], modes=modes, accounts=accounts)
+    jobs = (
+        Job("announce_breakers", 0.5, announcer.run_once),
+        Job("keep_latencies", 5.0, lambda: keeper.run_once(clock.now()), full=10_000),
+        Job("forget_latencies", 3600.0, lambda: keeper.forget(clock.now()), full=100_000),
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(working.run({way.connector.name: way.connector for way in ways}))
+        group.create_task(run_jobs(jobs))
 
 
 async def worker(settings: Settings, context: Context) -> None:

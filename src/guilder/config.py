@@ -20,6 +20,8 @@ from guilder.tuning import Tuning
 PORT: Final = 8420
 TUNING_FILE: Final = "guilder.toml"
 PORT_MAX: Final = 65_535
+# As many processes as one system has at most, and some to spare.
+METRICS_PORTS: Final = 16
 
 # A Unix socket's path has at most 107 bytes, and the longest of our names in that folder is PostgreSQL's.
 RUN_FOLDER_MAX: Final = 107 - len("/pg/.s.PGSQL.5432")
@@ -79,6 +81,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Retries, timeouts, breakers, bulkheads and fallbacks, from the configuration file."""
     tuning_file: Path | None
     """That file; None when there is none."""
+    metrics_port: int | None
+    """The first of the loopback ports on which processes serve their metrics; None for free ones."""
     proxies: int
     """How many proxies of ours stand before the payment page: so many of X-Forwarded-For's last addresses are believed."""
 
@@ -108,6 +112,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             webhook_allow=_allowance("GUILDER_WEBHOOK_ALLOW", env.get("GUILDER_WEBHOOK_ALLOW")),
             tuning=Tuning.read(tuning_file),
             tuning_file=tuning_file,
+            metrics_port=_metrics_port(env.get("GUILDER_METRICS_PORT")),
             proxies=_whole("GUILDER_PROXIES", env.get("GUILDER_PROXIES") or 0, 0, PROXIES_MAX),
         )
 
@@ -227,6 +232,10 @@ def _port(value: object) -> int:
     if number > PORT_MAX - 4:
         raise WrongSetting(f"the port must leave room for the four that follow it: at most {PORT_MAX - 4}, not {number}")
     return number
+
+
+def _metrics_port(value: str | None) -> int | None:
+    return _whole("GUILDER_METRICS_PORT", value, 1, PORT_MAX - METRICS_PORTS) if value else None
 
 
 def _database_url(value: object) -> str | None:

@@ -12,7 +12,25 @@ from typing import Annotated
 import typer
 
 from guilder import __version__
-from guilder.cli import brand, check, clock, config, demo, dlq, events, keys, listen, migrate, network, payments, revenue, run, up, webhooks
+from guilder.cli import (
+    brand,
+    check,
+    clock,
+    config,
+    demo,
+    dlq,
+    events,
+    keys,
+    listen,
+    migrate,
+    network,
+    payments,
+    psp,
+    revenue,
+    run,
+    up,
+    webhooks,
+)
 from guilder.cli.output import fail
 from guilder.core.errors import GuilderError
 
@@ -40,6 +58,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(clock.app, name="clock")
 app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(psp.app, name="psp")
 app.add_typer(webhooks.app, name="webhooks")
 
 

@@ -1,11 +1,12 @@
 """PSPs: one port to whoever moves the money, a router that chooses, and the connectors behind it.
 
-Owns:       no table; the connections to PSPs.
-Announces:  nothing: outcomes go back to the caller, once per order.
+Owns:       table psp_latency; the connections to PSPs.
+Announces:  psp_breaker.opened, psp_breaker.closed; outcomes go back to the caller, once per order.
 May import: ledger, vault, iso8583, merchants, idempotency, log, db, security, config, shapes, core.
 Start with: model.py, then router.py, then connectors/cardnet.
 """
 
+from guilder.psp.announce import BREAKER_CLOSED, BREAKER_OPENED
 from guilder.psp.errors import NoRoute, RouteRefused
 from guilder.psp.model import (
     RECOVERY,
@@ -31,6 +32,8 @@ from guilder.psp.model import (
 from guilder.psp.router import Choice, Route, choose
 
 __all__ = [
+    "BREAKER_CLOSED",
+    "BREAKER_OPENED",
     "RECOVERY",
     "Choice",
     "Connector",

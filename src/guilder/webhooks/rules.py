@@ -6,6 +6,7 @@ from typing import Final
 from guilder.core.clock import DAY, SECOND, Micros
 from guilder.core.errors import Refusal
 from guilder.core.retry import Budget, Retry
+from guilder.psp import BREAKER_CLOSED, BREAKER_OPENED
 
 WILDCARD: Final = "*"
 
@@ -28,7 +29,7 @@ STRIPE_EVENTS: Final = frozenset({
 """Stripe's types about what Guilder does, those of parts that are still to come included."""
 
 DISABLED_EVENT: Final = "webhook_endpoint.disabled"
-OWN_EVENTS: Final = frozenset({DISABLED_EVENT})
+OWN_EVENTS: Final = frozenset({DISABLED_EVENT, BREAKER_OPENED, BREAKER_CLOSED})
 """Types that Stripe does not have. `*` leaves them out, because clients have strict lists; they are sent where they are named."""
 
 # More than there are types: a list that is longer repeats itself.

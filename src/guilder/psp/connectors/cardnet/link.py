@@ -35,10 +35,11 @@ class SignOnRefused(ConnectionError):
 class LinkOwner(Struct, frozen=True):
     """Whom the link tells.
 
-    `up` when frames can flow, `refused` when an attempt to connect failed, `lost` when a connection ended, `received` for
-    each message that is not about the connection itself.
+    `connected` how many seconds it took to connect and sign on, `up` when frames can flow, `refused` when an attempt to connect
+    failed, `lost` when a connection ended, `received` for each message that is not about the connection itself.
     """
 
+    connected: Callable[[float], None]
     up: Callable[[], None]
     refused: Callable[[], None]
     lost: Callable[[Reason], None]
@@ -125,6 +126,7 @@ class Link:
                 self._owner.refused()
             else:
                 self._log.info("psp_connected")
+                self._owner.connected(asyncio.get_running_loop().time() - began)
                 self._ready = True
                 self._owner.up()
                 self._flush()

@@ -1,0 +1,78 @@
+"""A whole system whose bank misbehaves: what is measured, shown and announced. One system for all tests of this module."""
+
+import json
+import urllib.parse
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from whole_system import System, until
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A running system with two API processes."""
+    data: Path = tmp_path_factory.mktemp("resilience") / "data"
+    found = System(data)
+    found.up("--port", "0", "--api-processes", "2")
+    yield found
+    if found.process is not None:
+        found.process.kill()
+        found.process.communicate()
+
+
+def post(system: System, path: str, **fields: str) -> dict[str, Any]:
+    """POST a form as the sandbox merchant."""
+    request = urllib.request.Request(system.line["api"] + path, urllib.parse.urlencode(fields).encode())
+    request.add_header("Authorization", "Basic " + b64encode(f"{system.line['secret_key']}:".encode()).decode())
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.loads(answer.read())
+
+
+def pay(system: System) -> dict[str, Any]:
+    """A payment of 10.50 euros with the card that always works."""
+    return post(system, "/v1/payment_intents", amount="1050", currency="eur", payment_method="pm_card_visa", confirm="true",
+                **{"automatic_payment_methods[enabled]": "true", "automatic_payment_methods[allow_redirects]": "never"})  # fmt: skip
+
+
+def scraped(url: str) -> str:
+    """What Prometheus would read."""
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        assert answer.headers["content-type"].startswith("text/plain")
+        return answer.read().decode()
+
+
+def test_every_process_serves_its_metrics_on_loopback_and_run_json_says_where(system: System) -> None:
+    """Each API process of its own; the executor knows its PSP's breakers and waits."""
+    assert pay(system)["status"] == "succeeded"
+    roles = system.running()["roles"]
+    metrics = until(lambda: system.running()["metrics"] if sum(map(len, system.running()["metrics"].values())) == sum(map(len, roles.values())) else None, "all tell")
+    assert {role: len(urls) for role, urls in metrics.items()} == {role: len(pids) for role, pids in roles.items()}
+    for role, urls in metrics.items():
+        for url in urls:
+            assert url.startswith("http://127.0.0.1:")
+            assert f'guilder_role{{role="{role}"}} 1.0' in scraped(url)
+    executor = scraped(metrics["executor"][0])
+    assert 'guilder_psp_orders_total{connector="cardnet",operation="purchase",outcome="approved"}' in executor
+    assert 'guilder_psp_breaker_state{connector="cardnet",operation="query",state="closed"} 1.0' in executor
+
+
+def test_psp_latency_prints_percentiles_and_what_each_timeout_cuts_off(system: System) -> None:
+    """From what the executor has stored."""
+    pay(system)
+
+    def shown() -> Any:
+        asked = system.command("psp", "latency", "--json")
+        assert asked.returncode == 0, asked.stderr
+        return {(one["operation"], one["wait"]): one for one in json.loads(asked.stdout)["latencies"]}
+
+    found = until(lambda: (rows := shown()).get(("purchase", "read")) and rows, "something is stored")
+    read = found["purchase", "read"]
+    assert (read["connector"], read["timeout"], read["cut_off"]) == ("cardnet", 8.0, 0.0)
+    assert 0 < read["percentiles"][0] < 8
+    assert found["connect", "connect"]["count"] >= 2
+    text = system.command("psp", "latency").stdout
+    assert {"read", "p50", "p99.9", "timeout"} <= set(text.replace("┃", " ").replace("│", " ").split())
