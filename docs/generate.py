@@ -57,6 +57,7 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         AttemptEvent.DECLINE: "the PSP says, definitely, that it is refused and nothing was moved",
         AttemptEvent.ACTION_WANTED: "the buyer must do something first",
         AttemptEvent.PROVED_UNSENT: "the connector's own record shows that no byte was written this time",
+        AttemptEvent.PUT_OFF: "nothing was sent, and it may wait: for room, for a PSP, for the risk service",
         AttemptEvent.NO_DEFINITE_ANSWER: "a timeout, a reset, or an answer that is not on the list of definite ones",
         AttemptEvent.SENDER_LOST: "the process that had claimed it is gone; what it had written nobody knows",
         AttemptEvent.REVERSAL_DECIDED: "the PSP does not know it, or approved other money than was asked for: it is undone",

@@ -46,14 +46,16 @@ from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
 from guilder.payments.load import Loader
 from guilder.payments.offer import CONSUMER as REFUNDS
+from guilder.payments.services import ExternalRisk
 from guilder.payments.services import Services as Payments
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
 from guilder.psp.announce import Announcer
 from guilder.psp.connectors.configured import Configured, connectors, routes
 from guilder.psp.exposed import expose
+from guilder.psp.measure import Measures
 from guilder.psp.store import LatencyKeeper
-from guilder.risk import SignalSource, Velocity
+from guilder.risk import HttpRiskService, SignalSource, Velocity
 from guilder.role import Body, Context, run_in_loop
 from guilder.security import FileKeyProvider, PurposeKeys, make_key_file
 from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
@@ -234,6 +236,7 @@ class Rooms:
         self.store = Store(db, hot, self.accounts, clock)
         self.load = Loader(db, self.customers, self.methods, self._entries)
         self.waiting = Waiting(hot)
+        self.risk = risk_service(settings, ids)
         self.payments = Payments(
             db=db,
             store=self.store,
@@ -246,6 +249,8 @@ class Rooms:
             load=self.load,
             payment_method=self._payment_method,
             checkout_url=settings.checkout_origin,
+            fallback=settings.tuning.fallback,
+            risk=None if self.risk is None else ExternalRisk(self.risk, settings.tuning.risk),
         )
         self.orders = Orders(
             db=db, payments=self.payments, methods=self.methods, personal=self.personal, keys=keys, clock=clock, ids=ids,
@@ -263,6 +268,8 @@ class Rooms:
         stack.push_async_callback(rooms.vault.close)
         stack.push_async_callback(rooms.methods.close)
         stack.push_async_callback(rooms.store.close)
+        if rooms.risk is not None:
+            stack.push_async_callback(rooms.risk.close)
         await rooms.guard.start()
         stack.push_async_callback(rooms.guard.close)
         return rooms
@@ -281,6 +288,12 @@ class Rooms:
 
     async def _entries(self, account: str, livemode: bool, ids: Collection[str]) -> Mapping[str, BalanceTransactionFacts]:
         return await balance_transactions(self.db, list(ids), merchant=account, livemode=livemode)
+
+
+def risk_service(settings: Settings, ids: Ids) -> HttpRiskService | None:
+    """The external risk service, where one is configured."""
+    risk = settings.tuning.risk
+    return None if risk.url is None else HttpRiskService(risk, settings.tuning.policy("risk-ask"), ids)
 
 
 def _pools(settings: Settings, role: str) -> Pools:
@@ -327,6 +340,7 @@ async def executor(settings: Settings, context: Context) -> None:
         rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "executor"), may_reveal=True)
         beats = await _pool(stack, settings, "executor beat", max_size=1)
         executors: list[Executor] = []
+        measured: dict[str, Measures] = {}
 
         def lost(before: str) -> None:
             executors[0].lost(before)
@@ -336,11 +350,13 @@ async def executor(settings: Settings, context: Context) -> None:
         working = Executor(
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
             forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, tuning=settings.tuning,
+            routes=routes(settings), up=lambda name: measured[name].is_up(), risk=rooms.risk,
         )
         executors.append(working)
         ways = connectors(
             settings, reveal=rooms.vault.reveal, clock=rooms.clock, ids=rooms.ids, late=working.late, recorder=working.record,
         )  # fmt: skip
+        measured |= {way.connector.name: way.measures for way in ways}
         for way in ways:
             await way.connector.start()
             stack.push_async_callback(way.connector.close)

@@ -16,7 +16,7 @@ from guilder.core.crash import crash_point
 from guilder.core.ensure import InvariantBroken, ensure, present
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
-from guilder.core.outcome import Approved, Declined, NotFound, Outcome, Unknown
+from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.core.retry import Kind, Retry
 from guilder.db.errors import Again
 from guilder.db.listen import Listener
@@ -29,12 +29,15 @@ from guilder.payments.model import NEW_PAYMENTS, Attempt, OpenSlot, Payment
 from guilder.payments.recheck import alert_of, may_be_news, reopened
 from guilder.payments.resume import next_step, resend
 from guilder.payments.schedule import ALERT_AFTER_TRIES, after_wait
+from guilder.payments.screen import asked_again
 from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
 from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
-from guilder.payments.ways import Ways
+from guilder.payments.ways import IsUp, Ways
 from guilder.psp.model import Connector, Exchange, Operation, Order, Reason
+from guilder.psp.router import Route
+from guilder.risk import RiskService
 from guilder.tuning import Tuning
 
 log = structlog.get_logger(__name__)
@@ -67,6 +70,8 @@ class Executor:
     Args:
         load: as in Services.
         tuning: retry policies and fallbacks.
+        routes, up: as in Ways.
+        risk: the external risk service, None where none is configured: then what waited for it goes on.
         checkout_url: the origin at which buyers are served.
         forget_cvc: tells the vault to drop the CVCs of these payment methods, once an authorization that carried them
             has been approved or declined.
@@ -75,6 +80,7 @@ class Executor:
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
         forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, tuning: Tuning,
+        routes: Sequence[Route] = (), up: IsUp | None = None, risk: RiskService | None = None,
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
@@ -86,6 +92,9 @@ class Executor:
         self._forget_cvc = forget_cvc
         self._checkout_url = checkout_url
         self._tuning = tuning
+        self._routes = routes
+        self._up = up
+        self._risk = risk
         self._ways = Ways({}, tuning)
         self._in_hand: dict[tuple[str, str], Claimed] = {}
         self._messages: dict[str, list[Exchange]] = defaultdict(list)
@@ -98,7 +107,7 @@ class Executor:
 
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
-        self._ways = Ways(connectors, self._tuning)
+        self._ways = Ways(connectors, self._tuning, routes=self._routes, up=self._up)
         listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
         tidied = held = float("-inf")
@@ -171,13 +180,25 @@ class Executor:
             if one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
                 log.error("attempt_still_open", attempt=one.attempt.id, state=one.open.state, tries=one.open.tries)
             step = next_step(one.attempt, one.open.state, one.open.tries, now)
-            if isinstance(step, Order):
+            if isinstance(step, Order) and step.first and one.attempt.facts.fallen is not None and one.attempt.facts.fallen.asks_risk:
+                self._spawn(self._screen(one, step))
+            elif isinstance(step, Order):
                 orders[one.attempt.facts.connector].append(replace(step, sender_epoch=(one.sender, one.open.slot)))
             else:
                 self._settle(one, one.attempt.operation, step)
         for name, list_ in orders.items():
             self._ways.sent_first(name, sum(order.first for order in list_))
             self._ways[name].submit(list_, self._permit, self._deliver)
+
+    async def _screen(self, one: Claimed, order: Order) -> None:
+        """Ask the external risk service about an attempt that waits for it, and send it, or put it off, or end it."""
+        why = None if self._risk is None else await asked_again(self._risk, one.payment.facts, one.attempt)
+        if why is not None:
+            self._settle(one, order.operation, NotSent(why))
+            return
+        name = one.attempt.facts.connector
+        self._ways.sent_first(name, 1)
+        self._ways[name].submit([replace(order, sender_epoch=(one.sender, one.open.slot))], self._permit, self._deliver)
 
     def _permit(self, order: Order) -> bool:
         """Asked right before the first byte: is the claim that this goes out under still ours?"""
@@ -204,7 +225,7 @@ class Executor:
                 again = replace(again, sender_epoch=order.sender_epoch)
                 self._ways[name].submit([again], self._permit, self._deliver)
                 return
-        soft = isinstance(outcome, Declined) and outcome.wants_authentication
+        soft = isinstance(outcome, Declined) and (outcome.wants_authentication or self._ways.keeps_card(one.attempt, outcome))
         facts = one.attempt.facts
         # An authentication carried none: the authorization that follows it will.
         carried = facts.send_cvc and one.attempt.operation in NEW_PAYMENTS and one.open.state in _MAY_CARRY_CVC
@@ -229,7 +250,7 @@ class Executor:
         if isinstance(outcome, Approved | Declined):
             self._messages.pop(one.attempt.id, None)
         try:
-            change = settle(self._settling_of(one, one.payment, one.open, asked), outcome)
+            change = settle(self._settling_of(one, one.payment, one.open, asked, outcome), outcome)
             stored = self._store.commit_soon(change)
         except Exception:
             log.exception("outcome_decided_again", attempt=one.attempt.id)
@@ -274,7 +295,7 @@ class Executor:
             return False
         if not definite and open_.sender != one.sender:
             return True
-        change = settle(self._settling_of(one, payment, open_, asked), outcome)
+        change = settle(self._settling_of(one, payment, open_, asked, outcome), outcome)
         stored = await self._store.commit(await complete(change, self._load(attempt.account, attempt.livemode)))
         ensure(stored in (None, STALE, ATTEMPT_MOVED), "an outcome can be booked", attempt=attempt.id, result=stored)
         if stored is None and (alert := alert_of(change)) is not None:
@@ -308,13 +329,16 @@ class Executor:
         log.error("sender_lost", sender=sender)
         self._in_hand.clear()
 
-    def _settling_of(self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation) -> Settling:
+    def _settling_of(
+        self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation, outcome: Outcome | NotFound,
+    ) -> Settling:  # fmt: skip
         name = one.attempt.facts.connector
         declares = self._ways.declares(name)
         return Settling(
             payment=payment, attempt=one.attempt, open=open_, asked=asked, now=self._clock.now(), ids=self._ids, reporter=one.sender,
             horizon=self._ways.horizon(one.attempt, one.since), origin=self._checkout_url,
             authenticates=declares is not None and declares.three_d_secure, schedule=self._ways.schedule(name),
+            onward=self._ways.onward(one.attempt, outcome),
         )  # fmt: skip
 
     async def _read(self, attempt: Attempt) -> Payment:

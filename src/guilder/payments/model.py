@@ -14,6 +14,7 @@ from guilder.core.outcome import Approved, Declined, NotSent, Unknown
 from guilder.idempotency.model import Claim
 from guilder.ledger.model import Transfer
 from guilder.log.model import NewEvent
+from guilder.payments.fallen import Fallen
 from guilder.payments.secure import Challenge, ChallengeMove, ThreeDSecure
 from guilder.psp.model import Operation, Original, Wire
 from guilder.shapes.facts import (
@@ -197,6 +198,7 @@ class AttemptFacts(Struct, frozen=True, array_like=True):
     three_d_secure: ThreeDSecure | None = None
     # The card was there: read by a reader, the buyer standing at the till.
     till: Till | None = None
+    fallen: Fallen | None = None
 
 
 Noted = Approved | Declined | NotSent | Unknown

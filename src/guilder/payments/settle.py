@@ -18,6 +18,7 @@ from guilder.payments.answers import expand_of, failure, success
 from guilder.payments.authenticate import asks_for_authentication, authenticated, authentication_begun
 from guilder.payments.declines import NOT_CHARGED, UNDONE, card_error, nothing_charged
 from guilder.payments.events import created, event
+from guilder.payments.fallback import RISK_REFUSED, goes_on, may_wait, put_off
 from guilder.payments.model import NEW_PAYMENTS, Change, Charge, OpenSlot, recheck_slot
 from guilder.payments.recheck import RECHECK, asked_again, rechecked, reversal_answered
 from guilder.payments.settling import Settling, at_rest, changed, failed, move
@@ -51,9 +52,9 @@ def _decided(s: Settling, outcome: Outcome | NotFound) -> Change:
         case Approved():
             return _not_found(s) if _nobody_waits(s) else _APPROVED[s.attempt.operation](s, outcome)
         case Declined():
-            return _DECLINED[s.attempt.operation](s, outcome)
+            return _declined(s, outcome)
         case NotSent() if s.open.state == AttemptState.CREATED:
-            return _UNSENT[s.attempt.operation](s, AttemptState.NOT_SENT)
+            return _not_sent(s, outcome)
         case Unknown(reason=Reason.MISMATCH) if s.attempt.operation in NEW_PAYMENTS:
             return _mismatched(s, outcome)
         case NotSent() | Unknown():
@@ -62,6 +63,23 @@ def _decided(s: Settling, outcome: Outcome | NotFound) -> Change:
             return _not_found(s)
         case _:
             raise InvariantBroken(f"no connector here asks for an action of the buyer (attempt={s.attempt.id!r})")
+
+
+def _declined(s: Settling, declined: Declined) -> Change:
+    if s.onward is not None and s.now < s.attempt.execute_by:
+        return goes_on(s, s.onward, declined)
+    return _DECLINED[s.attempt.operation](s, declined)
+
+
+def _not_sent(s: Settling, unsent: NotSent) -> Change:
+    """Certainly nothing was moved: elsewhere, later, or not at all."""
+    if unsent.reason == RISK_REFUSED:
+        return _refused(s)
+    if s.onward is not None and s.now < s.attempt.execute_by:
+        return goes_on(s, s.onward, unsent)
+    if may_wait(s, unsent):
+        return put_off(s, unsent)
+    return _UNSENT[s.attempt.operation](s, AttemptState.NOT_SENT)
 
 
 # --- doubt ----------------------------------------------------------------------------------------------------------
@@ -184,6 +202,15 @@ def _payment_unsent(s: Settling, state: AttemptState) -> Change:
     facts = failed(s.payment.facts, s.attempt.facts.payment_method, error, s.payment.facts.latest_charge)
     reporter = s.reporter if state is AttemptState.NOT_SENT else None
     change = changed(s, facts, move(s, state, reporter=reporter))
+    events = (event(s.ids, s.payment.account, "payment_intent.payment_failed", facts, s.attempt.facts.key),)
+    return replace(change, events=events, answer=failure(facts, error))
+
+
+def _refused(s: Settling) -> Change:
+    """The external risk service, for which it had waited, says no: nothing was sent."""
+    error = card_error(Declined("fraudulent"), None)
+    facts = failed(s.payment.facts, s.attempt.facts.payment_method, error, s.payment.facts.latest_charge)
+    change = changed(s, facts, move(s, after(ATTEMPT, AttemptState.CREATED, AttemptEvent.PROVED_UNSENT), reporter=s.reporter))
     events = (event(s.ids, s.payment.account, "payment_intent.payment_failed", facts, s.attempt.facts.key),)
     return replace(change, events=events, answer=failure(facts, error))
 

@@ -12,6 +12,7 @@ from guilder.payments.model import Attempt, AttemptMove, Change, Charge, OpenSlo
 from guilder.payments.schedule import Schedule
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
 from guilder.psp.model import Operation
+from guilder.psp.router import Choice
 from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, PaymentMethodFacts
 
 
@@ -24,6 +25,7 @@ class Settling(Struct, frozen=True, kw_only=True):
         origin: where buyers come back to from the issuer's challenge page.
         authenticates: the connector can authenticate buyers.
         schedule: the connector's retry policies.
+        onward: where the payment goes on when this attempt has moved nothing; None for nowhere.
         horizon: from this instant on, what the PSP does not know never happened (its finality horizon); None for never.
     """
 
@@ -38,6 +40,7 @@ class Settling(Struct, frozen=True, kw_only=True):
     origin: str = ""
     authenticates: bool = False
     schedule: Schedule = Schedule()
+    onward: Choice | None = None
 
     def retry_at(self, state: str, tries: int) -> int:
         """When the attempt is looked at again after so many tries in this state."""

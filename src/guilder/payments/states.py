@@ -60,6 +60,7 @@ class AttemptEvent(StrEnum):
     DECLINE = "decline"
     ACTION_WANTED = "action_wanted"
     PROVED_UNSENT = "proved_unsent"
+    PUT_OFF = "put_off"
     NO_DEFINITE_ANSWER = "no_definite_answer"
     SENDER_LOST = "sender_lost"
     REVERSAL_DECIDED = "reversal_decided"
@@ -160,6 +161,7 @@ ATTEMPT: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]]] = {
         _AE.DECLINE: _A.DECLINED,
         _AE.ACTION_WANTED: _A.ACTION_REQUIRED,
         _AE.PROVED_UNSENT: _A.NOT_SENT,
+        _AE.PUT_OFF: _A.CREATED,  # not sent, and kept for later: it may wait
         _AE.NO_DEFINITE_ANSWER: _A.IN_DOUBT,
         _AE.SENDER_LOST: _A.IN_DOUBT,
         _AE.REVERSAL_DECIDED: _A.REVERSING,  # at the till, where nobody waits longer

@@ -1,23 +1,37 @@
 """Ways: the connectors of an executor, and what is known of each beside its wire: schedules, budgets, horizons."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from guilder.core.clock import SECOND
+from guilder.core.outcome import Declined, NotFound, NotSent, Outcome
 from guilder.core.retry import Budget
+from guilder.payments.fallback import keeps_card, onward
 from guilder.payments.model import Attempt
 from guilder.payments.schedule import Schedule
 from guilder.psp.model import Connector, Declares
+from guilder.psp.router import Choice, Route
 from guilder.tuning import Tuning
 
 USUAL: Final = Schedule()
+IsUp = Callable[[str], bool]
 
 
 class Ways:
-    """The connectors by their names, with their policies. Budgets are counted here, in memory."""
+    """The connectors by their names, with their policies. Budgets are counted here, in memory.
 
-    def __init__(self, connectors: Mapping[str, Connector], tuning: Tuning) -> None:
+    Args:
+        routes: in the order of preference, for payments that go on elsewhere.
+        up: whether a connector can be reached now; None when nobody knows of any.
+    """
+
+    def __init__(
+        self, connectors: Mapping[str, Connector], tuning: Tuning, *, routes: Sequence[Route] = (), up: IsUp | None = None,
+    ) -> None:  # fmt: skip
         self._connectors = connectors
+        self._rules = tuning.fallback
+        self._routes = routes
+        self._up = up
         self._schedules = {name: Schedule.of(tuning, name) for name in connectors}
         shares = {name: schedule.resend.budget_share for name, schedule in self._schedules.items()}
         self._resends = {name: Budget(share) for name, share in shares.items() if share is not None}
@@ -46,6 +60,17 @@ class Ways:
         """Take an extra call from the connector's budget; False when none is left: then the PSP is asked again later."""
         budget = self._resends.get(name)
         return budget is None or budget.spend()
+
+    def onward(self, attempt: Attempt, outcome: Outcome | NotFound) -> Choice | None:
+        """Where a payment goes on whose attempt has ended so; None for nowhere, which is the usual case."""
+        if not self._rules.next_connector or not isinstance(outcome, NotSent | Declined):
+            return None
+        up = [name for name in self._connectors if self._up is not None and self._up(name)]
+        return onward(self._routes, self._rules, attempt, outcome, brand=attempt.facts.payment_method.card.brand, up=up)
+
+    def keeps_card(self, attempt: Attempt, outcome: Outcome | NotFound) -> bool:
+        """Whether the card's CVC may still be needed after this outcome."""
+        return keeps_card(self._rules, attempt, outcome)
 
     def horizon(self, attempt: Attempt, since: int) -> int | None:
         """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.

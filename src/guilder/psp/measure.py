@@ -127,6 +127,7 @@ class Measures:
     Attributes:
         connecting: how long it takes to connect and sign on.
         in_flight: by lane, what gives the number under way now and how many there may be.
+        reachable: tells whether a connection stands; None for a connector that cannot tell.
         moves: breakers that have opened or closed, until somebody takes them.
     """
 
@@ -136,11 +137,18 @@ class Measures:
         self.in_flight: dict[str, tuple[Callable[[], int], int]] = {}
         self.moves: list[BreakerMove] = []
         self.watches: dict[Operation, Watch] = {}
+        self.reachable: Callable[[], bool] | None = None
 
     def watch(self, operation: Operation, limits: Breaking) -> Watch:
         """Begin to watch an operation, with a breaker of its own."""
         made = self.watches[operation] = Watch(Breaker(limits, lambda before, after: self._moved(operation, before, after)))
         return made
+
+    def is_up(self) -> bool:
+        """Whether new payments could be sent now, as far as is known."""
+        making = (self.watches.get(operation) for operation in (Operation.PURCHASE, Operation.AUTHORIZE))
+        reachable = self.reachable is None or self.reachable()
+        return reachable and not any(watch.breaker.is_open for watch in making if watch is not None)
 
     def histograms(self) -> Iterator[tuple[str, Wait, Histogram]]:
         """All that was measured: the operation (empty for connecting), what was waited for, how long."""

@@ -96,6 +96,7 @@ class Cardnet:
         self._watches = {operation: self._measures.watch(operation, limits.breaker) for operation in Operation}
         self._payments = self._lane("payments", limits.payments_in_flight_max, late)
         self._recovery = self._lane("recovery", limits.recovery_in_flight_max, late)
+        self._measures.reachable = partial(getattr, self._payments, "is_up")
         for lane, most in ((self._payments, limits.payments_in_flight_max), (self._recovery, limits.recovery_in_flight_max)):
             self._measures.in_flight[lane.name] = (partial(getattr, lane, "under_way"), most)
 

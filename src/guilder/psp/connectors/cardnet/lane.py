@@ -150,6 +150,11 @@ class Lane:
             self.give_up(flight, Reason.RESET if flight.written else Reason.CLOSED)
 
     @property
+    def is_up(self) -> bool:
+        """Whether frames can flow."""
+        return self._link.is_up
+
+    @property
     def under_way(self) -> int:
         """How many orders are in it."""
         return len(self._flights)
