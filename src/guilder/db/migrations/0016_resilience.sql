@@ -13,3 +13,16 @@ CREATE TABLE psp_latency (
 );
 GRANT SELECT, INSERT, UPDATE, DELETE ON psp_latency TO guilder_app;
 GRANT SELECT ON psp_latency TO guilder_reader;
+
+-- What became of each try (when, and why it failed), and what a person put in the entry's place.
+ALTER TABLE log_parked
+    ADD COLUMN history jsonb NOT NULL DEFAULT '[]',
+    ADD COLUMN payload bytea;
+-- Whose entry it was; null when nobody can tell, because it cannot be read.
+ALTER TABLE dead_letter
+    ADD COLUMN account text COLLATE "C",
+    ADD COLUMN livemode boolean,
+    ADD COLUMN history jsonb NOT NULL DEFAULT '[]',
+    -- What it was replayed with, where a person had mended it.
+    ADD COLUMN edited bytea;
+CREATE INDEX dead_letter_of_account ON dead_letter (account, livemode, id);
