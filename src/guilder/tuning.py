@@ -49,6 +49,8 @@ NEVER_DROPPED: Final = frozenset({"psp-connect", "psp-query", "psp-reversal", "p
 """Policies that no bound may end: a doubt is resolved and a reversal repeated however long it takes."""
 BUDGETED: Final = frozenset({"psp-resend", "risk-ask", "webhook"})
 """Policies whose extra calls can be bounded by a budget."""
+BROUGHT: Final = frozenset({"cardnet"})
+"""Connectors that Guilder brings; others are made by their address."""
 OF_CONNECTORS: Final = frozenset(name for name in RETRIES if name.startswith("psp-"))
 
 # Declines that say something of the way and nothing of the card: another PSP may well say yes.
@@ -225,6 +227,10 @@ class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name in found.retry:
             found.policy(name)
         for connector, said in found.connectors.items():
+            if connector not in BROUGHT and said.address is None:
+                raise WrongTuning(f"connectors.{connector} has no address; without one there are {', '.join(sorted(BROUGHT))}")
+            if connector in BROUGHT and said.address is not None:
+                raise WrongTuning(f"connectors.{connector} can have no address: Guilder brings it")
             for name in said.retry:
                 if name in RETRIES and name not in OF_CONNECTORS:
                     raise WrongTuning(f"connectors.{connector}.retry.{name} belongs to no connector; set retry.{name}")
@@ -234,6 +240,11 @@ class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def connector(self, name: str) -> ConnectorTuning:
         """What holds for a connector."""
         return self.connectors.get(name) or ConnectorTuning()
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The connectors that the file adds: to other banks than the sandbox's."""
+        return tuple(name for name in self.connectors if name not in BROUGHT)
 
     def policy(self, name: str, connector: str | None = None) -> Retry:
         """The policy of this name, with what the file says of it in general and for the connector. Raises WrongTuning."""

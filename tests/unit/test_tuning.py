@@ -83,6 +83,8 @@ def test_the_file_changes_what_it_names_and_nothing_else(tuning: Tuning) -> None
         ("connectors.cardnet.timeouts.total_seconds = 2", "total_seconds must not be shorter"),
         ("connectors.cardnet.bulkhead.payments_max = 0", "payments_max"),
         ("connectors.backup.address = 'nowhere'", "HOST:PORT"),
+        ("connectors.backup.timeouts.read_seconds = 3", "connectors.backup has no address"),
+        ("connectors.cardnet.address = '127.0.0.1:1'", "connectors.cardnet can have no address"),
         ("fallback.wait_seconds = 0", "may wait for 1 to"),
         ("fallback.often = true", "unknown field `often`"),
         ("risk.url = 'ftp://x'", "url must begin with http"),

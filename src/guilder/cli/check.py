@@ -53,7 +53,8 @@ def results(settings: "Settings", witness: str | None, *, quiet: bool) -> "list[
         async def look() -> "list[Result]":
             now = SystemClock(found.clock_file).now()
             lines = over_http(truth) if truth else None
-            return [result async for result in examine(address(found), now=now, running=running, witness=lines, tell=tell)]
+            examined = examine(address(found), now=now, running=running, witness=lines, tell=tell, elsewhere=found.tuning.added)
+            return [result async for result in examined]
 
         return run_in_loop(look())
 

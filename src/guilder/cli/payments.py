@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at single payments.", no_args_is_help=True, rich_markup_mode=None)
 
 _COLOURS: Final = {
-    "request": "bold cyan", "attempt": "bold", "psp": "magenta", "outcome": "bold green", "challenge": "blue", "ledger": "yellow",
-    "balance": "green", "event": "blue", "webhook": "blue", "open": "bold red", "order": "bold cyan",
+    "request": "bold cyan", "fallback": "bold red", "attempt": "bold", "psp": "magenta", "outcome": "bold green",
+    "challenge": "blue", "ledger": "yellow", "balance": "green", "event": "blue", "webhook": "blue", "open": "bold red",
+    "order": "bold cyan",
 }  # fmt: skip
 
 

@@ -19,8 +19,8 @@ _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # What happens in one commit has one time; within it, a cause stands before what follows from it.
 _RANKS: Final = {
-    "order": -1, "request": 0, "attempt": 1, "psp": 2, "outcome": 3, "challenge": 4, "ledger": 5, "balance": 6, "event": 7, "webhook": 8,
-    "open": 9,
+    "order": -1, "request": 0, "fallback": 1, "attempt": 1, "psp": 2, "outcome": 3, "challenge": 4, "ledger": 5, "balance": 6, "event": 7,
+    "webhook": 8, "open": 9,
 }  # fmt: skip
 
 _KINDS: Final = ("transfer", "hold", "post", "void", "expire")

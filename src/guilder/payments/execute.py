@@ -51,8 +51,8 @@ POLL_SECONDS: Final = 0.25
 # How often rows are set free that we hold without a call in hand, and partitions are shared out anew.
 TIDY_SECONDS: Final = 5.0
 PARTITIONS_SECONDS: Final = 1.0
-# Attempts in hand at once: the connectors' bulkheads are smaller; this only bounds memory.
-IN_HAND_MAX: Final = 4_000
+# Attempts in hand at once, for each connector: its bulkheads are smaller, so none of them takes the others' share.
+IN_HAND_EACH: Final = 4_000
 # In these a definite answer, a query's too, is about the authorization itself; later ones are about its undoing.
 # Whose outcome is decided from what the claim has read.
 _BEGINNING: Final = NEW_PAYMENTS | {Operation.AUTHENTICATE}
@@ -138,7 +138,7 @@ class Executor:
         """Claim and hand over; unless there is more at once, wait for the next wake-up or poll."""
         # Before the claim: whoever accepts during it wakes us again.
         self._wake.clear()
-        if len(self._in_hand) < IN_HAND_MAX and await self._claim():
+        if len(self._in_hand) < IN_HAND_EACH * len(self._ways) and await self._claim():
             return
         try:
             # Not wait_for: it loses a cancellation that comes together with the wake-up.

@@ -39,6 +39,9 @@ class Ways:
     def __contains__(self, name: str) -> bool:
         return name in self._connectors
 
+    def __len__(self) -> int:
+        return len(self._connectors)
+
     def __getitem__(self, name: str) -> Connector:
         return self._connectors[name]
 

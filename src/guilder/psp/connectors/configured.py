@@ -44,4 +44,4 @@ def connectors(
 
 
 def _added(settings: Settings) -> list[tuple[str, ConnectorTuning]]:
-    return [(name, said) for name, said in settings.tuning.connectors.items() if said.address is not None and name != NAME]
+    return [(name, settings.tuning.connector(name)) for name in settings.tuning.added]
