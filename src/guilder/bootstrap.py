@@ -35,8 +35,10 @@ from guilder.ledger.book import Ledger
 from guilder.ledger.expire import run_once as expire_transfers
 from guilder.ledger.product import Books
 from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, Handle, hold_partitions, tidy_log
+from guilder.log.dead_letters import Letters
 from guilder.merchants import Caller, Merchants, Terms
 from guilder.merchants.store import live_mode_in_use as is_live
+from guilder.metrics import Metrics
 from guilder.network import NetworkSettings, serve
 from guilder.orders import Services as Orders
 from guilder.orders import attend_sessions, note_payments
@@ -400,10 +402,10 @@ async def worker(settings: Settings, context: Context) -> None:
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await _until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender)))
+        await _until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender, context.metrics)))
 
 
-async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
+async def _work(settings: Settings, rooms: Rooms, sender: Sender, metrics: Metrics) -> None:
     """Everything that a worker does; ends only by cancellation."""
 
     async def personal(account: str, ids: Collection[str], livemode: bool) -> Mapping[str, Mapping[str, Any]]:
@@ -415,7 +417,7 @@ async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
     )  # fmt: skip
     async with asyncio.TaskGroup() as group:
         group.create_task(deliverer.run())
-        group.create_task(run_jobs((*_jobs(settings, rooms, sender), *_webhook_jobs(settings, rooms, sender, deliverer))))
+        group.create_task(run_jobs((*_jobs(settings, rooms, sender, metrics), *_webhook_jobs(settings, rooms, sender, deliverer))))
 
 
 def _consumer(settings: Settings, rooms: Rooms, sender: Sender, name: str, handle: Handle) -> Consumer:
@@ -448,7 +450,7 @@ def _webhook_jobs(settings: Settings, rooms: Rooms, sender: Sender, deliverer: D
     )
 
 
-def _jobs(settings: Settings, rooms: Rooms, sender: Sender) -> Sequence[Job]:
+def _jobs(settings: Settings, rooms: Rooms, sender: Sender, metrics: Metrics) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
     consumer = _consumer(settings, rooms, sender, REFUNDS, note_money)
     news = _consumer(settings, rooms, sender, ORDERS, note_payments(clock))
@@ -465,7 +467,10 @@ def _jobs(settings: Settings, rooms: Rooms, sender: Sender) -> Sequence[Job]:
     async def release() -> int:
         return len(await release_funds(db, clock, ids))
 
+    letters = Letters(db)
+    letters.expose(metrics)
     return (
+        Job("count_dead_letters", 10.0, letters.run_once, full=1_000_000_000),
         Job("hold_partitions", 1.0, hold),
         Job("consume_events", 0.25, consumer.run_once, full=BATCH_MAX // 2),
         Job("consume_orders", 0.25, news.run_once, full=BATCH_MAX // 2),
@@ -514,6 +519,7 @@ async def api(settings: Settings, context: Context) -> None:
         routes = registry()
         listener = context.sockets.get("api") or listen_on(settings.host, settings.ports.api)
         app = Api(services, routes, document(routes))
+        context.metrics.counter("http_requests", "Answers by status.", ("status",), app.counts)
         await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
 
 

@@ -74,6 +74,7 @@ def test_every_process_serves_its_metrics_on_loopback_and_run_json_says_where(sy
         for url in urls:
             assert url.startswith("http://127.0.0.1:")
             assert f'guilder_role{{role="{role}"}} 1.0' in scraped(url)
+    assert any('guilder_http_requests_total{status="200"}' in scraped(url) for url in metrics["api"])
     executor = scraped(metrics["executor"][0])
     assert 'guilder_psp_orders_total{connector="cardnet",operation="purchase",outcome="approved"}' in executor
     assert 'guilder_psp_breaker_state{connector="cardnet",operation="query",state="closed"} 1.0' in executor

@@ -169,6 +169,29 @@ async def test_each_connector_is_tried_once(database: str):
         assert root(await confirm(world.services, world.claim(), again)).status == "succeeded"
 
 
+async def test_a_psp_that_does_not_answer_holds_up_nobody_elses_payments(database: str):
+    """Its own orders wait for it; those of another connector are sent and answered beside them."""
+
+    def change(world: PaymentsWorld) -> None:
+        world.connectors = {"backup": ScriptedPsp("backup")}
+        euros, dollars = frozenset({"eur"}), frozenset({"usd"})
+        world.routes[:] = [
+            Route(connector=name, psp_merchant="M", livemode=False, declares=DECLARES, currencies=currencies)
+            for name, currencies in (("cardnet", euros), ("backup", dollars))
+        ]
+
+    async with payments_world(database, change) as world:
+        world.psp.answer = lambda _order: None
+        stuck = [asyncio.create_task(pay(world)) for _ in range(100)]
+        await world.until(lambda: len(world.psp.held) == 100)
+        for _ in range(3):
+            command = CreatePayment(amount=1_000, currency="usd", confirm=True, payment_method=world.card())
+            assert root(await create(world.services, world.claim(), command)).status == "succeeded"
+        for order, deliver in world.psp.held:
+            deliver(order, Approved(order.reference))
+        assert {root(one).status for one in await asyncio.gather(*stuck)} == {"succeeded"}
+
+
 # --- waiting ----------------------------------------------------------------------------------------------------------
 
 WAITS = Fallback(next_connector=True, wait_seconds=3_600, wait_seconds_of={"acct_other": 60})

@@ -17,8 +17,9 @@ from guilder.core.errors import Refusal, Unavailable
 from guilder.core.ids import Ids
 from guilder.db import Connection, Database
 from guilder.log import TOPIC_EVENTS, Consumer, Entry, hold_partitions, partition_of, tidy_log
-from guilder.log.dead_letters import Action, Selection, act, dead_letters, discard, payload_of, replay
+from guilder.log.dead_letters import Action, Letters, Selection, act, dead_letters, discard, payload_of, replay
 from guilder.log.model import Announced, announced_bytes
+from guilder.metrics import Metrics
 
 SCHEDULE = (5 * SECOND, 1 * MINUTE, 12 * MINUTE, 1 * HOUR)
 
@@ -297,6 +298,12 @@ async def test_a_dry_run_says_what_each_would_do_and_does_nothing(log: LogWorld)
     log.poison = set()
     letters = await dead_letters(log.db, Selection(consumer=CONSUMER, reason="Poisoned"))
     assert {letter.key for letter in letters} == {"a", "b"}
+    counting, metrics = Letters(log.db), Metrics("worker")
+    counting.expose(metrics)
+    assert await counting.run_once() == 3
+    told = metrics.text().decode()
+    assert f'guilder_dead_letters_open{{consumer="{CONSUMER}"}} 2.0' in told
+    assert f'guilder_log_parked_entries{{consumer="{CONSUMER}"}} 1.0' in told
     planned = await act(log.db, log.clock, Action.REPLAY, letters, dry_run=True)
     assert [one.done for one in planned] == [False, False]
     texts = " | ".join(one.text for one in planned)

@@ -8,6 +8,7 @@ import pytest
 import guilder
 from guilder.core.clock import DAY, SECOND, Micros
 from guilder.core.errors import Refusal
+from guilder.core.retry import Budget
 from guilder.tuning import RETRIES
 from guilder.webhooks import Allowed
 from guilder.webhooks.addresses import check_url, numeric
@@ -17,6 +18,7 @@ from guilder.webhooks.rules import (
     OWN_EVENTS,
     STRIPE_EVENTS,
     check_events,
+    in_budget,
     next_due,
     succeeded,
     wildcard_of,
@@ -73,6 +75,17 @@ def test_the_schedule_spans_three_days_on_average():
     mean = sum(waits) * 3 / 4 * SECOND
     assert 3 * DAY < mean < 3.5 * DAY
     assert POLICY.attempts_max < FAILURES_MIN
+
+
+def test_a_budget_bounds_retries_and_never_first_tries():
+    """Ten first tries earn one retry; without a budget there is no bound."""
+    budget = Budget(0.1, burst=1.0)
+    assert in_budget(budget, 2)
+    assert not in_budget(budget, 2)
+    assert all(in_budget(budget, 1) for _ in range(11))
+    assert in_budget(budget, 5)
+    assert not in_budget(budget, 5)
+    assert in_budget(None, 99)
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.5, 0.999_999])

@@ -17,6 +17,7 @@ from guilder.db import Database
 from guilder.db.pages import Listing, Page, fetch_page
 from guilder.log.model import TOPIC_EVENTS, Announced, announced_bytes
 from guilder.log.parking import Failure, announced_in, failures_from
+from guilder.metrics import Metrics, counted
 from guilder.security.mask import mask_text
 
 # Letters that one bulk command closes: enough for an incident, few enough to read its plan.
@@ -49,6 +50,38 @@ WITH closed AS (UPDATE dead_letter SET state = 'discarded', closed_at = $2 WHERE
     UPDATE log_parked p SET retry_at = least(p.retry_at, $2) FROM gone WHERE p.consumer = gone.consumer AND p.key = gone.key)
 SELECT count(*) FROM closed
 """
+
+
+_WAITING: Final = """
+SELECT consumer, count(*) FILTER (WHERE dead_letter IS NULL) AS parked, count(*) FILTER (WHERE dead_letter IS NOT NULL) AS dead
+FROM log_parked GROUP BY consumer
+"""
+
+
+class Letters:
+    """How many entries are parked and how many are open dead letters, by consumer, as they were when it last looked."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._counts: dict[str, tuple[int, int]] = {}
+
+    async def run_once(self) -> int:
+        """Look; returns how many there are."""
+        rows = await self._db.fetch(_WAITING)
+        # A consumer of which nothing waits any more is shown with nothing.
+        self._counts = dict.fromkeys(self._counts, (0, 0)) | {row["consumer"]: (row["parked"], row["dead"]) for row in rows}
+        return sum(parked + dead for parked, dead in self._counts.values())
+
+    def expose(self, metrics: Metrics) -> None:
+        """Register the numbers as metrics."""
+        metrics.gauge(
+            "log_parked_entries", "Entries that wait for another try, or behind one.", ("consumer",),
+            lambda: counted({name: parked for name, (parked, _dead) in self._counts.items()}),
+        )  # fmt: skip
+        metrics.gauge(
+            "dead_letters_open", "Entries that wait for a person.", ("consumer",),
+            lambda: counted({name: dead for name, (_parked, dead) in self._counts.items()}),
+        )  # fmt: skip
 
 
 class Action(StrEnum):
