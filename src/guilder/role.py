@@ -79,6 +79,7 @@ class Context:
             structlog.get_logger().error("metrics_not_served", role=self.name, reason=str(error))
             return
         address = listener.getsockname()[1]
+        structlog.get_logger().info("metrics_served", role=self.name, port=address)
         await serve_http(self.metrics, listener, clock=self.clock, ready=lambda: self._tell(f"{METRICS}{address}"), stop=self.stop)
 
     def leave_word(self, word: str) -> None:

@@ -260,6 +260,8 @@ class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise WrongTuning(f"retry.{name}: {error}") from error
         if name in NEVER_DROPPED and (policy.attempts_max, policy.elapsed_max_seconds, policy.hopeless) != (None, None, frozenset()):
             raise WrongTuning(f"retry.{name} can have no attempts_max, elapsed_max_seconds or hopeless: it goes on until it is settled")
+        if name == "psp-resend" and policy.kind is not Kind.IMMEDIATE:
+            raise WrongTuning("retry.psp-resend is immediate: it follows the answer of a query, which has the waits (psp-query)")
         if name not in BUDGETED and policy.budget_share is not None:
             raise WrongTuning(f"retry.{name} can have no budget_share; {', '.join(sorted(BUDGETED))} can")
         return policy

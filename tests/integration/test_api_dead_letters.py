@@ -65,7 +65,7 @@ async def test_a_letter_is_listed_and_shown_to_its_merchant_only(chain: tuple[Ap
     assert (await api.get("/v1/dead_letters", other.secret))["data"] == []
     for path in (f"/v1/dead_letters/{letter}/replay", f"/v1/dead_letters/{letter}/discard"):
         assert (await api.post(path, other.secret)).status == 404
-    assert (await api.post("/v1/dead_letters/discard", other.secret))["data"] == []
+    assert (await api.post("/v1/dead_letters/bulk_discard", other.secret))["data"] == []
     assert (await letters.parked(letter)) is not None
 
 
@@ -94,10 +94,10 @@ async def test_many_are_discarded_at_once_after_a_look(chain: tuple[ApiWorld, Le
     mine = await api.merchant()
     first, second = [await letters.add(mine, f"pi_3{number}", "KeyError: x") for number in range(2)]
     kept = await letters.add(mine, "pi_4")
-    planned = (await api.post("/v1/dead_letters/discard", mine.secret, reason="KeyError", dry_run=True))["data"]
+    planned = (await api.post("/v1/dead_letters/bulk_discard", mine.secret, reason="KeyError", dry_run=True))["data"]
     assert {one["id"] for one in planned} == {first, second}
     assert all(one["text"].startswith("would give up") for one in planned)
-    done = (await api.post("/v1/dead_letters/discard", mine.secret, reason="KeyError"))["data"]
+    done = (await api.post("/v1/dead_letters/bulk_discard", mine.secret, reason="KeyError"))["data"]
     assert [one["done"] for one in done] == [True, True]
     states = {one["id"]: one["state"] for one in (await api.get("/v1/dead_letters", mine.secret, consumer=CONSUMER))["data"]}
     assert states == {first: "discarded", second: "discarded", kept: "open"}

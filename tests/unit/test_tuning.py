@@ -76,6 +76,7 @@ def test_the_file_changes_what_it_names_and_nothing_else(tuning: Tuning) -> None
     [
         ("[retry.coffee]", "there is no retry policy coffee"),
         ("retry.psp-reversal.attempts_max = 3", "psp-reversal can have no attempts_max"),
+        ("retry.psp-resend.kind = 'fixed'", "psp-resend is immediate"),
         ("retry.consumer.budget_share = 0.1", "consumer can have no budget_share"),
         ("retry.webhook.kind = 'often'", "webhook.*kind"),
         ("connectors.cardnet.retry.webhook.factor = 3", "set retry.webhook"),

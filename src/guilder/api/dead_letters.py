@@ -147,8 +147,8 @@ ROUTES: Final = (
           summary="Replay a dead letter"),
     Route(method="POST", path=f"{_ONE}/discard", params=Discard, handle=discard, answers=RESULT, claims_key=False,
           summary="Discard a dead letter"),
-    Route(method="POST", path=f"{_ALL}/replay", params=Bulk, handle=replay_many, answers=RESULT, of_list=True, claims_key=False,
+    Route(method="POST", path=f"{_ALL}/bulk_replay", params=Bulk, handle=replay_many, answers=RESULT, of_list=True, claims_key=False,
           summary="Replay dead letters"),
-    Route(method="POST", path=f"{_ALL}/discard", params=Bulk, handle=discard_many, answers=RESULT, of_list=True, claims_key=False,
+    Route(method="POST", path=f"{_ALL}/bulk_discard", params=Bulk, handle=discard_many, answers=RESULT, of_list=True, claims_key=False,
           summary="Discard dead letters"),
 )  # fmt: skip

@@ -180,7 +180,7 @@ class Executor:
             if one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
                 log.error("attempt_still_open", attempt=one.attempt.id, state=one.open.state, tries=one.open.tries)
             step = next_step(one.attempt, one.open.state, one.open.tries, now)
-            if isinstance(step, Order) and step.first and one.attempt.facts.fallen is not None and one.attempt.facts.fallen.asks_risk:
+            if isinstance(step, Order) and _asks_risk(one, step):
                 self._spawn(self._screen(one, step))
             elif isinstance(step, Order):
                 orders[one.attempt.facts.connector].append(replace(step, sender_epoch=(one.sender, one.open.slot)))
@@ -219,9 +219,8 @@ class Executor:
             self.late(order, outcome)
             return
         if isinstance(outcome, NotFound) and one.open.state == AttemptState.IN_DOUBT:
-            name = one.attempt.facts.connector
-            again = resend(one.attempt, self._ways[name].declares, self._clock.now())
-            if again is not None and self._ways.may_resend(name):
+            again = resend(one.attempt, self._ways[name := one.attempt.facts.connector].declares, self._clock.now())
+            if again is not None and self._ways.may_resend(name, one.open.tries, self._ids.uniform):
                 again = replace(again, sender_epoch=order.sender_epoch)
                 self._ways[name].submit([again], self._permit, self._deliver)
                 return
@@ -384,6 +383,12 @@ async def _insist(work: Callable[[], Awaitable[Kept]]) -> Kept:
             return await work()
         except (Unavailable, ResultUnknown, Again):
             await sleep(BOOK_AGAIN_SECONDS)
+
+
+def _asks_risk(one: Claimed, order: Order) -> bool:
+    """Whether no money is to be asked for before the external risk service has answered."""
+    fallen = one.attempt.facts.fallen
+    return fallen is not None and fallen.asks_risk and order.first and order.operation in NEW_PAYMENTS
 
 
 def _claim_of(order: Order) -> tuple[str, str]:

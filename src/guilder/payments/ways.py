@@ -59,8 +59,13 @@ class Ways:
         if (budget := self._resends.get(name)) is not None:
             budget.earn(count)
 
-    def may_resend(self, name: str) -> bool:
-        """Take an extra call from the connector's budget; False when none is left: then the PSP is asked again later."""
+    def may_resend(self, name: str, tries: int, uniform: Callable[[], float]) -> bool:
+        """Whether what the PSP does not know may be sent again, after so many tries to learn what became of it.
+
+        Takes an extra call from the connector's budget; False when none is left: then the PSP is asked again later.
+        """
+        if self.schedule(name).resend.delay_after(tries + 1, uniform) is None:
+            return False
         budget = self._resends.get(name)
         return budget is None or budget.spend()
 

@@ -115,7 +115,7 @@ class Link:
             self._connection.flush(self._queue)
 
     async def _keep_up(self) -> None:
-        failures = 0
+        failures, waited = 0, 0.0
         while True:
             began = asyncio.get_running_loop().time()
             try:
@@ -134,7 +134,8 @@ class Link:
             # An acquirer that takes the connection and drops it at once is no better than one that refuses it.
             lasted = asyncio.get_running_loop().time() - began > self._limits.connect_seconds
             failures = 1 if lasted else failures + 1
-            await sleep(self._reconnect.delay_after(failures, self._uniform) or 0.0)
+            waited = self._reconnect.delay_after(failures, self._uniform, previous_seconds=waited if failures > 1 else None) or 0.0
+            await sleep(waited)
 
     async def _connect(self) -> None:
         """Connect and sign on. Raises OSError."""
