@@ -59,6 +59,7 @@ MEANINGS: Final[Mapping[type[StrEnum], Mapping[StrEnum, str]]] = {
         AttemptEvent.ACTION_WANTED: "the buyer must do something first",
         AttemptEvent.PAGE_OPENED: "the PSP's own page is open: the buyer may pay there, and nobody knows whether he has",
         AttemptEvent.PROVED_UNSENT: "the connector's own record shows that no byte was written this time",
+        AttemptEvent.PUT_OFF: "nothing was sent, and it may wait: for room, for a PSP, for the risk service",
         AttemptEvent.NO_DEFINITE_ANSWER: "a timeout, a reset, or an answer that is not on the list of definite ones",
         AttemptEvent.SENDER_LOST: "the process that had claimed it is gone; what it had written nobody knows",
         AttemptEvent.REVERSAL_DECIDED: "the PSP does not know it, or approved other money than was asked for: it is undone",
@@ -128,8 +129,8 @@ payment too; while an attempt of that is open, what comes of it decides first. N
 OTHERS: Final = """\
 ## Other states in the database
 
-- `attempt_open.state` holds `created`, `in_doubt`, `awaiting_buyer` and `reversing` as above, and `recheck`: an undone attempt is asked about
-  again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)). A
+- `attempt_open.state` holds `created`, `in_doubt`, `awaiting_buyer` and `reversing` as above, and `recheck`: an undone attempt is asked
+  about again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)). A
   purchase, an authorization or a capture that is found then is `reversing` in that slot until the reversal is acknowledged, and
   asked about for the rest of the schedule ([recheck.py](../src/guilder/payments/recheck.py)). The same state, in a slot of its
   own, says that the issuer is being asked what came of a challenge.

@@ -1,7 +1,7 @@
 """A log to write to and to read from, on a real PostgreSQL and a real Kafka: sessions whose interleaving the test decides."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -92,6 +92,7 @@ class LogWorld:
         self.clock = ManualClock()
         self.ids = Ids(self.clock)
         self.poison: set[bytes] = set()
+        self.say: Callable[[bytes], str] = lambda payload: payload.decode()
         self.kafka = kafka
         self.log: Log = Outbox(db) if kafka is None else KafkaLog(db, SystemClock(), kafka)
         self.readers: list[Reader] = []
@@ -112,7 +113,7 @@ class LogWorld:
         for entry in entries:
             await connection.execute("INSERT INTO handled (key, position, payload) VALUES ($1, $2, $3)", entry.key, entry.position, entry.payload)
             if entry.payload in self.poison:
-                raise Poisoned(entry.payload.decode())
+                raise Poisoned(self.say(entry.payload))
 
     async def append(self, *entries: tuple[str, bytes]) -> None:
         """Write to the log."""

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import structlog
-from msgspec import Struct
 
 from guilder import kafka
 from guilder.api.app import Api
@@ -21,9 +20,7 @@ from guilder.checkout import Page
 from guilder.checkout import Services as Checkout
 from guilder.config import Settings
 from guilder.core.clock import SystemClock
-from guilder.core.errors import Unavailable, missing
 from guilder.core.ids import Ids
-from guilder.customers import Customers, PaymentMethods, Personal, load_payment_methods
 from guilder.db import Database, installation, schema
 from guilder.db.clock_guard import ClockGuard
 from guilder.db.sender import Sender, tidy_senders
@@ -31,60 +28,43 @@ from guilder.folder import Sandbox, listen_on, one_at_a_time, read_sandbox, webp
 from guilder.http_server import serve_http
 from guilder.idempotency import tidy_keys
 from guilder.jobs import Job, run_jobs
-from guilder.ledger.accounts import Accounts
 from guilder.ledger.book import Ledger
 from guilder.ledger.expire import run_once as expire_transfers
 from guilder.ledger.product import Books
-from guilder.log import BATCH_MAX, TOPIC_EVENTS, Backlog, Consumer, Outbox, Reader, hold_partitions, tidy_log
+from guilder.log import BATCH_MAX, TOPIC_EVENTS, Consumer, Handle, Outbox, hold_partitions, tidy_log
+from guilder.log.dead_letters import Letters
 from guilder.log.manage import begin_stream
-from guilder.merchants import Caller, Merchants, Terms
+from guilder.merchants import Merchants
 from guilder.merchants.store import live_mode_in_use as is_live
+from guilder.metrics import Metrics
 from guilder.network import NetworkSettings, WebMerchant, serve
-from guilder.orders import Services as Orders
 from guilder.orders import attend_sessions, note_payments
 from guilder.orders.attend import CONSUMER as ORDERS
 from guilder.payments import expire_authorizations, expire_challenges, note_money, note_waiting, offer_refunds
 from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
-from guilder.payments.load import Loader
 from guilder.payments.offer import CONSUMER as REFUNDS
-from guilder.payments.services import Services as Payments
-from guilder.payments.store import Store
-from guilder.payments.waiting import Waiting
-from guilder.psp import Connector, ReadNotification, Rule, WrongRules, read_rules
-from guilder.psp.connectors import cardnet, webpsp
-from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings
-from guilder.psp.connectors.webpsp import Webpsp, WebpspSettings, notification_reader
+from guilder.psp.announce import Announcer
+from guilder.psp.connectors import webpsp
+from guilder.psp.connectors.configured import Configured, connectors, notification_readers, routes, rules
+from guilder.psp.exposed import expose
+from guilder.psp.measure import Measures
 from guilder.psp.notifications import tidy_notifications
-from guilder.psp.router import Route
-from guilder.risk import SignalSource, Velocity
+from guilder.psp.store import LatencyKeeper
+from guilder.risk import Velocity
 from guilder.role import Body, Context, run_in_loop, until_told
+from guilder.rooms import APP_ROLE, READER_ROLE, VAULT_ROLE, Pools, Rooms, address, pool
 from guilder.security import FileKeyProvider, PurposeKeys, Secret, make_key_file
-from guilder.shapes.facts import BalanceTransactionFacts, PaymentMethodFacts
 from guilder.terminal import Terminal
-from guilder.vault import Vault, VaultClient, VaultServer, listen
+from guilder.vault import Vault, VaultServer, listen
 from guilder.wallet.announce import announce_available
-from guilder.wallet.chart import Chart
 from guilder.wallet.release import run_once as release_funds
-from guilder.wallet.store import balance_transactions
 from guilder.webhooks import Allowed, Deliveries, Endpoints
 from guilder.webhooks.deliver import Deliverer
 from guilder.webhooks.disable import disable_failing
 from guilder.webhooks.fan_out import CONSUMER as WEBHOOKS
 from guilder.webhooks.fan_out import FanOut
 from guilder.webhooks.tidy import call_off, tidy_deliveries
-
-APP_ROLE: Final = "guilder_app"
-VAULT_ROLE: Final = "guilder_vault"
-READER_ROLE: Final = "guilder_reader"
-
-
-class Pools(Struct, frozen=True, kw_only=True):
-    """How many connections a process has: for plain statements, and for the hot ones. With 0 of one kind the other serves both."""
-
-    plain: int
-    hot: int
-
 
 # All of `guilder up` may have 16 connections (DESIGN section 11), so each further API process takes some from the others. The first
 # connection of two that waits is the one that counts, so more would bring nothing.
@@ -100,15 +80,6 @@ BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1, "check
 """What a process has besides its pools: listeners, and the beats of senders."""
 VAULT_CONNECTIONS: Final = 1
 PREPARE_CONNECTIONS: Final = 1
-
-# What the sandbox's acquirer calls our merchants.
-SANDBOX_PSP_MERCHANT: Final = "GUILDERSANDBOX1"
-
-ROUTES: Final = (
-    Route(connector=cardnet.NAME, psp_merchant=SANDBOX_PSP_MERCHANT, livemode=False, declares=cardnet.DECLARES),
-    Route(connector=webpsp.NAME, psp_merchant=SANDBOX_PSP_MERCHANT, livemode=False, declares=webpsp.DECLARES),
-)
-"""The ways to PSPs, in the order of preference where no rule says otherwise."""
 
 SANDBOX_NAME: Final = "Sandbox"
 
@@ -126,7 +97,7 @@ def prepare(settings: Settings) -> None:
 
 async def _prepare(settings: Settings) -> None:
     dsn = address(settings)
-    routing_rules(settings)
+    rules(settings)
     if not await schema.is_current(dsn):
         # Imported only where there is something to do: it costs 280 ms and 50 MB.
         from guilder.db.migrate import migrate
@@ -153,7 +124,7 @@ def prepare_role(settings: Settings) -> None:
     Several roles that start at the same moment do it one after the other. Raises WrongSchema.
     """
     kafka.check(settings)
-    routing_rules(settings)
+    rules(settings)
     run_in_loop(schema.check(address(settings)))
     with one_at_a_time(settings):
         _make_keys(settings)
@@ -184,33 +155,9 @@ async def _make_sandbox(settings: Settings, known_merchants: Merchants) -> None:
     )
 
 
-def routing_rules(settings: Settings) -> tuple[Rule, ...]:
-    """The rules by which connectors are chosen; none without a file. Raises WrongRules."""
-    if settings.routes_file is None:
-        return ()
-    try:
-        text = settings.routes_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongRules(f"the routing rules (GUILDER_ROUTES) cannot be read from {settings.routes_file}: {error}") from None
-    return read_rules(text, ROUTES)
-
-
-def notification_readers(settings: Settings, ids: Ids) -> Mapping[str, ReadNotification]:
-    """How the notifications of each connector that sends some are read."""
-    account = webpsp_account(settings, ids.secret)
-    return {webpsp.NAME: notification_reader(Secret(account.signing_secret))}
-
-
 def webhooks_allowed(settings: Settings) -> tuple[Allowed, Allowed]:
     """What webhooks may reach in test mode and in live mode."""
     return Allowed.of(settings.webhook_allow, livemode=False), Allowed.of(settings.webhook_allow, livemode=True)
-
-
-def address(settings: Settings) -> str:
-    """The database's address; there is one by the time anything is built."""
-    if settings.database_url is None:
-        raise ValueError("no database: set GUILDER_DATABASE_URL, or use `guilder up`, which brings one")
-    return settings.database_url
 
 
 @asynccontextmanager
@@ -234,109 +181,14 @@ async def live_mode_in_use(settings: Settings) -> bool:
         await database.close()
 
 
-class GuardedMerchants(Merchants):
-    """The merchants of a process that accepts nothing while its clock differs from the database's."""
-
-    def __init__(self, guard: ClockGuard, db: Database, keys: PurposeKeys, clock: SystemClock, ids: Ids) -> None:
-        super().__init__(db, keys, clock, ids)
-        self._guard = guard
-
-    async def authenticate(self, secret: str) -> Caller | None:
-        """As Merchants. Raises Unavailable while the clock cannot be believed."""
-        if not self._guard.sound:
-            raise Unavailable("this machine's clock differs from the database's")
-        return await super().authenticate(secret)
-
-
-class Rooms:
-    """The objects that the roles which work on payments share, built in one process and closed in the reverse order."""
-
-    def __init__(self, settings: Settings, context: Context, *, db: Database, hot: Database, may_reveal: bool) -> None:
-        clock, ids = context.clock, context.ids
-        keys = PurposeKeys.of_file(settings.app_key_file)
-        self.clock = clock
-        self.ids = ids
-        self.keys = keys
-        self.db = db
-        self.hot = hot
-        self.guard = ClockGuard(db, clock)
-        self.vault = VaultClient(settings.vault_socket, may_reveal=may_reveal)
-        self.merchants = GuardedMerchants(self.guard, db, keys, clock, ids)
-        self.personal = Personal(db, keys, clock, ids)
-        self.methods = PaymentMethods(db, self.vault, self.personal, clock, ids, raw_cards_live=settings.raw_cards_live)
-        self.customers = Customers(db, self.methods, self.personal, keys, clock, ids)
-        self.accounts = Accounts(db, clock, ids, Chart(self._overdraft_units).opening)
-        self.store = Store(db, hot, self.accounts, clock)
-        self.load = Loader(db, self.customers, self.methods, self._entries)
-        self.waiting = Waiting(hot)
-        self.backlog = Backlog(db, settings.outbox_max)
-        self.payments = Payments(
-            db=db,
-            store=self.store,
-            waiting=self.waiting,
-            clock=clock,
-            ids=ids,
-            terms=self._terms,
-            routes=ROUTES,
-            rules=routing_rules(settings),
-            signals=SignalSource(clock),
-            load=self.load,
-            payment_method=self._payment_method,
-            checkout_url=settings.checkout_origin,
-            backlog=self.backlog,
-        )
-        self.orders = Orders(
-            db=db, payments=self.payments, methods=self.methods, personal=self.personal, keys=keys, clock=clock, ids=ids,
-            checkout_url=settings.checkout_origin,
-        )  # fmt: skip
-
-    @classmethod
-    async def open(
-        cls, stack: AsyncExitStack, settings: Settings, context: Context, *, pools: Pools, may_reveal: bool = False,
-    ) -> "Rooms":
-        """Connect and build; whatever was opened is closed with the stack."""
-        hot = await _pool(stack, settings, f"{context.name} hot", max_size=pools.hot, hot=True) if pools.hot else None
-        db = await _pool(stack, settings, context.name, max_size=pools.plain) if hot is None or pools.plain else hot
-        rooms = cls(settings, context, db=db, hot=hot or db, may_reveal=may_reveal)
-        stack.push_async_callback(rooms.vault.close)
-        stack.push_async_callback(rooms.methods.close)
-        stack.push_async_callback(rooms.store.close)
-        await rooms.guard.start()
-        stack.push_async_callback(rooms.guard.close)
-        return rooms
-
-    async def _terms(self, account: str, livemode: bool) -> Terms:
-        return await self.merchants.terms(account, livemode=livemode)
-
-    async def _overdraft_units(self, account: str, livemode: bool) -> int:
-        return (await self.merchants.terms(account, livemode=livemode)).overdraft_units
-
-    async def _payment_method(self, account: str, livemode: bool, id_: str) -> PaymentMethodFacts:
-        found = await load_payment_methods(self.hot, [(account, livemode, id_)])
-        if id_ not in found:
-            raise missing("payment_method", id_, param="payment_method")
-        return found[id_]
-
-    async def _entries(self, account: str, livemode: bool, ids: Collection[str]) -> Mapping[str, BalanceTransactionFacts]:
-        return await balance_transactions(self.db, list(ids), merchant=account, livemode=livemode)
-
-
 def _pools(settings: Settings, role: str) -> Pools:
     return POOLS[settings.api_processes][role]
-
-
-async def _pool(
-    stack: AsyncExitStack, settings: Settings, name: str, *, max_size: int, role: str = APP_ROLE, hot: bool = False,
-) -> Database:
-    database = await Database.connect(address(settings), role=role, max_size=max_size, hot=hot, name=name)
-    stack.push_async_callback(database.close)
-    return database
 
 
 async def vault(settings: Settings, context: Context) -> None:
     """The vault: alone holds the master key and, in memory, the CVCs."""
     async with AsyncExitStack() as stack:
-        database = await _pool(stack, settings, "vault", role=VAULT_ROLE, max_size=VAULT_CONNECTIONS)
+        database = await pool(stack, settings, "vault", role=VAULT_ROLE, max_size=VAULT_CONNECTIONS)
         keeper = Vault(database, FileKeyProvider(settings.master_key_file), context.clock)
         server = VaultServer(keeper, listen(settings.vault_socket))
         stack.push_async_callback(server.close)
@@ -367,8 +219,9 @@ async def executor(settings: Settings, context: Context) -> None:
     """The only sender: claims, executes, resumes."""
     async with AsyncExitStack() as stack:
         rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "executor"), may_reveal=True)
-        beats = await _pool(stack, settings, "executor beat", max_size=1)
+        beats = await pool(stack, settings, "executor beat", max_size=1)
         executors: list[Executor] = []
+        measured: dict[str, Measures] = {}
 
         def lost(before: str) -> None:
             executors[0].lost(before)
@@ -377,48 +230,63 @@ async def executor(settings: Settings, context: Context) -> None:
         sender = Sender(beats, rooms.clock, rooms.ids, role=EXECUTOR_ROLE, lost=lost)
         working = Executor(
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
-            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, log=kafka.log(settings, rooms.db, rooms.clock),
-        )
+            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, tuning=settings.tuning,
+            log=kafka.log(settings, rooms.db, rooms.clock), routes=routes(settings), rules=rules(settings),
+            up=lambda name: measured[name].is_up(), risk=rooms.risk,
+        )  # fmt: skip
         executors.append(working)
-        connectors = _connectors(settings, rooms, working)
-        for connector in connectors.values():
-            await connector.start()
-            stack.push_async_callback(connector.close)
+        ways = connectors(
+            settings, web_key=Secret(webpsp_account(settings, rooms.ids.secret).api_key), reveal=rooms.vault.reveal, clock=rooms.clock,
+            ids=rooms.ids, late=working.late, recorder=working.record,
+        )  # fmt: skip
+        measured |= {way.connector.name: way.measures for way in ways}
+        for way in ways:
+            await way.connector.start()
+            stack.push_async_callback(way.connector.close)
+        expose(context.metrics, [way.measures for way in ways])
         await sender.start(context.predecessor)
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await until_told(context, _while_sound(rooms.guard, lambda: working.run(connectors)))
+        keeper = LatencyKeeper(rooms.db, [way.measures for way in ways])
+        await until_told(context, _while_sound(rooms.guard, lambda: _execute(settings, rooms, working, ways, keeper)))
 
 
-def _connectors(settings: Settings, rooms: Rooms, working: Executor) -> Mapping[str, Connector]:
-    """The connections to PSPs, not started, by name."""
-    account = webpsp_account(settings, rooms.ids.secret)
-    card_network = Cardnet(
-        CardnetSettings(host=settings.network_host, port=settings.ports.network_iso),
-        reveal=rooms.vault.reveal, clock=rooms.clock, late=working.late, recorder=working.record,
-    )  # fmt: skip
-    web = Webpsp(
-        WebpspSettings(url=settings.network_control, api_key=Secret(account.api_key)),
-        reveal=rooms.vault.reveal, clock=rooms.clock, late=working.late, recorder=working.record,
-    )  # fmt: skip
-    return {connector.name: connector for connector in (card_network, web)}
+async def _execute(
+    settings: Settings, rooms: Rooms, working: Executor, ways: Sequence[Configured], keeper: LatencyKeeper,
+) -> None:  # fmt: skip
+    """Everything that an executor does; ends only by cancellation."""
+    clock = rooms.clock
+    modes = {route.connector: route.livemode for route in routes(settings)}
+
+    async def accounts() -> Sequence[str]:
+        return [merchant.id for merchant in await rooms.merchants.list()]
+
+    announcer = Announcer(rooms.db, clock, rooms.ids, [way.measures for way in ways], modes=modes, accounts=accounts)
+    jobs = (
+        Job("announce_breakers", 0.5, announcer.run_once),
+        Job("keep_latencies", 5.0, lambda: keeper.run_once(clock.now()), full=10_000),
+        Job("forget_latencies", 3600.0, lambda: keeper.forget(clock.now()), full=100_000),
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(working.run({way.connector.name: way.connector for way in ways}))
+        group.create_task(run_jobs(jobs))
 
 
 async def worker(settings: Settings, context: Context) -> None:
     """What is due by time rather than by request: releases, expiries, refunds that wait for money, housekeeping."""
     async with AsyncExitStack() as stack:
         rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "worker"))
-        beats = await _pool(stack, settings, "worker beat", max_size=1)
+        beats = await pool(stack, settings, "worker beat", max_size=1)
         sender = Sender(beats, rooms.clock, rooms.ids, role=context.name, lost=lambda _before: context.leave_word(sender.id))
         await sender.start(context.predecessor)
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender)))
+        await until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender, context.metrics)))
 
 
-async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
+async def _work(settings: Settings, rooms: Rooms, sender: Sender, metrics: Metrics) -> None:
     """Everything that a worker does; ends only by cancellation."""
 
     async def personal(account: str, ids: Collection[str], livemode: bool) -> Mapping[str, Mapping[str, Any]]:
@@ -426,24 +294,26 @@ async def _work(settings: Settings, rooms: Rooms, sender: Sender) -> None:
 
     deliverer = Deliverer(
         db=rooms.db, sender=sender, clock=rooms.clock, ids=rooms.ids, keys=rooms.keys, personal=personal,
-        allowed=webhooks_allowed(settings), role=WORKER_ROLE,
+        allowed=webhooks_allowed(settings), role=WORKER_ROLE, retry=settings.tuning.policy("webhook"),
     )  # fmt: skip
     log = kafka.log(settings, rooms.db, rooms.clock) or Outbox(rooms.db)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
 
-        def reader(consumer: str) -> Reader:
-            opened = log.reader(consumer, TOPIC_EVENTS, lambda: sender.id)
+        def consumer(name: str, handle: Handle) -> Consumer:
+            opened = log.reader(name, TOPIC_EVENTS, lambda: sender.id)
             stack.push_async_callback(opened.close)
-            return opened
+            return Consumer(
+                rooms.db, rooms.clock, rooms.ids, reader=opened, handle=handle, retry=settings.tuning.policy("consumer"),
+            )  # fmt: skip
 
-        jobs = (*_jobs(rooms, sender, reader), *_webhook_jobs(rooms, sender, deliverer, reader(WEBHOOKS)))
+        jobs = (*_jobs(rooms, sender, consumer, metrics), *_webhook_jobs(rooms, sender, deliverer, consumer))
         group.create_task(deliverer.run())
         group.create_task(run_jobs(jobs))
 
 
-def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer, reader: Reader) -> Sequence[Job]:
+def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer, consume: Callable[[str, Handle], Consumer]) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
-    consumer = Consumer(db, clock, ids, reader=reader, handle=FanOut(clock).handle)
+    consumer = consume(WEBHOOKS, FanOut(clock).handle)
 
     async def hold() -> int:
         await hold_partitions(db, WEBHOOKS, sender.id, sender.epoch, role=WORKER_ROLE)
@@ -464,10 +334,10 @@ def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer, reader: Re
     )
 
 
-def _jobs(rooms: Rooms, sender: Sender, reader: Callable[[str], Reader]) -> Sequence[Job]:
+def _jobs(rooms: Rooms, sender: Sender, consume: Callable[[str, Handle], Consumer], metrics: Metrics) -> Sequence[Job]:
     db, clock, ids = rooms.db, rooms.clock, rooms.ids
-    consumer = Consumer(db, clock, ids, reader=reader(REFUNDS), handle=note_money)
-    news = Consumer(db, clock, ids, reader=reader(ORDERS), handle=note_payments(clock))
+    consumer = consume(REFUNDS, note_money)
+    news = consume(ORDERS, note_payments(clock))
 
     async def hold() -> int:
         for name in (REFUNDS, ORDERS):
@@ -481,7 +351,10 @@ def _jobs(rooms: Rooms, sender: Sender, reader: Callable[[str], Reader]) -> Sequ
     async def release() -> int:
         return len(await release_funds(db, clock, ids))
 
+    letters = Letters(db)
+    letters.expose(metrics)
     return (
+        Job("count_dead_letters", 10.0, letters.run_once, full=1_000_000_000),
         Job("hold_partitions", 1.0, hold),
         Job("consume_events", 0.25, consumer.run_once, full=BATCH_MAX // 2),
         Job("consume_orders", 0.25, news.run_once, full=BATCH_MAX // 2),
@@ -533,12 +406,13 @@ async def api(settings: Settings, context: Context) -> None:
             endpoints=Endpoints(rooms.db, rooms.keys, rooms.clock, rooms.ids, allowed=webhooks_allowed(settings)),
             deliveries=Deliveries(rooms.db, rooms.clock),
             terminal=Terminal(rooms.db, rooms.clock, rooms.ids),
-            notifications=notification_readers(settings, rooms.ids),
+            notifications=notification_readers(Secret(webpsp_account(settings, rooms.ids.secret).signing_secret)),
         )
         stack.push_async_callback(services.close)
         routes = registry()
         listener = context.sockets.get("api") or listen_on(settings.host, settings.ports.api)
         app = Api(services, routes, document(routes))
+        context.metrics.counter("http_requests", "Answers by status.", ("status",), app.counts)
         await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
 
 

@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
+from guilder.core.retry import Kind, Retry
 from guilder.db.launcher import die_with
 
 # A role that died this often within the window is started again only after a wait that doubles each time.
 DEATHS_MAX: Final = 3
 DEATHS_WINDOW_SECONDS: Final = 60.0
-WAIT_FIRST_SECONDS: Final = 1.0
-WAIT_MAX_SECONDS: Final = 30.0
+WAIT: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=30.0)
 
 # The signals that a supervisor handles by being woken; a child starts with the usual meanings again.
 HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -92,7 +92,7 @@ class Deaths:
         while self._times[0] < now - DEATHS_WINDOW_SECONDS:
             self._times.popleft()
         over = len(self._times) - DEATHS_MAX
-        self.start_at = now if over < 0 else now + min(WAIT_FIRST_SECONDS * 2.0**over, WAIT_MAX_SECONDS)
+        self.start_at = now if over < 0 else now + WAIT.wait(over + 1)
         return len(self._times)
 
     def over(self, now: float) -> bool:

@@ -16,9 +16,13 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from guilder.core.errors import GuilderError
+from guilder.tuning import Tuning
 
 PORT: Final = 8420
+TUNING_FILE: Final = "guilder.toml"
 PORT_MAX: Final = 65_535
+# As many processes as one system has at most, and some to spare.
+METRICS_PORTS: Final = 16
 
 # A Unix socket's path has at most 107 bytes, and the longest of our names in that folder is PostgreSQL's.
 RUN_FOLDER_MAX: Final = 107 - len("/pg/.s.PGSQL.5432")
@@ -123,6 +127,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What webhooks may reach beyond public addresses: words of WEBHOOK_WORDS and networks; None for each mode's default."""
     routes_file: Path | None
     """The routing rules; None: the first connector that takes a payment is taken."""
+    tuning: Tuning
+    """Retries, timeouts, breakers, bulkheads and fallbacks, from the configuration file."""
+    tuning_file: Path | None
+    """That file; None when there is none."""
+    metrics_port: int | None
+    """The first of the loopback ports on which processes serve their metrics; None for free ones."""
     proxies: int
     """How many proxies of ours stand before the payment page: so many of X-Forwarded-For's last addresses are believed."""
     kafka: KafkaSettings | None
@@ -134,12 +144,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     def load(cls, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> "Settings":
         """Settings from variables, with flags over them (by field name; None means not given).
 
-        Raises WrongSetting.
+        Raises WrongSetting, WrongTuning.
         """
         flags = {name: value for name, value in (overrides or {}).items() if value is not None}
         data = Path(str(_given(env, flags, "data_dir", "GUILDER_DATA", "guilder-data"))).expanduser().absolute()
         port = _given(env, flags, "port", "GUILDER_PORT", None)
         number = None if port is None else _port(port)
+        tuning_file = _tuning_file(env.get("GUILDER_CONFIG"), data)
         return cls(
             data_dir=data,
             database_url=_database_url(_given(env, flags, "database_url", "GUILDER_DATABASE_URL", None)),
@@ -156,6 +167,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             routes_file=Path(routes).expanduser().absolute() if (routes := env.get("GUILDER_ROUTES")) else None,
             kafka=KafkaSettings.load(env),
             outbox_max=_whole("GUILDER_OUTBOX_MAX", env.get("GUILDER_OUTBOX_MAX") or OUTBOX_MAX, OUTBOX_LEAST, 10**9),
+            tuning=Tuning.read(tuning_file),
+            tuning_file=tuning_file,
+            metrics_port=_metrics_port(env.get("GUILDER_METRICS_PORT")),
             proxies=_whole("GUILDER_PROXIES", env.get("GUILDER_PROXIES") or 0, 0, PROXIES_MAX),
         )
 
@@ -234,6 +248,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         return f"http://{_in_url(self.network_host)}:{self.ports.network_http}"
 
 
+def _tuning_file(named: str | None, data: Path) -> Path | None:
+    """GUILDER_CONFIG, which has to be there, else DATA/guilder.toml where there is one."""
+    if named:
+        return Path(named).expanduser().absolute()
+    usual = data / TUNING_FILE
+    return usual if usual.is_file() else None
+
+
 def _in_url(host: str) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - comparing, not binding
         return "127.0.0.1"
@@ -272,6 +294,10 @@ def _port(value: object) -> int:
     if number > PORT_MAX - 4:
         raise WrongSetting(f"the port must leave room for the four that follow it: at most {PORT_MAX - 4}, not {number}")
     return number
+
+
+def _metrics_port(value: str | None) -> int | None:
+    return _whole("GUILDER_METRICS_PORT", value, 1, PORT_MAX - METRICS_PORTS) if value else None
 
 
 def _database_url(value: object) -> str | None:

@@ -37,6 +37,8 @@ class Running(Struct, frozen=True, kw_only=True):
     ports: Ports
     database_url: str
     network_control: str | None
+    metrics: dict[str, list[str]] = {}
+    """Where each process of a role serves its metrics, on loopback."""
 
 
 class Sandbox(Struct, frozen=True, kw_only=True):

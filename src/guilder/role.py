@@ -20,6 +20,9 @@ import uvloop
 from guilder.config import Settings
 from guilder.core.clock import OFFSET_REFRESH_SECONDS, SystemClock, sleep
 from guilder.core.ids import Ids
+from guilder.folder import CannotStart, listen_on
+from guilder.http_server import serve_http
+from guilder.metrics import Metrics
 from guilder.security.mask import masking
 
 # A log file that has grown beyond this is put aside as `.1`, in place of the one before.
@@ -36,6 +39,7 @@ COLLECT_AFTER: Final = (50_000, 20, 100)
 Result = TypeVar("Result")
 
 READY: Final = "ready"
+METRICS: Final = "metrics "
 WORD: Final = "word "
 
 
@@ -59,12 +63,24 @@ class Context:
         self.predecessor = predecessor
         self.sockets = sockets
         self.stop = asyncio.Event()
+        self.metrics = Metrics(name)
         self._tell = tell
         self._clock_mark = settings.run_dir / f"clock.{os.getpid()}"
 
     def ready(self) -> None:
         """The role serves: say so to whoever waits for it."""
         self._tell(READY)
+
+    async def serve_metrics(self, port: int) -> None:
+        """Serve /metrics on loopback until the role stops, and say where; without a port the role does without."""
+        try:
+            listener = listen_on("127.0.0.1", port)
+        except CannotStart as error:
+            structlog.get_logger().error("metrics_not_served", role=self.name, reason=str(error))
+            return
+        address = listener.getsockname()[1]
+        structlog.get_logger().info("metrics_served", role=self.name, port=address)
+        await serve_http(self.metrics, listener, clock=self.clock, ready=lambda: self._tell(f"{METRICS}{address}"), stop=self.stop)
 
     def leave_word(self, word: str) -> None:
         """What the process that replaces this one is to know (one line); the last word counts."""
@@ -95,15 +111,19 @@ Body = Callable[[Settings, Context], Awaitable[None]]
 def run_role(
     name: str, body: Body, settings: Settings, *,
     sockets: Mapping[str, int] | None = None, predecessor: str | None = None, tell: Callable[[str], None] = lambda _word: None,
+    metrics_port: int = 0,
 ) -> int:  # fmt: skip
-    """Run a role's body in a loop of its own until it is told to stop (SIGTERM, SIGINT); the process's exit status."""
+    """Run a role's body in a loop of its own until it is told to stop (SIGTERM, SIGINT); the process's exit status.
+
+    Its metrics are served on loopback beside it, on a free port unless one is given.
+    """
     configure_log(name)
     gc.set_threshold(*COLLECT_AFTER)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     opened = {port: socket.socket(fileno=descriptor) for port, descriptor in (sockets or {}).items()}
 
     async def live() -> int:
-        return await _live(Context(name, settings, predecessor=predecessor, sockets=opened, tell=tell), body, settings)
+        return await _live(Context(name, settings, predecessor=predecessor, sockets=opened, tell=tell), body, settings, metrics_port)
 
     return run_in_loop(live())
 
@@ -114,12 +134,13 @@ def run_in_loop(work: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(work)
 
 
-async def _live(context: Context, body: Body, settings: Settings) -> int:
+async def _live(context: Context, body: Body, settings: Settings, metrics_port: int) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, context.stop.set)
     told = loop.create_task(context.stop.wait())
     tasks = [told, loop.create_task(context.follow_clock()), loop.create_task(_keep_log_small())]
+    tasks.append(loop.create_task(context.serve_metrics(metrics_port)))
     working = asyncio.ensure_future(body(settings, context))
     log = structlog.get_logger()
     try:

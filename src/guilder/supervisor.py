@@ -28,7 +28,7 @@ from guilder.db.embedded import DidNotStart, EmbeddedServer
 from guilder.db.launcher import CannotRun
 from guilder.folder import CannotStart, Running
 from guilder.privileges import confine
-from guilder.role import READY, WORD, Body, configure_log, open_log, point_output_at, run_role
+from guilder.role import METRICS, READY, WORD, Body, configure_log, open_log, point_output_at, run_role
 
 # The order of the end, with the seconds that each step may take before it is killed; with the database's 1.2 s this
 # stays below the 5 s that an operator's tools wait. Callers go first, what they call last.
@@ -57,6 +57,7 @@ class _Place:
         self.child: Child | None = None
         self.ready = False
         self.word: str | None = None
+        self.metrics_port: str | None = None
         self.deaths = Deaths()
 
 
@@ -79,6 +80,7 @@ class Supervisor:
         self._lock = -1
         self._wake, self._wakened = -1, -1
         self._stopping = False
+        self._started = False
         self._bodies: Mapping[str, Body] = {}
         self._port_names: Mapping[str, Sequence[str]] = {}
         self._log = structlog.get_logger()
@@ -126,6 +128,7 @@ class Supervisor:
                 if (place.role in FIRST) is first:
                     self._start_role(place)
             self._wait(lambda: all(place.ready for place in self._places if place.child is not None))
+        self._started = True
         self._write_running()
         sandbox = folder.read_sandbox(self.settings)
         if sandbox is None:
@@ -183,15 +186,18 @@ class Supervisor:
         settings, body = self.settings, self._bodies[place.role]
         sockets = {name: self._sockets[name] for name in self._port_names.get(place.role, ()) if name in self._sockets}
         log = settings.log_dir / f"{place.role}.log"
+        # One after the other from the first that was named, in an order that stays the same.
+        port = settings.metrics_port + self._places.index(place) if settings.metrics_port else 0
 
         def child(tell: Callable[[str], None]) -> int:
             point_output_at(log)
             # PostgreSQL as `nobody` keeps its socket to itself, and only root's powers reach it there.
             if self._server is None or not self._server.is_another_users:
                 confine()
-            return run_role(place.role, body, settings, sockets=sockets, predecessor=place.word, tell=tell)
+            return run_role(place.role, body, settings, sockets=sockets, predecessor=place.word, tell=tell, metrics_port=port)
 
         place.ready = False
+        place.metrics_port = None
         place.deaths.start_at = None
         place.child = fork(child, keep=sockets.values())
 
@@ -215,7 +221,7 @@ class Supervisor:
                 changed |= self._look_after(place)
         changed |= self._look_after_database()
         changed |= self._start_due()
-        if changed and not self._stopping:
+        if changed and self._started and not self._stopping:
             self._write_running()
 
     def _look_after(self, place: _Place) -> bool:
@@ -223,14 +229,16 @@ class Supervisor:
         child = place.child
         if child is None:
             return False
-        ended = child.ended()
+        ended, told = child.ended(), False
         for line in child.lines():
             if line == READY:
                 place.ready = True
             elif line.startswith(WORD):
                 place.word = line.removeprefix(WORD)
+            elif line.startswith(METRICS):
+                place.metrics_port, told = line.removeprefix(METRICS), True
         if not ended:
-            return False
+            return told
         child.close()
         place.child = None
         with suppress(OSError):
@@ -300,10 +308,13 @@ class Supervisor:
 
     def _write_running(self) -> None:
         roles: dict[str, list[int]] = {}
+        metrics: dict[str, list[str]] = {}
         for place in self._places:
             pids = roles.setdefault(place.role, [])
             if place.child is not None:
                 pids.append(place.child.pid)
+                if place.metrics_port is not None:
+                    metrics.setdefault(place.role, []).append(f"http://127.0.0.1:{place.metrics_port}/metrics")
         running = Running(
             supervisor=os.getpid(),
             postgres=self._server_pid,
@@ -311,6 +322,7 @@ class Supervisor:
             ports=self.settings.ports,
             database_url=self.settings.database_url or "",
             network_control=self.settings.network_control if "network" in roles else None,
+            metrics=metrics,
         )
         try:
             folder.write_private(self.settings.run_file, running)

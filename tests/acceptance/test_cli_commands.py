@@ -139,9 +139,13 @@ async def test_a_dead_letter_is_listed_shown_replayed_and_discarded(running: Sys
     assert "ValueError: no" in shown
     assert "closed until this is replayed or discarded" in shown
     assert "Traceback" in shown
-    assert told(running.command("dlq", "replay", "dl_one", "--json"))["state"] == "replayed"
-    assert told(running.command("dlq", "discard", "dl_two", "--json"))["state"] == "discarded"
-    assert running.command("dlq", "replay", "dl_one").returncode == 0
+    planned = running.command("dlq", "replay", "--all", "--dry-run").stdout.splitlines()
+    assert [line.partition(": would hand topic 2")[0] for line in planned] == ["dl_one", "dl_two"]
+    assert told(running.command("dlq", "replay", "dl_one", "--json"))["dead_letters"][0]["done"]
+    assert told(running.command("dlq", "discard", "--reason", "ValueError", "--json"))["dead_letters"][0]["id"] == "dl_two"
+    again = running.command("dlq", "replay", "dl_one")
+    assert (again.returncode, again.stdout) == (0, "dl_one: nothing: it was replayed before\n")
+    assert "say which" in running.command("dlq", "discard").stderr
     late = running.command("dlq", "discard", "dl_one")
     assert late.returncode == 1
     assert "dl_one was replayed before" in late.stderr

@@ -19,6 +19,7 @@ from guilder.psp import Connector, Late, Order, Recorder
 from guilder.psp.connectors import webpsp
 from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings, Limits
 from guilder.psp.connectors.webpsp import Webpsp, WebpspSettings
+from guilder.psp.measure import Measures
 from guilder.security import Pan, Secret
 from guilder.vault import Card, Reveal
 
@@ -201,7 +202,9 @@ class WebpspSubject(BankSubject):
         finally:
             connection.close()
 
-    def connector(self, *, late: Late, recorder: Recorder, reachable: bool = True, **limits: Any) -> Connector:
+    def connector(
+        self, *, late: Late, recorder: Recorder, reachable: bool = True, measures: Measures | None = None, **limits: Any,
+    ) -> Connector:  # fmt: skip
         """See Subject."""
         port = self._control_port if reachable else _closed_port()
         return Webpsp(
@@ -211,6 +214,7 @@ class WebpspSubject(BankSubject):
             late=late,
             recorder=recorder,
             limits=webpsp.Limits(**limits),
+            measures=measures,
         )
 
 

@@ -14,17 +14,20 @@ import pytest
 
 from guilder.core.clock import ManualClock
 from guilder.core.outcome import Approved, NotFound, NotSent, Outcome, Unknown
+from guilder.core.retry import Kind, Retry
 from guilder.iso8583 import FrameReader, Message, Mti, decode, encode
-from guilder.psp import Exchange, Operation, Order, Reason, query_about, reversal_of
-from guilder.psp.breaker import BreakerLimits
+from guilder.psp import Exchange, Operation, Order, Reason, original_of, query_about, reversal_of
+from guilder.psp.breaker import BreakerState
 from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings, Limits
 from guilder.psp.connectors.cardnet.connection import Connection
+from guilder.psp.measure import Measures, Wait
 from guilder.security import Pan, Secret
+from guilder.tuning import Breaking
 from guilder.vault import Card, Reveal
 
 QUICK = Limits(
     answer_seconds=0.3, queue_seconds=0.3, reveal_seconds=0.2, sweep_seconds=0.02, connect_seconds=0.2,
-    backoff_first_seconds=0.01, backoff_cap_seconds=0.05, echo_every_seconds=0.1, echo_answer_seconds=0.1,
+    reconnect=Retry(kind=Kind.EXPONENTIAL, base_seconds=0.01, cap_seconds=0.05), echo_every_seconds=0.1, echo_answer_seconds=0.1,
 )  # fmt: skip
 CARD = Card(number=Pan("4242424242424242"), exp_month=12, exp_year=2034, cvc=Secret("123"), postal_code="12345")
 
@@ -136,9 +139,11 @@ class Client:
         self.exchanges: list[Exchange] = []
         self.allowed = True
         self.asked = 0
+        self.measures = Measures("cardnet")
         self.connector = Cardnet(
             CardnetSettings(host="127.0.0.1", port=port), reveal=reveal, clock=ManualClock(), limits=limits,
             late=lambda order, outcome: self.late.append((order, outcome)), recorder=self.exchanges.append,
+            measures=self.measures,
         )  # fmt: skip
 
     def permit(self, order: Order) -> bool:
@@ -372,7 +377,7 @@ async def test_a_full_bulkhead_refuses_payments_and_still_asks_questions() -> No
 
 async def test_an_open_breaker_sends_no_payment_and_still_asks_questions() -> None:
     """Timeouts of purchases open the breaker of payments, not that of queries, nor that of reversals."""
-    limits = Limits(answer_seconds=0.05, sweep_seconds=0.02, breaker=BreakerLimits(failures_min=3))
+    limits = Limits(answer_seconds=0.05, sweep_seconds=0.02, breaker=Breaking(failures_min=3))
 
     def answering(message: Message) -> bytes:
         return b"" if message.mti == Mti.PURCHASE else approval(message)
@@ -383,9 +388,73 @@ async def test_an_open_breaker_sends_no_payment_and_still_asks_questions() -> No
         assert await client.outcomes(reversal_of(order(1))) == [Approved("I00000000001")]
 
 
+async def test_each_operation_has_a_breaker_of_its_own_and_says_when_it_moves() -> None:
+    """Captures that time out stop captures; payments, refunds and queries go on. An answer closes it again."""
+    limits = Limits(answer_seconds=0.05, sweep_seconds=0.02, breaker=Breaking(failures_min=2, cool_down_seconds=0.0))
+    silent_ones = {Mti.CAPTURE}
+
+    def answering(message: Message) -> bytes:
+        return b"" if message.mti in silent_ones else approval(message)
+
+    async with listening(answering) as acquirer, connected(acquirer.port, limits) as client:
+        acted_on = original_of(order(9))
+        captures = [order(number, Operation.CAPTURE, original=acted_on, payment_method_id=None) for number in range(1, 5)]
+        assert await client.outcomes(*captures[:2]) == [Unknown("timeout")] * 2
+        assert type((await client.outcomes(order(5)))[0]) is Approved
+        assert [(move.operation, move.state) for move in client.measures.moves] == [(Operation.CAPTURE, BreakerState.OPEN)]
+        assert client.measures.watches[Operation.CAPTURE].breaker.state is BreakerState.OPEN
+        silent_ones.clear()
+        assert type((await client.outcomes(captures[2]))[0]) is Approved
+        assert client.measures.moves[-1].state is BreakerState.CLOSED
+
+
+async def test_what_psps_take_is_measured_late_answers_too() -> None:
+    """An answer beyond the timeout counts with the time that it took, as soon as it is there; until then as none."""
+    limits = Limits(answer_seconds=0.1, sweep_seconds=0.01)
+    held: list[Message] = []
+
+    def answering(message: Message) -> bytes:
+        if message.mti == Mti.PURCHASE and message.fields[37].endswith("2"):
+            held.append(message)
+            return b""
+        return approval(message)
+
+    async with listening(answering) as acquirer, connected(acquirer.port, limits) as client:
+        assert [type(one) for one in await client.outcomes(order(1), order(2))] == [Approved, Unknown]
+        waits = {(operation, wait): histogram for operation, wait, histogram in client.measures.histograms()}
+        read = waits["purchase", Wait.READ]
+        assert (read.answered, read.unanswered) == (1, 1)
+        assert waits["", Wait.CONNECT].answered == 2, "one connection for payments, one for recovery"
+        for writer in acquirer.writers:
+            writer.write(approval(held[0]))
+        await until(lambda: read.answered == 2)
+        assert read.unanswered == 0
+        assert read.share_beyond(0.09) == 0.5
+        assert client.measures.watches[Operation.PURCHASE].outcomes == {"approved": 1, "timeout": 1}
+
+
+async def test_an_order_is_never_under_way_longer_than_the_total_timeout() -> None:
+    """Whatever it waited for before it was written."""
+    limits = Limits(answer_seconds=5, queue_seconds=5, total_seconds=0.2, sweep_seconds=0.01)
+    async with listening(silent) as acquirer, connected(acquirer.port, limits) as client:
+        began = asyncio.get_running_loop().time()
+        assert await client.outcomes(order(1)) == [Unknown("timeout")]
+        assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_a_deadline_travels_with_its_order() -> None:
+    """Past it no first byte is written; what may have been sent before is not stopped by it."""
+    now = ManualClock().now()
+    async with listening(approval) as acquirer, connected(acquirer.port) as client:
+        orders = (order(1, send_by=now), order(2, send_by=now + 1), order(3, first=False, send_by=now))
+        assert [type(one) for one in await client.outcomes(*orders)] == [NotSent, Approved, Approved]
+        assert client.delivered[0][1] == NotSent("expired") or NotSent("expired") in [outcome for _, outcome in client.delivered]
+        assert sorted(message.fields[37] for message in acquirer.told if message.mti == Mti.PURCHASE) == ["000000000002", "000000000003"]
+
+
 async def test_declines_open_no_breaker() -> None:
     """They are answers."""
-    limits = Limits(breaker=BreakerLimits(failures_min=3))
+    limits = Limits(breaker=Breaking(failures_min=3))
     async with listening(declines) as acquirer, connected(acquirer.port, limits) as client:
         outcomes = await client.outcomes(*(order(number) for number in range(10)))
         outcomes += await client.outcomes(order(11))

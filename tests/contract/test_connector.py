@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 from psp_subjects import CardnetSubject, Effect, Subject, WebpspSubject
 
-from guilder.core.clock import SystemClock
+from guilder.core.clock import SECOND, SystemClock
 from guilder.core.ids import Ids
 from guilder.core.outcome import ActionRequired, Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.psp import (
@@ -114,6 +114,15 @@ def resend(sent: Order) -> Order:
 def shape(effects: list[Effect]) -> list[tuple[str, int, str]]:
     """Effects as (kind, amount, currency), in order."""
     return [(effect.kind, effect.amount, effect.currency) for effect in effects]
+
+
+async def test_a_deadline_travels_with_its_order(subject: Subject, client: Client) -> None:
+    """Past it no first byte is written; what may have been sent before is not stopped by it."""
+    late, in_time, again = (order(Operation.PURCHASE, send_by=CLOCK.now() + wait * SECOND) for wait in (0, 60, 0))
+    outcomes = await client.results(late, in_time, resend(again))
+    assert [type(outcome) for outcome in outcomes] == [NotSent, Approved, Approved]
+    assert outcomes[0] == NotSent("expired")
+    assert subject.truth(late) == []
 
 
 async def test_a_purchase_is_approved_and_moves_the_money_once(subject: Subject, client: Client) -> None:

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from itertools import count
 
 import asyncpg
+import msgspec
 import pytest
 import pytest_asyncio
 
 from guilder.core.clock import HOUR, MINUTE, SECOND
-from guilder.core.errors import Unavailable
+from guilder.core.errors import Refusal, Unavailable
 from guilder.db import Connection, Database
 from guilder.log import TOPIC_EVENTS, Entry, hold_partitions, partition_of, tidy_log
-from guilder.log.dead_letters import dead_letters, discard, replay
+from guilder.log.dead_letters import Action, Letters, Selection, act, dead_letters, discard, payload_of, replay
+from guilder.log.model import Announced, announced_bytes
+from guilder.metrics import Metrics
 from log_world import CONSUMER, READER, LogWorld, log_world, settings_for
 
-SCHEDULE = (5 * SECOND, 1 * MINUTE, 10 * MINUTE, 1 * HOUR)
+SCHEDULE = (5 * SECOND, 1 * MINUTE, 12 * MINUTE, 1 * HOUR)
 
 
 @pytest_asyncio.fixture(params=["outbox", "kafka"])
@@ -68,7 +71,7 @@ async def test_a_conflict_with_another_transaction_parks_nothing(log: LogWorld):
         await consumer.run_once()
     assert sorted(await log.handled()) == [b"a0", b"b0", b"c0"]
     assert await log.closed() == set()
-    assert await dead_letters(log.db, closed=True) == []
+    assert await dead_letters(log.db, Selection(closed=True)) == []
 
 
 async def test_a_parked_entry_is_tried_on_its_schedule_and_opens_its_key_when_it_passes(log: LogWorld):
@@ -126,7 +129,7 @@ async def test_a_replay_opens_the_key_and_doing_it_twice_has_one_effect(log: Log
     await log.drain()
     assert await log.handled("a") == [b"a0", b"a1"]
     assert await log.closed() == set()
-    assert [one.state for one in await dead_letters(log.db, closed=True)] == ["replayed"]
+    assert [one.state for one in await dead_letters(log.db, Selection(closed=True))] == ["replayed"]
 
 
 async def test_a_replay_that_fails_again_has_its_whole_schedule_again(log: LogWorld):
@@ -137,7 +140,7 @@ async def test_a_replay_that_fails_again_has_its_whole_schedule_again(log: LogWo
     for wait in SCHEDULE:
         log.clock.advance(wait)
         await log.drain()
-    states = {one.id == letter: one.state for one in await dead_letters(log.db, closed=True)}
+    states = {one.id == letter: one.state for one in await dead_letters(log.db, Selection(closed=True))}
     assert states == {True: "replayed", False: "open"}
     assert await log.handled("a") == []
 
@@ -152,6 +155,111 @@ async def test_a_discarded_entry_is_never_handled_and_its_key_goes_on(log: LogWo
     await log.drain()
     assert await log.handled("a") == [b"a1", b"a2"]
     assert await log.closed() == set()
+
+
+def announced(*events: str) -> bytes:
+    """An entry as the outbox has it."""
+    return announced_bytes(Announced("acct_1", False, tuple((f"evt_{event}", event) for event in events)))
+
+
+async def test_a_dead_letter_tells_whose_it_is_what_it_says_and_what_became_of_each_try(log: LogWorld):
+    """Reason, stack and content are masked: an error may quote a card."""
+    entry = announced("charge.failed")
+    log.poison = {entry}
+    log.say = lambda _payload: "card 4242424242424242 is no card"
+    await log.append(("a", entry), ("a", b"a1"))
+    await log.drain()
+    began = log.clock.now()
+    for wait in SCHEDULE:
+        log.clock.advance(wait)
+        await log.drain()
+    [letter] = await dead_letters(log.db)
+    assert (letter.account, letter.livemode, letter.behind, letter.raw) == ("acct_1", False, 1, None)
+    assert letter.content == {"account": "acct_1", "livemode": False, "events": [["evt_charge.failed", "charge.failed"]]}
+    assert [one.tries for one in letter.history] == [1, 2, 3, 4, 5]
+    assert [one.at - began for one in letter.history] == [sum(SCHEDULE[:number]) for number in range(5)]
+    assert "Traceback" in letter.trace
+    told = str(letter)
+    assert "4242424242424242" not in told
+    assert "is no card" in letter.reason
+
+
+async def test_what_no_further_try_can_mend_is_a_dead_letter_at_once(log: LogWorld):
+    """Bytes that cannot be read today cannot be read tomorrow; others pass, and the key stays closed."""
+
+    async def reads(connection: Connection, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.payload == b"a0":
+                raise msgspec.DecodeError("invalid")
+        await LogWorld.handle(log, connection, entries)
+
+    consumer = log.consumer_with(reads)
+    await log.append(("a", b"a0"), ("a", b"a1"), ("b", b"b0"))
+    await consumer.run_once()
+    [letter] = await dead_letters(log.db)
+    assert (letter.tries, letter.reason, letter.raw, letter.account) == (1, "DecodeError: invalid", "a0", None)
+    assert [one.tries for one in letter.history] == [1]
+    assert await log.handled() == [b"b0"]
+    assert await log.closed() == {"a"}
+
+
+async def test_an_entry_that_a_person_has_mended_is_handled_as_mended_and_stays_in_the_log_as_it_was(log: LogWorld):
+    """What the consumer could not read is refused before anything is changed."""
+    wrong, right = announced("charge.failed"), announced("charge.captured")
+    log.poison = {wrong}
+    await log.append(("a", wrong), ("a", b"a1"))
+    await log.drain()
+    for wait in SCHEDULE:
+        log.clock.advance(wait)
+        await log.drain()
+    [letter] = await dead_letters(log.db)
+    for text in ("no JSON", "{}", '{"account": "acct_2", "livemode": false, "events": []}', '{"account": "acct_1", "livemode": false, "events": 1}'):
+        with pytest.raises(Refusal):
+            payload_of(letter, text)
+    mended = payload_of(letter, '{"account": "acct_1", "livemode": false, "events": [["evt_charge.captured", "charge.captured"]]}')
+    assert mended == right
+    assert await replay(log.db, log.clock, letter.id, mended)
+    assert not await replay(log.db, log.clock, letter.id, mended)
+    await log.drain()
+    assert await log.handled("a") == [right, b"a1"]
+    assert await log.db.fetchval("SELECT payload FROM log_entry WHERE position = $1 AND key = 'a'", letter.position) == wrong
+    [closed] = await dead_letters(log.db, Selection(closed=True))
+    assert closed.edited is not None
+    assert closed.edited["events"] == [["evt_charge.captured", "charge.captured"]]
+
+
+async def test_a_dry_run_says_what_each_would_do_and_does_nothing(log: LogWorld):
+    """Then the same in earnest, and once more, which has no second effect."""
+    log.poison = {b"a0", b"b0"}
+    await log.append(("a", b"a0"), ("a", b"a1"), ("b", b"b0"))
+    await log.drain()
+    for wait in SCHEDULE:
+        log.clock.advance(wait)
+        await log.drain()
+    log.poison = set()
+    letters = await dead_letters(log.db, Selection(consumer=CONSUMER, reason="Poisoned"))
+    assert {letter.key for letter in letters} == {"a", "b"}
+    counting, metrics = Letters(log.db), Metrics("worker")
+    counting.expose(metrics)
+    assert await counting.run_once() == 3
+    told = metrics.text().decode()
+    assert f'guilder_dead_letters_open{{consumer="{CONSUMER}"}} 2.0' in told
+    assert f'guilder_log_parked_entries{{consumer="{CONSUMER}"}} 1.0' in told
+    planned = await act(log.db, log.clock, Action.REPLAY, letters, dry_run=True)
+    assert [one.done for one in planned] == [False, False]
+    texts = " | ".join(one.text for one in planned)
+    assert f"to {CONSUMER} again" in texts
+    assert "1 later entry of a then follow" in texts
+    await log.drain()
+    assert await log.handled() == []
+    done = await act(log.db, log.clock, Action.REPLAY, letters, dry_run=False)
+    assert [one.done for one in done] == [True, True]
+    again = await act(log.db, log.clock, Action.REPLAY, letters, dry_run=False)
+    assert [one.text for one in again] == ["nothing: another has closed it meanwhile"] * 2
+    await log.drain()
+    assert sorted(await log.handled()) == [b"a0", b"a1", b"b0"]
+    closed = await dead_letters(log.db, Selection(closed=True))
+    assert [one.text for one in await act(log.db, log.clock, Action.DISCARD, closed, dry_run=True)] == ["nothing: it was replayed before"] * 2
 
 
 async def test_a_process_that_has_lost_its_partition_applies_nothing(log: LogWorld):

@@ -13,8 +13,11 @@ from psp_subjects import WebpspSubject
 from test_connector import CLOCK, Client, order, resend, shape, using
 
 from guilder.core.clock import SECOND
-from guilder.core.outcome import ActionRequired, Approved, Declined, NotFound, Outcome, Unknown
+from guilder.core.outcome import ActionRequired, Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.psp import Operation, Order, OwnPage, query_about, reversal_of
+from guilder.psp.breaker import BreakerState
+from guilder.psp.measure import Measures
+from guilder.tuning import Breaking
 
 BACK = "http://checkout/page/x/return"
 
@@ -42,6 +45,33 @@ async def test_a_proxys_error_page_is_unknown_whether_or_not_it_happened(
     with psp.fault("error_page", purchase, operation="purchase", effect=effect):
         assert await client.result(purchase) == Unknown("psp_error")
     assert isinstance(await client.result(query_about(purchase)), Approved if effect else NotFound)
+
+
+async def test_an_order_is_never_under_way_longer_than_the_total_timeout(psp: WebpspSubject) -> None:
+    """However long one could wait for an answer alone."""
+    purchase = order(Operation.PURCHASE)
+    async with using(psp, answer_seconds=60, total_seconds=0.3) as client:
+        with psp.fault("lost_answer", purchase, operation="purchase"):
+            assert await client.result(purchase) == Unknown("timeout")
+
+
+async def test_what_the_psp_takes_is_measured_and_each_operation_has_a_breaker_of_its_own(psp: WebpspSubject) -> None:
+    """An open breaker of purchases stops neither authorizations nor questions."""
+    measures = Measures("webpsp")
+    answered, lost = order(Operation.PURCHASE), order(Operation.PURCHASE)
+    limits = {"answer_seconds": 1.0, "breaker": Breaking(failures_min=1, cool_down_seconds=60)}
+    async with using(psp, measures=measures, **limits) as client:
+        assert isinstance(await client.result(answered), Approved)
+        with psp.fault("lost_answer", lost, operation="purchase"):
+            assert await client.result(lost) == Unknown("timeout")
+        watch = measures.watches[Operation.PURCHASE]
+        assert watch.outcomes == {"approved": 1, "timeout": 1}
+        assert (watch.read.answered, watch.read.unanswered, measures.connecting.answered) == (1, 1, 1)
+        assert (watch.breaker.state, measures.is_up()) == (BreakerState.OPEN, False)
+        assert await client.result(order(Operation.PURCHASE)) == NotSent("breaker_open")
+        assert isinstance(await client.result(query_about(lost)), Approved)
+        assert isinstance(await client.result(order(Operation.AUTHORIZE)), Approved)
+        assert {lane: (count(), most) for lane, (count, most) in measures.in_flight.items()} == {"payments": (0, 2_000), "recovery": (0, 1_000)}
 
 
 async def test_half_a_document_is_unknown(psp: WebpspSubject, client: Client) -> None:

@@ -19,13 +19,14 @@ from guilder.ledger.accounts import Accounts
 from guilder.log import Backlog
 from guilder.merchants.model import Terms
 from guilder.payments.execute import Executor
-from guilder.payments.services import Services
+from guilder.payments.services import ExternalRisk, Services
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
 from guilder.psp.model import ContractClass, Declares, Deliver, Operation, Order, Permit
-from guilder.psp.router import Route
+from guilder.psp.router import Route, Rule
 from guilder.risk import SignalSource
 from guilder.shapes.facts import CardFacts, PaymentIntentFacts, PaymentMethodFacts
+from guilder.tuning import Tuning
 from guilder.wallet.chart import Chart
 
 ACCOUNT = "acct_00000000000000000000test"
@@ -41,10 +42,10 @@ Answer = Callable[[Order], Outcome | NotFound | None]
 class ScriptedPsp:
     """A connector whose answers the test writes. Keeps every order that it was given, in order."""
 
-    name = "cardnet"
     declares = DECLARES
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "cardnet") -> None:
+        self.name = name
         self.orders: list[Order] = []
         self.answer: Answer = lambda order: Approved(order.reference, "123456")
         self.held: list[tuple[Order, Deliver]] = []
@@ -82,6 +83,12 @@ class PaymentsWorld:
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
         self.clock = ManualClock()
+        self.tuning = Tuning()
+        self.risk: ExternalRisk | None = None
+        self.routes = [Route(connector="cardnet", psp_merchant="M1", livemode=False, declares=DECLARES)]
+        self.rules: list[Rule] = []
+        self.up: set[str] = set()
+        self.connectors: dict[str, ScriptedPsp] = {}
         self.ids = Ids(self.clock)
         self.psp = ScriptedPsp()
         self.terms = Terms(price_version=1, basis_points=150, overdraft_units=1000)
@@ -116,9 +123,9 @@ class PaymentsWorld:
 
         self.services = Services(
             db=self.db, store=self.store, waiting=self.waiting, clock=self.clock, ids=self.ids, terms=terms,
-            routes=[Route(connector="cardnet", psp_merchant="M1", livemode=False, declares=DECLARES)],
+            routes=self.routes, rules=self.rules,
             signals=SignalSource(self.clock), load=load, payment_method=payment_method, checkout_url="http://checkout",
-            backlog=Backlog(self.db, OUTBOX_MAX),
+            backlog=Backlog(self.db, OUTBOX_MAX), fallback=self.tuning.fallback, risk=self.risk,
         )  # fmt: skip
         self.executor, self.sender, self._running = await self.new_executor()
 
@@ -129,11 +136,12 @@ class PaymentsWorld:
         executors.append(
             Executor(
                 db=self.db, hot=self.hot, store=self.store, sender=sender, clock=self.clock, ids=self.ids, load=self.services.load,
-                forget_cvc=self._forget_cvc, checkout_url="http://checkout",
+                forget_cvc=self._forget_cvc, checkout_url="http://checkout", tuning=self.tuning,
+                routes=self.routes, rules=self.rules, up=lambda name: name in self.up, risk=self.risk.service if self.risk else None,
             )  # fmt: skip
         )
         await sender.start()
-        return executors[0], sender, asyncio.create_task(executors[0].run({"cardnet": self.psp}))
+        return executors[0], sender, asyncio.create_task(executors[0].run({"cardnet": self.psp} | self.connectors))
 
     async def pause(self) -> None:
         """The executor claims nothing more, and goes on to beat."""
@@ -142,7 +150,7 @@ class PaymentsWorld:
 
     def go_on(self) -> None:
         """The executor works again."""
-        self._running = asyncio.create_task(self.executor.run({"cardnet": self.psp}))
+        self._running = asyncio.create_task(self.executor.run({"cardnet": self.psp} | self.connectors))
 
     async def _forget_cvc(self, payment_methods: Sequence[str]) -> None:
         self.forgotten.extend(payment_methods)
@@ -211,8 +219,9 @@ class RealClock(ManualClock):
 
 
 @asynccontextmanager
-async def _world(dsn: str) -> AsyncIterator[PaymentsWorld]:
+async def payments_world(dsn: str, change: Callable[[PaymentsWorld], None] = lambda _world: None) -> AsyncIterator[PaymentsWorld]:
     world = PaymentsWorld(dsn)
+    change(world)
     await world.start()
     try:
         yield world
@@ -223,7 +232,7 @@ async def _world(dsn: str) -> AsyncIterator[PaymentsWorld]:
 @pytest.fixture
 async def world(database: str) -> AsyncIterator[PaymentsWorld]:
     """A running payments room on a fresh database."""
-    async with _world(database) as running:
+    async with payments_world(database) as running:
         yield running
 
 

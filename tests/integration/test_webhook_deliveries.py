@@ -18,9 +18,10 @@ from guilder.core.clock import HOUR, MINUTE, SECOND, sleep
 from guilder.db.pages import Page
 from guilder.log import TOPIC_EVENTS, partition_of
 from guilder.shapes.facts import CustomerFacts
+from guilder.tuning import RETRIES
 from guilder.webhooks import Allowed, UpdateEndpoint, deliver
-from guilder.webhooks.lane import REST_MAX
-from guilder.webhooks.rules import DISABLED_EVENT, JITTER_PERCENT, RETRY_AFTER, TRIES_MAX
+from guilder.webhooks.lane import REST
+from guilder.webhooks.rules import DISABLED_EVENT
 from guilder.webhooks.tidy import call_off, tidy_deliveries
 from guilder.webhooks.transport import Answered, NotPermitted, Transport, Unreached
 from receiver import CLOSE, HANG, RESET, Receiver, answer
@@ -126,23 +127,25 @@ async def test_a_failed_delivery_is_tried_again_on_the_schedule_and_then_given_u
     receiver.behave = lambda _request: answer(500)
     await world.worker()
     await world.announce(PAID)
-    for number, wait in enumerate(RETRY_AFTER, 1):
+    policy = RETRIES["webhook"]
+    for number in range(1, policy.attempts_max):
         await world.until(lambda number=number: tries(world, number))
         due = await world.db.fetchval("SELECT due_at FROM webhook_retry")
-        assert abs(due - world.clock.now() - wait) <= wait * JITTER_PERCENT // 100
+        wait = (due - world.clock.now()) / SECOND
+        assert policy.wait(number) / 2 <= wait <= policy.wait(number)
         world.clock.advance(due - world.clock.now() - SECOND)
         await sleep(0.3)
         assert len(receiver.requests) == number
         # The lane rests longer than the first waits; the schedule is what counts once it has rested.
-        world.clock.advance(SECOND + REST_MAX)
+        world.clock.advance(SECOND + round(REST.cap_seconds) * SECOND)
         await world.until(lambda number=number: len(receiver.requests) == number + 1)
     await world.settled(1, "exhausted")
     world.clock.advance(30 * HOUR)
     await sleep(0.4)
-    assert len(receiver.requests) == TRIES_MAX == len(RETRY_AFTER) + 1
+    assert len(receiver.requests) == policy.attempts_max
     [listed], _ = await world.deliveries.list(ACCOUNT, Page(), livemode=False, state="exhausted")
     shown = await world.deliveries.retrieve(ACCOUNT, listed.id, livemode=False)
-    assert [(one.number, one.status) for one in shown.attempts] == [(number, 500) for number in range(1, TRIES_MAX + 1)]
+    assert [(one.number, one.status) for one in shown.attempts] == [(number, 500) for number in range(1, policy.attempts_max + 1)]
     assert (shown.endpoint, shown.due_at) == (endpoint.id, None)
 
 

@@ -13,9 +13,11 @@ from guilder.core.outcome import Approved, Declined, NotSent, Unknown
 from guilder.payments.begin import EXECUTE_BY_SECONDS
 from guilder.payments.model import Attempt
 from guilder.payments.resume import WINDOW_MARGIN_SECONDS, first_order, next_step, resend
-from guilder.payments.schedule import RECHECKS, retry_at
+from guilder.payments.schedule import RECHECKS, Schedule
 from guilder.payments.states import AttemptState
 from guilder.psp.model import Operation, Order
+
+SCHEDULE = Schedule()
 
 WITHOUT_KEYS = replace(DECLARES, idempotency_window_seconds=None)
 
@@ -101,12 +103,13 @@ def test_a_request_is_sent_again_only_where_that_is_safe(operation: Operation, a
 
 @given(tries=st.integers(1, 10_000), now=st.integers(0, 2**52))
 def test_waits_grow_to_their_cap_and_never_end(tries: int, now: int) -> None:
-    """A question waits a minute at most, a reversal an hour; the first look comes after a second."""
+    """A question waits a minute at most, a reversal an hour; the first look comes within a second."""
     for state, cap in ((AttemptState.IN_DOUBT, MINUTE), (AttemptState.REVERSING, HOUR)):
-        wait = retry_at(state, tries, now) - now
-        assert SECOND <= wait <= cap
-        assert retry_at(state, tries + 1, now) - now >= wait
-    assert retry_at(AttemptState.IN_DOUBT, 1, now) - now == SECOND
+        for draw in (0.0, 0.999):
+            wait = SCHEDULE.retry_at(state, tries, now, lambda draw=draw: draw) - now
+            assert SECOND // 2 <= wait <= cap
+            assert SCHEDULE.retry_at(state, tries + 1, now, lambda draw=draw: draw) - now >= wait
+    assert SCHEDULE.retry_at(AttemptState.IN_DOUBT, 1, now, lambda: 1.0) - now == SECOND
 
 
 def test_undone_attempts_are_asked_about_again_after_a_minute_a_quarter_of_an_hour_and_a_day() -> None:

@@ -1,8 +1,9 @@
 """The circuit breaker: opens on an outage, not on a hiccup, and finds back by single requests."""
 
-from guilder.psp.breaker import Breaker, BreakerLimits
+from guilder.psp.breaker import TRANSITIONS, Breaker, BreakerEvent, BreakerState
+from guilder.tuning import Breaking
 
-LIMITS = BreakerLimits(window_seconds=10.0, failures_min=3, cool_down_seconds=5.0, probe_interval_seconds=1.0)
+LIMITS = Breaking(window_seconds=10.0, failures_min=3, cool_down_seconds=5.0, probe_interval_seconds=1.0)
 
 
 def opened(at: float = 0.0) -> Breaker:
@@ -77,3 +78,36 @@ def test_a_sign_of_life_lets_a_probe_through_at_once() -> None:
     breaker.sign_of_life(1.0)
     assert breaker.allows(1.0)
     assert not breaker.allows(1.1)
+
+
+def test_every_move_stands_in_the_one_table() -> None:
+    """What is not there can never happen: a closed breaker has nothing to cool down from, an open one cannot open."""
+    missing = {(state, event) for state in BreakerState for event in BreakerEvent if event not in TRANSITIONS[state]}
+    assert missing == {
+        (BreakerState.CLOSED, BreakerEvent.COOLED_DOWN), (BreakerState.OPEN, BreakerEvent.FAILED_TOO_OFTEN),
+        (BreakerState.HALF_OPEN, BreakerEvent.FAILED_TOO_OFTEN),
+    }  # fmt: skip
+
+
+def test_it_tells_each_change_once() -> None:
+    """Opened, half open for a probe, open again when that fails, closed by an answer."""
+    told: list[tuple[str, str]] = []
+    breaker = Breaker(LIMITS, lambda before, after: told.append((before.value, after.value)))
+    for _ in range(LIMITS.failures_min + 2):
+        breaker.failed(0.0)
+    breaker.allows(5.0)
+    breaker.failed(5.5)
+    breaker.allows(6.0)
+    breaker.succeeded(6.1)
+    breaker.succeeded(6.2)
+    assert told == [
+        ("closed", "open"), ("open", "half_open"), ("half_open", "open"), ("open", "half_open"), ("half_open", "closed"),
+    ]  # fmt: skip
+
+
+def test_a_late_answer_closes_it_without_a_probe() -> None:
+    """Whoever answers is there."""
+    breaker = opened()
+    breaker.succeeded(1.0)
+    assert breaker.allows(1.0)
+    assert breaker.state is BreakerState.CLOSED

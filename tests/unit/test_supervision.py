@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from guilder import bootstrap, folder
-from guilder.children import WAIT_MAX_SECONDS, Deaths, close_all_but
+from guilder.children import WAIT, Deaths, close_all_but
 from guilder.config import API_PROCESSES_MAX, Ports, Settings
 from guilder.core.clock import DAY
 from guilder.folder import CannotStart, Running
@@ -47,7 +47,7 @@ def test_what_dies_three_times_in_a_minute_waits_longer_each_time() -> None:
         deaths.count(float(now))
         assert deaths.start_at is not None
         waits.append(deaths.start_at - now)
-    assert waits == [0, 0, 1, 2, 4, 8, 16, WAIT_MAX_SECONDS, WAIT_MAX_SECONDS, WAIT_MAX_SECONDS]
+    assert waits == [0, 0, 1, 2, 4, 8, 16, WAIT.cap_seconds, WAIT.cap_seconds, WAIT.cap_seconds]
 
 
 def test_deaths_are_forgotten_after_a_minute() -> None:

@@ -4,10 +4,12 @@ from msgspec.structs import replace
 
 from guilder.core.clock import SECOND
 from guilder.shapes.facts import WebhookEndpointFacts
-from guilder.webhooks.lane import AHEAD_MAX, FAILURES_MAX, REST_FIRST, REST_MAX, WIDTH_FIRST, WIDTH_MAX, Lane
+from guilder.webhooks.lane import AHEAD_MAX, FAILURES_MAX, REST, WIDTH_FIRST, WIDTH_MAX, Lane
 from guilder.webhooks.model import Next, StoredEndpoint
 
 NOW = 1_000 * SECOND
+FIRST = round(REST.wait(1) * SECOND)
+LONGEST = round(REST.cap_seconds * SECOND)
 
 
 def lane(state: str = "enabled") -> Lane:
@@ -71,11 +73,11 @@ def test_after_several_failures_in_a_row_it_rests_longer_each_time():
     for _ in range(FAILURES_MAX):
         one.landed(NOW, ok=False)
     one.add(delivery(1))
-    assert not one.may_fly(NOW + REST_FIRST - 1, left=100)
-    assert one.may_fly(NOW + REST_FIRST, left=100)
+    assert not one.may_fly(NOW + FIRST - 1, left=100)
+    assert one.may_fly(NOW + FIRST, left=100)
     for _ in range(20):
         one.landed(NOW, ok=False)
-    assert one.rests_until == NOW + REST_MAX
+    assert one.rests_until == NOW + LONGEST
     one.landed(NOW, ok=True)
     assert one.may_fly(NOW, left=100)
 

@@ -5,21 +5,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import guilder
 from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, Micros
 from guilder.core.errors import Refusal
+from guilder.core.retry import Budget, Jitter
+from guilder.tuning import RETRIES
 from guilder.webhooks import Allowed
 from guilder.webhooks.addresses import check_url, numeric
 from guilder.webhooks.rules import (
     ENABLED_EVENTS_MAX,
     FAILURES_MIN,
     OWN_EVENTS,
-    RETRY_AFTER,
     STRIPE_EVENTS,
-    TRIES_MAX,
     asked_wait,
     check_events,
+    in_budget,
     next_due,
     succeeded,
     wildcard_of,
@@ -65,22 +67,38 @@ def test_the_star_means_stripes_types_only():
 # --- schedule ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_schedule_spans_three_days():
-    """Short waits first; about 72 hours in all."""
-    assert list(RETRY_AFTER) == sorted(RETRY_AFTER)
-    assert 70 * HOUR < sum(RETRY_AFTER) <= 3 * DAY
-    assert FAILURES_MIN > TRIES_MAX, "one bad event does not end an endpoint"
+POLICY = RETRIES["webhook"]
+
+
+def test_the_schedule_spans_three_days_on_average():
+    """Short waits first; a weekend is outlasted, and one bad event does not end an endpoint."""
+    waits = [POLICY.wait(tries) for tries in range(1, POLICY.attempts_max)]
+    assert waits == sorted(waits)
+    assert waits[0] == 5
+    mean = sum(waits) * 3 / 4 * SECOND
+    assert 3 * DAY < mean < 3.5 * DAY
+    assert POLICY.attempts_max < FAILURES_MIN
+
+
+def test_a_budget_bounds_retries_and_never_first_tries():
+    """Ten first tries earn one retry; without a budget there is no bound."""
+    budget = Budget(0.1, burst=1.0)
+    assert in_budget(budget, 2)
+    assert not in_budget(budget, 2)
+    assert all(in_budget(budget, 1) for _ in range(11))
+    assert in_budget(budget, 5)
+    assert not in_budget(budget, 5)
+    assert in_budget(None, 99)
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.5, 0.999_999])
 def test_each_wait_lies_within_its_jitter_and_the_last_try_has_none_after_it(draw: float):
     """What is drawn is handed in."""
-    for tries, wait in enumerate(RETRY_AFTER, 1):
-        due = next_due(tries, Micros(1_000), lambda: draw, asked=0, began=Micros(0))
+    for tries in range(1, POLICY.attempts_max):
+        due = next_due(POLICY, tries, Micros(1_000), lambda: draw, asked=0, began=Micros(0))
         assert due is not None
-        assert 0.9 * wait <= due - 1_000 <= 1.1 * wait
-        assert draw != 0.5 or due - 1_000 == wait
-    assert next_due(TRIES_MAX, Micros(0), lambda: draw, asked=0, began=Micros(0)) is None
+        assert due - 1_000 == pytest.approx(POLICY.wait(tries) * (1 + draw) / 2 * SECOND, abs=1)
+    assert next_due(POLICY, POLICY.attempts_max, Micros(0), lambda: draw, asked=0, began=Micros(0)) is None
 
 
 @pytest.mark.parametrize(
@@ -100,15 +118,16 @@ def test_a_receiver_may_ask_for_a_wait_of_up_to_an_hour(status: int, header: str
 
 def test_a_wait_that_was_asked_for_makes_the_schedule_longer_but_never_shorter_or_longer_than_three_days():
     """Whichever is later, of the schedule and the wish."""
+    plain = replace(POLICY, jitter=Jitter.NONE)
 
     def due(tries: int, now: int, asked: int) -> int | None:
-        return next_due(tries, Micros(now), lambda: 0.5, asked=asked, began=Micros(0))
+        return next_due(plain, tries, Micros(now), lambda: 0.5, asked=asked, began=Micros(0))
 
     assert due(1, 0, HOUR) == HOUR
-    assert due(5, 0, HOUR) == RETRY_AFTER[4]
+    assert due(7, 0, HOUR) == POLICY.wait(7) * SECOND
     assert due(1, 3 * DAY - MINUTE, HOUR) == 3 * DAY
-    assert due(1, 4 * DAY, HOUR) == 4 * DAY + RETRY_AFTER[0], "one that was sent again by hand, days later, keeps its schedule"
-    assert due(TRIES_MAX, 0, HOUR) is None
+    assert due(1, 4 * DAY, HOUR) == 4 * DAY + POLICY.wait(1) * SECOND, "one that was sent again by hand, days later, keeps its schedule"
+    assert due(POLICY.attempts_max, 0, HOUR) is None
 
 
 @pytest.mark.parametrize(("status", "ok"), [(200, True), (204, True), (299, True), (199, False), (301, False), (400, False), (500, False)])

@@ -30,6 +30,7 @@ from guilder.core.errors import Refusal, ResultUnknown, Unavailable
 from guilder.db.errors import Again
 from guilder.http_server import HungUpError, Incoming, Outgoing
 from guilder.idempotency import Claim, look
+from guilder.metrics import Sample, counted
 
 _log = structlog.get_logger()
 
@@ -46,11 +47,17 @@ class Api:
         self._services = services
         self._registry = registry
         self._openapi = openapi
+        self._answered: dict[int, int] = {}
+
+    def counts(self) -> list[Sample]:
+        """How many requests were answered with each status."""
+        return counted({str(status): count for status, count in self._answered.items()})
 
     async def answer(self, incoming: Incoming) -> Outgoing:
         """Answer one request, whatever it is. Raises HungUpError when there is nobody to answer."""
         request = Request(incoming, self._services.ids.new("req"))
         reply = await self._guarded(request)
+        self._answered[reply.status] = self._answered.get(reply.status, 0) + 1
         return outgoing_of(reply, request.id, key=request.key, account=request.account)
 
     def refuse(self, refusal: Refusal) -> Outgoing:

@@ -16,6 +16,7 @@ from guilder.cli import (
     brand,
     check,
     clock,
+    config,
     demo,
     dlq,
     events,
@@ -25,6 +26,7 @@ from guilder.cli import (
     migrate,
     network,
     payments,
+    psp,
     revenue,
     route,
     run,
@@ -56,8 +58,10 @@ app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(clock.app, name="clock")
+app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(log.app, name="log")
+app.add_typer(psp.app, name="psp")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(route.app, name="route")
 

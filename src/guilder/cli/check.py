@@ -41,11 +41,11 @@ def check(
 def results(settings: "Settings", witness: str | None, *, quiet: bool) -> "list[Result]":
     """Find the system and the bank world, and make every check."""
     from guilder import folder
-    from guilder.bootstrap import address
     from guilder.cli.system import with_database
     from guilder.core.clock import SystemClock
     from guilder.integrity import examine, over_http
     from guilder.role import run_in_loop
+    from guilder.rooms import address
 
     running = settings.database_url is not None or folder.is_alive(settings)
     with with_database(settings) as found, _witness(found, witness, running=running) as truth, _meter(quiet=quiet) as tell:
@@ -53,7 +53,8 @@ def results(settings: "Settings", witness: str | None, *, quiet: bool) -> "list[
         async def look() -> "list[Result]":
             now = SystemClock(found.clock_file).now()
             lines = over_http(truth) if truth else None
-            return [result async for result in examine(address(found), now=now, running=running, witness=lines, tell=tell)]
+            examined = examine(address(found), now=now, running=running, witness=lines, tell=tell, elsewhere=found.tuning.added)
+            return [result async for result in examined]
 
         return run_in_loop(look())
 

@@ -66,12 +66,12 @@ async def _events(
     settings: "Settings", account: str, livemode: bool, types: Sequence[str], count: int, *, follow: bool
 ) -> "AsyncIterator[StoredEvent]":
     """The newest events, oldest first, and with `follow` the new ones for ever."""
-    from guilder.bootstrap import address
     from guilder.core.clock import sleep
     from guilder.core.errors import Unavailable
     from guilder.db import Database
     from guilder.db.pages import Page
     from guilder.log.read import list_events
+    from guilder.rooms import address
 
     db = await Database.connect(address(settings), role="guilder_reader", max_size=1, name="events")
     try:

@@ -120,12 +120,12 @@ def _with_database(
     data: Data, work: "Callable[[Database, Ids, Settings], Awaitable[Result]]",
 ) -> "tuple[Settings, Result]":
     """Do something with the database of the system that the flags name."""
-    from guilder.bootstrap import APP_ROLE, address
     from guilder.cli.system import with_database
     from guilder.core.clock import SystemClock
     from guilder.core.ids import Ids
     from guilder.db import Database
     from guilder.role import run_in_loop
+    from guilder.rooms import APP_ROLE, address
 
     with with_database(load(data_dir=data)) as settings:
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at single payments.", no_args_is_help=True, rich_markup_mode=None)
 
 _COLOURS: Final = {
-    "request": "bold cyan", "attempt": "bold", "psp": "magenta", "outcome": "bold green", "challenge": "blue", "ledger": "yellow",
-    "balance": "green", "event": "blue", "webhook": "blue", "open": "bold red", "order": "bold cyan",
+    "request": "bold cyan", "fallback": "bold red", "attempt": "bold", "psp": "magenta", "outcome": "bold green",
+    "challenge": "blue", "ledger": "yellow", "balance": "green", "event": "blue", "webhook": "blue", "open": "bold red",
+    "order": "bold cyan",
 }  # fmt: skip
 
 
@@ -29,11 +30,11 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a payment's whole story as one timeline; card data is masked."""
-    from guilder.bootstrap import address
     from guilder.cli.output import write_json
     from guilder.cli.system import with_database
     from guilder.integrity import tell
     from guilder.role import run_in_loop
+    from guilder.rooms import address
 
     with with_database(load(data_dir=data)) as settings:
         story = run_in_loop(tell(address(settings), id_))

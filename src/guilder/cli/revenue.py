@@ -49,10 +49,10 @@ def revenue(
 
 
 async def _lines(settings: "Settings", *, livemode: bool, days: int, account: str | None) -> "list[RevenueLine]":
-    from guilder.bootstrap import address
     from guilder.core.clock import SystemClock, day_of
     from guilder.db import Database
     from guilder.ledger import store
+    from guilder.rooms import address
 
     today = day_of(SystemClock(settings.clock_file).now())
     db = await Database.connect(address(settings), role="guilder_reader", max_size=1, name="revenue")

@@ -53,12 +53,12 @@ def explain(
 
 def _past(settings: "Settings", id_: str, *, as_json: bool) -> None:
     """The choices that were made and stored, one for each attempt."""
-    from guilder.bootstrap import address
     from guilder.cli.output import write_json
     from guilder.cli.system import with_database
     from guilder.cli.times import instant
     from guilder.integrity import tell
     from guilder.role import run_in_loop
+    from guilder.rooms import address
 
     with with_database(settings) as known:
         story = run_in_loop(tell(address(known), id_))
@@ -75,16 +75,16 @@ def _past(settings: "Settings", id_: str, *, as_json: bool) -> None:
 
 def _future(settings: "Settings", asked: "Asked", *, as_json: bool) -> None:
     """What the rules of this installation would do with a payment."""
-    from guilder.bootstrap import ROUTES, routing_rules
     from guilder.cli.output import write_json
     from guilder.psp import RouteRefused, choose, consider
+    from guilder.psp.connectors import configured
 
-    rules = routing_rules(settings)
-    considered = list(consider(ROUTES, rules, asked))
+    routes, rules = configured.routes(settings), configured.rules(settings)
+    considered = list(consider(routes, rules, asked))
     choice: Choice | None = None
     try:
         choice = choose(
-            ROUTES, currency=asked.currency, amount_minor=asked.amount_minor, brand=asked.brand, livemode=asked.livemode,
+            routes, currency=asked.currency, amount_minor=asked.amount_minor, brand=asked.brand, livemode=asked.livemode,
             own_page=asked.own_page, rules=rules,
         )  # fmt: skip
         outcome = f"{choice.connector}: {choice.reason}"

@@ -37,4 +37,4 @@ def run(
             sys.stderr.write(f"{role} is ready\n")
 
     confine()
-    raise typer.Exit(run_role(role, body, settings, tell=tell))
+    raise typer.Exit(run_role(role, body, settings, tell=tell, metrics_port=settings.metrics_port or 0))

@@ -96,11 +96,11 @@ def _show(found: "Delivery", *, as_json: bool) -> None:
 def _with_deliveries(data: Data, account: str | None, work: "Callable[[Deliveries, str], Awaitable[Result]]") -> Result:
     """Do something with a merchant's deliveries in the system that the flags name."""
     from guilder import folder
-    from guilder.bootstrap import APP_ROLE, address
     from guilder.cli.system import NoSystem, with_database
     from guilder.core.clock import SystemClock
     from guilder.db import Database
     from guilder.role import run_in_loop
+    from guilder.rooms import APP_ROLE, address
     from guilder.webhooks import Deliveries
 
     settings = load(data_dir=data)

@@ -79,6 +79,10 @@ class Ids:
         """So many random bits."""
         return int.from_bytes(self._random_bytes(-(-count // 8)), "little") >> (-count % 8)
 
+    def uniform(self) -> float:
+        """A draw from [0, 1)."""
+        return self.bits(32) * 2.0**-32
+
     def _tail(self) -> str:
         """15 random characters."""
         at = self._at

@@ -1,10 +1,29 @@
-"""When to try again: one policy type. Durable schedules store the attempt number and ask `delay_after` for the next wait."""
+"""When to try again: one policy type for everything that is tried more than once, and the budget that bounds extra calls.
 
-from collections.abc import Callable
+A policy is data. It decides and never waits: durable schedules store how often something was tried, ask for the next wait
+and store when that is over, so that they survive a restart; a loop in memory asks it the same question.
+
+    immediate      no wait
+    fixed          the base, each time
+    incremental    the base, twice the base, three times the base
+    exponential    the base, the base times the factor, times its square
+
+Jitter may stand on any of them, so that what failed together does not come back together: full draws between nothing and the
+wait, equal between half the wait and the wait, decorrelated between the first wait and three times the one before.
+"""
+
+from collections.abc import Callable, Collection
 from enum import Enum
-from typing import assert_never
+from typing import Final, assert_never
 
 from msgspec import Struct
+
+# What a decorrelated wait may grow to, in terms of the one before (Brooker, "Exponential Backoff And Jitter").
+DECORRELATED_GROWTH: Final = 3.0
+# A float's exponent ends at 1,023; no factor of ours comes near it in so many tries, and no cap is above it.
+EXPONENT_MAX: Final = 62
+# Extra calls that may be made at once before any first call has earned one: an incident begins with a handful.
+BUDGET_BURST: Final = 10.0
 
 
 class Kind(Enum):
@@ -16,29 +35,80 @@ class Kind(Enum):
     EXPONENTIAL = "exponential"
 
 
-class Retry(Struct, frozen=True, kw_only=True):
+class Jitter(Enum):
+    """What chance makes of a wait."""
+
+    NONE = "none"
+    FULL = "full"
+    EQUAL = "equal"
+    DECORRELATED = "decorrelated"
+
+
+class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A retry policy.
 
     Args:
-        base_seconds: the first wait; fixed repeats it, incremental adds it each time, exponential doubles it.
+        base_seconds: the first wait.
+        factor: what an exponential wait is multiplied by from try to try.
         cap_seconds: no wait is longer.
-        attempts_max: tries in all, None for without end (reversals are never dropped).
-        jitter: full jitter, a uniform draw between zero and the wait.
+        attempts_max: tries in all, the first one included; None for without end (reversals are never dropped).
+        elapsed_max_seconds: no try is begun later than this after the first one; None for without end.
+        budget_share: extra calls for each first call, at most, counted by whoever calls with a `Budget`; None for no bound.
+        hopeless: errors, by their names, that no further try can mend. All others are worth one.
     """
 
     kind: Kind
     base_seconds: float = 0.0
+    factor: float = 2.0
     cap_seconds: float = 3600.0
     attempts_max: int | None = None
-    jitter: bool = False
+    elapsed_max_seconds: float | None = None
+    jitter: Jitter = Jitter.NONE
+    budget_share: float | None = None
+    hopeless: frozenset[str] = frozenset()
 
-    def delay_after(self, tries: int, uniform: Callable[[], float]) -> float | None:
-        """Seconds to wait after so many tries (1 for the first); None when there is no further try.
+    def __post_init__(self) -> None:
+        """Refuse what could never be meant, by field (ValueError)."""
+        for name in ("base_seconds", "cap_seconds"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be zero or more")
+        if not 1 <= self.factor < float("inf"):
+            raise ValueError("factor must be 1 or more")
+        if self.attempts_max is not None and self.attempts_max < 1:
+            raise ValueError("attempts_max counts the first try too, so it is at least 1")
+        if self.elapsed_max_seconds is not None and not self.elapsed_max_seconds > 0:
+            raise ValueError("elapsed_max_seconds must be above zero")
+        if self.budget_share is not None and not 0 <= self.budget_share <= 1:
+            raise ValueError("budget_share must lie between 0 and 1: 0.1 is one extra call for ten first calls")
 
-        `uniform` draws from [0, 1) and is used only with jitter.
+    def delay_after(
+        self, tries: int, uniform: Callable[[], float], *, elapsed_seconds: float | None = None, previous_seconds: float | None = None,
+        error: Collection[str] = (),
+    ) -> float | None:  # fmt: skip
+        """Seconds to wait after so many tries (1 for the first); None when there is to be no further try.
+
+        Args:
+            uniform: draws from [0, 1); used only with jitter.
+            elapsed_seconds: how long ago the first try began; None for the waits of the schedule so far, without jitter.
+            previous_seconds: the last wait, for decorrelated jitter; None draws one as the schedule would have had it, so
+                that a durable schedule has nothing more to store than its tries.
+            error: the names of what went wrong, the most special first.
         """
-        if self.attempts_max is not None and tries >= self.attempts_max:
+        if not self.worth(error) or (self.attempts_max is not None and tries >= self.attempts_max):
             return None
+        wait = self._jittered(tries, uniform, previous_seconds)
+        if self.elapsed_max_seconds is not None:
+            elapsed = sum(map(self.wait, range(1, tries))) if elapsed_seconds is None else elapsed_seconds
+            if elapsed + wait > self.elapsed_max_seconds:
+                return None
+        return wait
+
+    def worth(self, error: Collection[str]) -> bool:
+        """Whether another try may mend this error, given by its names."""
+        return self.hopeless.isdisjoint(error)
+
+    def wait(self, tries: int) -> float:
+        """The wait after so many tries without jitter, in seconds."""
         match self.kind:
             case Kind.IMMEDIATE:
                 wait = 0.0
@@ -47,8 +117,59 @@ class Retry(Struct, frozen=True, kw_only=True):
             case Kind.INCREMENTAL:
                 wait = self.base_seconds * tries
             case Kind.EXPONENTIAL:
-                wait = self.base_seconds * 2.0 ** min(tries - 1, 62)
+                wait = self.base_seconds * self.factor ** min(tries - 1, EXPONENT_MAX)
             case _:
                 assert_never(self.kind)
-        wait = min(wait, self.cap_seconds)
-        return wait * uniform() if self.jitter else wait
+        return min(wait, self.cap_seconds)
+
+    def _jittered(self, tries: int, uniform: Callable[[], float], previous: float | None) -> float:
+        wait = self.wait(tries)
+        match self.jitter:
+            case Jitter.NONE:
+                return wait
+            case Jitter.FULL:
+                return wait * uniform()
+            case Jitter.EQUAL:
+                return wait * (1 + uniform()) / 2
+            case Jitter.DECORRELATED:
+                return self._decorrelated(tries, uniform, previous)
+            case _:
+                assert_never(self.jitter)
+
+    def _decorrelated(self, tries: int, uniform: Callable[[], float], previous: float | None) -> float:
+        """From the first wait to three times the last one; never beyond three times what the kind itself would wait."""
+        first = self.wait(1)
+        drawn = first if previous is None else previous
+        for number in range(1 if previous is None else tries, tries + 1):
+            most = min(DECORRELATED_GROWTH * drawn, DECORRELATED_GROWTH * self.wait(number), self.cap_seconds)
+            drawn = first + max(most - first, 0.0) * uniform()
+        return drawn
+
+
+class Budget:
+    """A token bucket: first calls earn a share of an extra call each, an extra call takes a whole one.
+
+    So extra calls are never more than that share of the first ones (beside a burst of a few), however long an outage lasts
+    and however many policies ask. One for each process and counterpart, in memory: a restart begins with the burst.
+    """
+
+    def __init__(self, share: float, *, burst: float = BUDGET_BURST) -> None:
+        self._share = share
+        self._burst = burst
+        self._tokens = burst
+
+    @property
+    def empty(self) -> bool:
+        """No extra call may be made now."""
+        return self._tokens < 1
+
+    def earn(self, first_calls: int = 1) -> None:
+        """So many first calls were made."""
+        self._tokens = min(self._burst, self._tokens + self._share * first_calls)
+
+    def spend(self) -> bool:
+        """Take an extra call; False when there is none left."""
+        if self.empty:
+            return False
+        self._tokens -= 1
+        return True

@@ -1,7 +1,7 @@
 """Check: every invariant, one after the other, on all of the books."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final
 
 from guilder.core.clock import Micros
@@ -38,7 +38,7 @@ _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
 async def examine(
-    dsn: str, *, now: Micros, running: bool, witness: Lines | None, tell: Callable[[Progress], None],
+    dsn: str, *, now: Micros, running: bool, witness: Lines | None, tell: Callable[[Progress], None], elsewhere: Collection[str] = (),
 ) -> AsyncIterator[Result]:  # fmt: skip
     """Make every check and yield what each found, in the order of CHECKS. Changes nothing; payments may go on meanwhile.
 
@@ -47,6 +47,7 @@ async def examine(
         now: business time.
         running: whether somebody works on what is open.
         witness: the sandbox bank world's truth; None skips what needs it.
+        elsewhere: connectors to other banks than the witness's.
         tell: called now and then with how far the present check has come.
 
     Raises:
@@ -56,7 +57,9 @@ async def examine(
     try:
         async with database.connection() as connection:
             await connection.execute(_SESSION)
-            examination = Examination(connection, now=now, running=running, witness=witness, tell=tell)
+            examination = Examination(
+                connection, now=now, running=running, witness=witness, tell=tell, elsewhere=elsewhere,
+            )  # fmt: skip
             await connection.execute(_BEGIN)
             for check in CHECKS:
                 if not check.live:

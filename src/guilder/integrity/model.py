@@ -1,6 +1,6 @@
 """Integrity's nouns: what a check finds, and what it is handed."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from msgspec import Struct
@@ -78,16 +78,19 @@ class Examination:
         now: business time.
         running: somebody works on what is open; if nobody does, what is late is only noted.
         witness: the bank world's truth, None where there is none.
+        elsewhere: connectors to other banks, of which this witness knows nothing.
         tell: told how far a check has come.
     """
 
     def __init__(
         self, connection: Connection, *, now: int, running: bool, witness: Lines | None, tell: Callable[[Progress], None],
+        elsewhere: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.connection = connection
         self.now = now
         self.running = running
         self.witness = witness
+        self.elsewhere = elsewhere
         # By the account's number; filled by the first check of the ledger.
         self.recount: dict[int, Sums] = {}
         self._tell = tell

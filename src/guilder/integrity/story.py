@@ -19,8 +19,8 @@ _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # What happens in one commit has one time; within it, a cause stands before what follows from it.
 _RANKS: Final = {
-    "order": -1, "request": 0, "attempt": 1, "psp": 2, "outcome": 3, "challenge": 4, "ledger": 5, "balance": 6, "event": 7, "webhook": 8,
-    "open": 9,
+    "order": -1, "request": 0, "fallback": 1, "attempt": 1, "psp": 2, "outcome": 3, "challenge": 4, "ledger": 5, "balance": 6, "event": 7,
+    "webhook": 8, "open": 9,
 }  # fmt: skip
 
 _KINDS: Final = ("transfer", "hold", "post", "void", "expire")
@@ -85,6 +85,15 @@ class _Wire(Struct, array_like=True):
     transmitted_at: str
 
 
+class _Fallen(Struct, array_like=True):
+    tried: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    waits: bool = False
+
+
+_NOTHING = Raw(b"\xc0")
+
+
 class _Attempt(Struct, array_like=True):
     """What is told of an attempt's stored facts; fields are only ever added behind these."""
 
@@ -100,6 +109,14 @@ class _Attempt(Struct, array_like=True):
     risk_level: str
     risk_score: int
     route_reason: str
+    original: Raw = _NOTHING
+    cancellation_reason: Raw = _NOTHING
+    reservation: Raw = _NOTHING
+    number: Raw = _NOTHING
+    announces_payment: Raw = _NOTHING
+    three_d_secure: Raw = _NOTHING
+    till: Raw = _NOTHING
+    fallen: _Fallen | None = None
 
 
 class _Payment(Struct, array_like=True, tag_field="object", tag="payment_intent"):
@@ -242,6 +259,8 @@ def _attempts(rows: Rows) -> Iterator[Moment]:
             f"{facts.risk_score}, {'with' if facts.send_cvc else 'without'} CVC",
             about=row["id"],
         )  # fmt: skip
+        for note in facts.fallen.notes if facts.fallen is not None else ():
+            yield Moment(at=row["created_at"], kind="fallback", what=note, about=row["id"])
         if row["id"] not in kept:
             yield from _told_by_row(row, facts, said.get(row["id"], ""))
         if row["state"] is not None:

@@ -56,8 +56,11 @@ FROM (
 ) x WHERE x.reference IS NOT NULL GROUP BY x.reference
 """
 
+# Of this witness's bank. Stored facts are an array of more than fifteen, a head of three bytes, and the connector comes first.
+# $2: the names of connectors to other banks, as they are stored.
+_HERE: Final = "NOT EXISTS (SELECT FROM unnest($2::bytea[]) o(name) WHERE substring(facts FROM 4 FOR length(o.name)) = o.name)"
 # The verdict about each attempt and each reference; only what does not agree comes back. $1: only these references; null for all.
-_DIFFERENCES: Final = """
+_DIFFERENCES: Final = f"""
 SELECT x.reference, x.id, x.operation, x.state, x.amount, x.currency, x.why, x.authorized - x.unauthorized - x.voided AS held,
        x.captured - x.uncaptured AS taken, x.refunded - x.unrefunded AS given_back, x.said
 FROM (
@@ -87,7 +90,7 @@ FROM (
             CASE WHEN EXISTS (SELECT FROM attempt_open o WHERE (o.payment, o.slot) = (a.payment, 'recheck:' || a.id))
                  THEN 'asked_again' ELSE 'no_effect' END
         END AS why
-    FROM (SELECT * FROM attempt WHERE NOT livemode AND ($1::text[] IS NULL OR reference = ANY ($1))) a
+    FROM (SELECT * FROM attempt WHERE NOT livemode AND ($1::text[] IS NULL OR reference = ANY ($1)) AND {_HERE}) a
     FULL JOIN (SELECT * FROM net WHERE $1::text[] IS NULL OR reference = ANY ($1)) n ON n.reference = a.reference
 ) x WHERE x.why IS NOT NULL ORDER BY x.reference
 """
@@ -102,12 +105,12 @@ WHERE v.operation = 'void' AND v.state = 'approved' AND NOT v.livemode AND n.aut
   AND ($1::text[] IS NULL OR a.reference = ANY ($1)) ORDER BY v.id
 """
 # Buyers that we count as authenticated, and whose issuer never said so.
-_UNPROVED: Final = """
+_UNPROVED: Final = f"""
 SELECT a.id, a.reference FROM attempt a
 WHERE a.operation = 'authenticate' AND NOT a.livemode
   AND (a.state = 'approved' OR EXISTS (SELECT FROM challenge c WHERE c.attempt = a.id AND c.state IN ('passed', 'attempted')))
   AND NOT EXISTS (SELECT FROM effect e WHERE e.reference = a.reference AND e.kind = 'authentication' AND e.result IN ('Y', 'A'))
-  AND ($1::text[] IS NULL OR a.reference = ANY ($1)) ORDER BY a.id
+  AND ($1::text[] IS NULL OR a.reference = ANY ($1)) AND {_HERE} ORDER BY a.id
 """
 # Authorizations that were proved with an authentication of another payment, or of none.
 _WRONG_PROOF: Final = """
@@ -191,7 +194,8 @@ def _read(lines: Iterator[bytes]) -> list[_Effect]:
 
 async def _differences(x: Examination, only: Sequence[str] | None) -> list[_Difference]:
     found = []
-    for row in await x.connection.fetch(_DIFFERENCES, only):
+    elsewhere = [msgspec.msgpack.encode(name) for name in x.elsewhere]
+    for row in await x.connection.fetch(_DIFFERENCES, only, elsewhere):
         moved = f"held {row['held']}, took {row['taken']}, gave back {row['given_back']} {row['said'] or ''}".strip()
         words, allowed = _WORDS[row["why"]]
         message = words.format(moved=moved, **dict(row.items()))
@@ -202,7 +206,7 @@ async def _differences(x: Examination, only: Sequence[str] | None) -> list[_Diff
     )
     found.extend(
         _Difference(row["reference"], row["id"], "counts as authenticated, and the bank has never said so")
-        for row in await x.connection.fetch(_UNPROVED, only)
+        for row in await x.connection.fetch(_UNPROVED, only, elsewhere)
     )
     found.extend(
         _Difference(row["reference"], row["id"], f"was proved with {row['proof']}, which is no authentication of its payment")

@@ -8,7 +8,7 @@ Start with: model.py, then port.py and consume.py; kafka/reader.py and kafka/rel
 
 from guilder.log.announce import announce
 from guilder.log.backlog import Backlog
-from guilder.log.consume import BATCH_MAX, Consumer
+from guilder.log.consume import BATCH_MAX, Consumer, Handle
 from guilder.log.model import PARTITIONS, TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry, NewEvent, partition_of
 from guilder.log.outbox import Outbox
 from guilder.log.partitions import hold_partitions
@@ -23,6 +23,7 @@ __all__ = [
     "Backlog",
     "Consumer",
     "Entry",
+    "Handle",
     "Log",
     "NewEvent",
     "Outbox",

@@ -6,18 +6,20 @@ behind it, others pass. It is tried again on the schedule, and then becomes a de
 person replays or discards it.
 """
 
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
 
-from guilder.core.clock import HOUR, MINUTE, SECOND, Clock
+from guilder.core.clock import Clock
 from guilder.core.ids import Ids
+from guilder.core.retry import Retry
 from guilder.db import Again, Connection, Database
 from guilder.db.errors import translate
 from guilder.log.model import PARTITIONS, Entry
+from guilder.log.parking import Parking
 from guilder.log.port import Read, Reader
+from guilder.tuning import RETRIES
 
 log = structlog.get_logger(__name__)
 
@@ -26,12 +28,8 @@ Handle = Callable[[Connection, Sequence[Entry]], Awaitable[None]]
 
 # Entries of one transaction, over all partitions: a few milliseconds of work.
 BATCH_MAX: Final = 512
-# Waits after the first, second, ... failure of an entry; after the last one it becomes a dead letter.
-RETRY_AFTER: Final = (5 * SECOND, 1 * MINUTE, 10 * MINUTE, 1 * HOUR)
 # Parked keys tried again in one round.
 PARKED_MAX: Final = 64
-TRACE_MAX: Final = 8_000
-REASON_MAX: Final = 500
 
 _MOVE: Final = """
 WITH locked AS (
@@ -41,32 +39,6 @@ UPDATE log_consumer c SET applied_to = m.after
 FROM unnest($3::smallint[], $4::bigint[], $5::bigint[]) AS m(partition, before, after), locked k
 WHERE c.consumer = $1 AND c.partition = m.partition AND k.partition = m.partition AND c.applied_to = m.before
 """
-_CLOSED: Final = "SELECT DISTINCT key FROM log_parked WHERE consumer = $1 AND key = ANY($2)"
-_PARK: Final = """
-INSERT INTO log_parked (consumer, key, topic, partition, position, tries, retry_at, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-ON CONFLICT DO NOTHING
-"""
-_DUE: Final = """
-SELECT p.key, p.topic, p.partition, p.position, p.tries, l.payload FROM log_parked p
-JOIN log_entry l ON l.topic = p.topic AND l.partition = p.partition AND l.position = p.position
-WHERE p.consumer = $1 AND p.retry_at <= $2 AND p.dead_letter IS NULL
-  AND NOT EXISTS (SELECT FROM log_parked b WHERE b.consumer = p.consumer AND b.key = p.key AND b.position < p.position)
-ORDER BY p.retry_at LIMIT $3
-"""
-_UNPARK: Final = "DELETE FROM log_parked WHERE consumer = $1 AND key = $2 AND position = $3"
-_NEXT_DUE: Final = """
-UPDATE log_parked SET retry_at = least(retry_at, $3) WHERE consumer = $1 AND key = $2 AND dead_letter IS NULL
-"""
-_FAILED: Final = "UPDATE log_parked SET tries = $4, retry_at = $5, reason = $6 WHERE consumer = $1 AND key = $2 AND position = $3"
-# Only while it is parked: a try whose commit lost its answer may have handled it.
-_DIE: Final = """
-WITH parked AS (
-    UPDATE log_parked SET dead_letter = $1, tries = $10, reason = $8 WHERE consumer = $2 AND key = $6 AND position = $5 RETURNING 1
-)
-INSERT INTO dead_letter (id, consumer, topic, partition, position, key, payload, reason, trace, tries, created_at, state)
-SELECT $1, $2, $3::smallint, $4::smallint, $5::bigint, $6, $7::bytea, $8, $9, $10::integer, $11::bigint, 'open' FROM parked
-"""
-
 
 class Moved(Exception):
     """Somebody else has applied these entries: nothing of ours is kept."""
@@ -77,15 +49,17 @@ class Consumer:
 
     Args:
         reader: brings the entries; its consumer's rows hold the positions, which belong to that name for ever.
+        retry: the schedule of an entry that failed; after its last try it becomes a dead letter.
     """
 
-    def __init__(self, db: Database, clock: Clock, ids: Ids, *, reader: Reader, handle: Handle) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, ids: Ids, *, reader: Reader, handle: Handle, retry: Retry = RETRIES["consumer"],
+    ) -> None:  # fmt: skip
         self._db = db
-        self._clock = clock
-        self._ids = ids
         self._reader = reader
         self._name = reader.consumer
         self._handle = handle
+        self._parking = Parking(db, clock, ids, reader.consumer, retry)
 
     async def run_once(self, limit: int = BATCH_MAX) -> int:
         """Handle what is new and what is due again; returns how many entries were taken. Safe to repeat."""
@@ -115,7 +89,7 @@ class Consumer:
         for entry in entries:
             after[entry.partition] = max(after.get(entry.partition, 0), entry.position)
         async with self._db.transaction() as connection:
-            closed = {row["key"] for row in await connection.fetch(_CLOSED, self._name, [entry.key for entry in entries])}
+            closed = await self._parking.closed(connection, [entry.key for entry in entries])
             if one_by_one:
                 await self._each(connection, entries, closed)
             else:
@@ -133,12 +107,12 @@ class Consumer:
             await self._handle(connection, passing)
         for entry in entries:
             if entry.key in closed:
-                await self._park(connection, entry, 0, "waits behind an earlier entry of its key")
+                await self._parking.behind(connection, entry)
 
     async def _each(self, connection: Connection, entries: Sequence[Entry], closed: set[str]) -> None:
         for entry in entries:
             if entry.key in closed:
-                await self._park(connection, entry, 0, "waits behind an earlier entry of its key")
+                await self._parking.behind(connection, entry)
                 continue
             try:
                 async with connection.transaction():
@@ -147,44 +121,19 @@ class Consumer:
                 if isinstance(translate(error, committing=False), Again):
                     # A conflict with another transaction says nothing of the entry: all of it is run again.
                     raise
-                log.exception("entry_parked", consumer=self._name, key=entry.key, partition=entry.partition, position=entry.position)
                 closed.add(entry.key)
-                await self._park(connection, entry, 1, _reason(error))
-
-    async def _park(self, connection: Connection, entry: Entry, tries: int, reason: str) -> None:
-        retry_at = self._clock.now() + RETRY_AFTER[max(tries - 1, 0)]
-        await connection.execute(_PARK, self._name, entry.key, entry.topic, entry.partition, entry.position, tries, retry_at, reason)
+                await self._parking.failed(connection, entry, error)
 
     async def _parked(self, limit: int) -> int:
         """Try the first waiting entry of each key whose time has come."""
-        rows = await self._db.fetch(_DUE, self._name, self._clock.now(), limit)
-        for row in rows:
-            entry = Entry(row["topic"], row["partition"], row["position"], row["key"], row["payload"])
+        due = await self._parking.due(limit)
+        for entry, tries in due:
             try:
                 async with self._db.transaction() as connection:
-                    if await connection.execute(_UNPARK, self._name, entry.key, entry.position) != "DELETE 1":
-                        continue
-                    await self._handle(connection, [entry])
-                    await connection.execute(_NEXT_DUE, self._name, entry.key, self._clock.now())
+                    if await self._parking.take(connection, entry):
+                        await self._handle(connection, [entry])
             except Again:
                 continue
             except Exception as error:
-                await self._failed_again(entry, row["tries"] + 1, error)
-        return len(rows)
-
-    async def _failed_again(self, entry: Entry, tries: int, error: Exception) -> None:
-        now = self._clock.now()
-        if tries <= len(RETRY_AFTER):
-            await self._db.execute(_FAILED, self._name, entry.key, entry.position, tries, now + RETRY_AFTER[tries - 1], _reason(error))
-            return
-        letter = self._ids.new("dl")
-        trace = "".join(traceback.format_exception(error))[-TRACE_MAX:]
-        await self._db.execute(
-            _DIE, letter, self._name, entry.topic, entry.partition, entry.position, entry.key, entry.payload, _reason(error), trace, tries,
-            now,
-        )  # fmt: skip
-        log.error("dead_letter", dead_letter=letter, consumer=self._name, key=entry.key, reason=_reason(error))
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:REASON_MAX]
+                await self._parking.failed_again(entry, tries + 1, error)
+        return len(due)

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from guilder.core.clock import SECOND, Micros
 from guilder.core.ensure import present
 from guilder.core.ids import Ids
+from guilder.payments.fallen import Fallen
 from guilder.payments.model import (
     PAYMENT_SLOT,
     Attempt,
@@ -69,6 +70,9 @@ class Try(Struct, frozen=True, kw_only=True):
     # Where buyers come back to from the issuer's challenge page.
     origin: str = ""
     till: Till | None = None
+    fallen: Fallen | None = None
+    # How long it may wait for a PSP; None for as long as a buyer would.
+    wait_seconds: int | None = None
 
 
 def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str, now: int, ids: Ids) -> tuple[PaymentIntentFacts, Attempt]:
@@ -91,14 +95,14 @@ def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str,
     attempt = Attempt(
         id=id_, payment=facts.id, account=account, livemode=facts.livemode, operation=operation, slot=PAYMENT_SLOT,
         amount=facts.amount, currency=facts.currency, created_at=now,
-        execute_by=now + (TILL_SECONDS if try_.till else EXECUTE_BY_SECONDS) * SECOND,
+        execute_by=now + (try_.wait_seconds or (TILL_SECONDS if try_.till else EXECUTE_BY_SECONDS)) * SECOND,
         # Due at once: whichever executor looks first takes it, with or without the log.
         begin_at=now if try_.till else None,
         facts=AttemptFacts(
             connector=try_.choice.connector, psp_merchant=try_.choice.psp_merchant, wire=draw_wire(ids, Micros(now)), terms=try_.terms,
             payment_method=try_.payment_method, key=key, send_cvc=try_.send_cvc, off_session=try_.off_session,
             error_on_requires_action=try_.error_on_requires_action, risk_level=try_.risk_level, risk_score=try_.risk_score,
-            route_reason=try_.choice.reason, three_d_secure=secure, till=try_.till,
+            route_reason=try_.choice.reason, three_d_secure=secure, till=try_.till, fallen=try_.fallen,
             own_page=own_page(try_.origin, id_, now, ids) if try_.payment_method.card.own_page else None,
         ),
     )  # fmt: skip
@@ -130,7 +134,7 @@ def asked_of_issuer(origin: str, ids: Ids, *, wants_challenge: bool = False, req
 
 
 def successor(
-    before: Attempt, facts: PaymentIntentFacts, operation: Operation, secure: ThreeDSecure, *, execute_by: int, now: int, ids: Ids,
+    before: Attempt, facts: PaymentIntentFacts, operation: Operation, secure: ThreeDSecure | None, *, execute_by: int, now: int, ids: Ids,
 ) -> Attempt:
     """The next attempt of the same try, at the same connector, with wire fields and a key of its own.
 

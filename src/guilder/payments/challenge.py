@@ -27,7 +27,6 @@ from guilder.payments.model import (
     challenge_slot,
 )
 from guilder.payments.recheck import RECHECK
-from guilder.payments.schedule import retry_at
 from guilder.payments.secure import Challenge, ChallengeMove, ThreeDSecure
 from guilder.payments.settling import Settling, changed, failed, move
 from guilder.payments.states import (
@@ -96,7 +95,7 @@ def answered(s: Settling, outcome: Outcome | NotFound) -> Change:
             return _let_go(s)
         case _ if waited_for:
             tries = s.open.tries + 1
-            again = move(s, RECHECK, retry_at=retry_at(AttemptState.IN_DOUBT, tries, s.now), tries=tries, reporter=s.reporter)
+            again = move(s, RECHECK, retry_at=s.retry_at(AttemptState.IN_DOUBT, tries), tries=tries, reporter=s.reporter)
             return changed(s, s.payment.facts, again)
         case _:
             return _let_go(s)

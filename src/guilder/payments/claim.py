@@ -7,11 +7,12 @@ import structlog
 from msgspec import Struct
 
 from guilder.core.crash import crash_point
+from guilder.core.ensure import InvariantBroken
 from guilder.db.pool import Database
 from guilder.log import Entry
 from guilder.payments.codec import payment_facts_from
 from guilder.payments.model import Attempt, OpenSlot, Payment, attempt_facts_from, noted_from
-from guilder.psp.model import Operation
+from guilder.psp.model import Operation, Order
 
 log = structlog.get_logger(__name__)
 
@@ -95,3 +96,12 @@ def _claimed(row: Any, sender: str) -> Claimed:  # noqa: ANN401 - a row of payme
         facts=payment_facts_from(row["payment_facts"]), account=row["account"], version=row["version"], confirmations=row["confirmations"],
     )  # fmt: skip
     return Claimed(attempt, open_, payment, sender, row["fresh"], row["since_at"])
+
+
+def claim_of(order: Order) -> tuple[str, str]:
+    """The claim that an order goes out under: sender id and slot."""
+    match order.sender_epoch:
+        case (str(sender), str(slot)):
+            return sender, slot
+        case _:
+            raise InvariantBroken(f"an order names its claim (attempt={order.attempt_id!r})")

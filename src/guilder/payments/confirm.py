@@ -13,8 +13,10 @@ from guilder.payments.begin import CVC_SECONDS, Try, take
 from guilder.payments.challenge import discarded
 from guilder.payments.declines import message_of
 from guilder.payments.events import event
+from guilder.payments.fallen import Fallen
 from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms, Till
 from guilder.payments.own_page import PSP_PAGE, refuse_while_open
+from guilder.payments.screen import screen
 from guilder.payments.services import Services, lock_timeout, of_session, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.payments.withdraw import withdrawing
@@ -125,8 +127,10 @@ async def begin_taking(
     """
     facts, now = change.payment, services.clock.now()
     _check_kind(facts, method, off_session=off_session, error_on_requires_action=error_on_requires_action)
-    decision = decide(_signals(services, facts, method))
-    key = _key(change)
+    decision, fallen, key = decide(_signals(services, facts, method)), None, _key(change)
+    if services.risk is not None:
+        screened = await screen(services, change.claim, facts, method, decision, account=change.account, off_session=off_session)
+        decision, fallen = screened.decision, screened.fallen
     if decision.verdict is Verdict.REFUSE:
         return _blocked(services, change, method, decision, now)
     try:
@@ -138,11 +142,13 @@ async def begin_taking(
         raise Refusal(str(error), code="payment_intent_incompatible_payment_method", param="payment_method") from error
     terms = await services.terms(change.account, facts.livemode)
     fresh = now // 1_000_000 - method.created < CVC_SECONDS
+    wait_seconds = services.fallback.waits(change.account) if off_session else None
     try_ = Try(
         payment_method=method, choice=choice, terms=Terms(terms.price_version, terms.basis_points),
         send_cvc=fresh and method.customer is None and not off_session and method.card.cvc_check is not None,
         off_session=off_session, error_on_requires_action=error_on_requires_action, risk_level=decision.level,
         risk_score=decision.score, origin=services.checkout_url, till=till,
+        wait_seconds=wait_seconds, fallen=fallen if wait_seconds is None else replace(fallen or Fallen(), waits=True),
         authenticate=None if till or off_session or method.card.own_page else _authenticate(services, facts, choice, decision.verdict),
     )  # fmt: skip
     processing, attempt = take(facts, try_, key, account=change.account, now=now, ids=services.ids)

@@ -11,30 +11,37 @@ from typing import Any, Final
 import structlog
 from msgspec.structs import replace
 
-from guilder.core.clock import SECOND, Clock, sleep
+from guilder.core.clock import Clock, sleep
 from guilder.core.crash import crash_point
-from guilder.core.ensure import InvariantBroken, ensure, present
+from guilder.core.ensure import ensure, present
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
+from guilder.core.retry import Kind, Retry
 from guilder.db.errors import Again
 from guilder.db.listen import Listener
 from guilder.db.pool import Database
 from guilder.db.sender import Sender
 from guilder.log import PARTITIONS, TOPIC_ATTEMPTS, Entry, Log, Reader, hold_partitions
 from guilder.payments.answers import Load, complete
-from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, set_free
+from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, claim_of, set_free
 from guilder.payments.insist import insist
+from guilder.payments.messages import Messages
 from guilder.payments.model import BEGINNING, NEW_PAYMENTS, Attempt, OpenSlot, Payment
 from guilder.payments.recheck import alert_of, may_be_news, reopened
 from guilder.payments.resume import next_step, resend
-from guilder.payments.schedule import ALERT_AFTER_TRIES
+from guilder.payments.schedule import ALERT_AFTER_TRIES, after_wait
+from guilder.payments.screen import asked_again, asks_risk
 from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
 from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
+from guilder.payments.ways import IsUp, Ways
 from guilder.payments.window import Windows
-from guilder.psp.model import Connector, Exchange, Operation, Order, Reason
+from guilder.psp.model import Connector, Operation, Order, Reason
+from guilder.psp.router import Route, Rule
+from guilder.risk import RiskService
+from guilder.tuning import Tuning
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +54,12 @@ POLL_SECONDS: Final = 0.25
 # How often rows are set free that we hold without a call in hand, and partitions are shared out anew.
 TIDY_SECONDS: Final = 5.0
 PARTITIONS_SECONDS: Final = 1.0
-# Attempts in hand at once: the connectors' bulkheads are smaller; this only bounds memory.
-IN_HAND_MAX: Final = 4_000
+# Attempts in hand at once, for each connector: its bulkheads are smaller, so none of them takes the others' share.
+IN_HAND_EACH: Final = 4_000
 # In these a definite answer, a query's too, is about the authorization itself; later ones are about its undoing.
 _MAY_CARRY_CVC: Final = frozenset({AttemptState.CREATED, AttemptState.IN_DOUBT})
 # An answer that could not be booked, and not for want of a database, is kept on its attempt; when it is booked again.
-NOTED_RETRY_SECONDS: Final = 60
+NOTED: Final = Retry(kind=Kind.FIXED, base_seconds=60.0)
 
 
 class Executor:
@@ -60,6 +67,9 @@ class Executor:
 
     Args:
         load: as in Services.
+        tuning: retry policies and fallbacks.
+        routes, rules, up: as in Ways.
+        risk: the external risk service, None where none is configured: then what waited for it goes on.
         checkout_url: the origin at which buyers are served.
         log: where entries are read; None: every claim reads the outbox itself, in its own statement.
         forget_cvc: tells the vault to drop the CVCs of these payment methods, once an authorization that carried them
@@ -68,7 +78,8 @@ class Executor:
 
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
-        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, log: Log | None = None,
+        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, tuning: Tuning, log: Log | None = None,
+        routes: Sequence[Route] = (), rules: Sequence[Rule] = (), up: IsUp | None = None, risk: RiskService | None = None,
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
@@ -81,12 +92,18 @@ class Executor:
         self._checkout_url = checkout_url
         self._log = log
         self._reader: Reader | None = None
-        self._connectors: Mapping[str, Connector] = {}
         self._windows = Windows()
         # No connector had any for new orders.
         self._wants_room = False
+        self._tuning = tuning
+        self._routes = routes
+        self._rules = rules
+        self._up = up
+        self._risk = risk
+        self._ways = Ways({}, tuning)
         self._in_hand: dict[tuple[str, str], Claimed] = {}
-        self._messages: dict[str, list[Exchange]] = defaultdict(list)
+        self._messages = Messages(store)
+        self.record = self._messages.record
         self._wake = asyncio.Event()
         # When rows were last looked for whose retry time has come, and all of them were claimed.
         self._looked = float("-inf")
@@ -96,8 +113,8 @@ class Executor:
 
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
-        self._connectors = connectors
         self._windows = Windows(connectors, now=asyncio.get_running_loop().time())
+        self._ways = Ways(connectors, self._tuning, routes=self._routes, rules=self._rules, up=self._up)
         listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
         if self._log is not None:
@@ -132,7 +149,7 @@ class Executor:
         """Claim and hand over; unless there is more at once, wait for the next wake-up or poll."""
         # Before the claim: whoever accepts during it wakes us again.
         self._wake.clear()
-        if len(self._in_hand) < IN_HAND_MAX and await self._claim():
+        if len(self._in_hand) < IN_HAND_EACH * len(self._ways) and await self._claim():
             return
         try:
             # Not wait_for: it loses a cancellation that comes together with the wake-up.
@@ -181,26 +198,42 @@ class Executor:
         orders: dict[str, list[Order]] = defaultdict(list)
         now = self._clock.now()
         for one in claimed:
-            if one.attempt.facts.connector not in self._connectors:
+            if one.attempt.facts.connector not in self._ways:
                 log.error("connector_not_configured", attempt=one.attempt.id, connector=one.attempt.facts.connector)
                 continue
             self._in_hand[one.attempt.id, one.open.slot] = one
             if one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
                 log.error("attempt_still_open", attempt=one.attempt.id, state=one.open.state, tries=one.open.tries)
             step = next_step(one.attempt, one.open.state, one.open.tries, now)
-            if isinstance(step, Order):
+            if isinstance(step, Order) and asks_risk(one.attempt, step):
+                self._spawn(self._screen(one, step))
+            elif isinstance(step, Order):
                 orders[one.attempt.facts.connector].append(replace(step, sender_epoch=(one.sender, one.open.slot)))
-                if step.first:
-                    self._windows.sent(one.attempt.facts.connector, (one.attempt.id, one.open.slot))
             else:
                 self._settle(one, one.attempt.operation, step)
         for name, list_ in orders.items():
-            self._connectors[name].submit(list_, self._permit, self._deliver)
+            self._submit(name, list_)
+
+    def _submit(self, name: str, orders: Sequence[Order]) -> None:
+        """Hand orders to their connector."""
+        for order in orders:
+            if order.first:
+                self._windows.sent(name, (order.attempt_id, claim_of(order)[1]))
+        self._ways.sent_first(name, sum(order.first for order in orders))
+        self._ways[name].submit(orders, self._permit, self._deliver)
+
+    async def _screen(self, one: Claimed, order: Order) -> None:
+        """Ask the external risk service about an attempt that waits for it, and send it, or put it off, or end it."""
+        why = None if self._risk is None else await asked_again(self._risk, one.payment.facts, one.attempt)
+        if why is not None:
+            self._settle(one, order.operation, NotSent(why))
+            return
+        self._submit(one.attempt.facts.connector, [replace(order, sender_epoch=(one.sender, one.open.slot))])
 
     def _permit(self, order: Order) -> bool:
         """Asked right before the first byte: is the claim that this goes out under still ours?"""
         crash_point("send.before", order.operation)
-        sender, _slot = _claim_of(order)
+        sender, _slot = claim_of(order)
         return self._sender.may_send(sender)
 
     # --- take the outcome -------------------------------------------------------------------------------------------
@@ -210,7 +243,7 @@ class Executor:
         if isinstance(outcome, Unknown) and outcome.reason == Reason.MISMATCH:
             # For a person: the PSP did something else than it was asked for, or says so.
             log.error("psp_answer_mismatch", attempt=order.attempt_id, operation=order.operation)
-        _sender, slot = _claim_of(order)
+        _sender, slot = claim_of(order)
         self._windows.ended((order.attempt_id, slot), answered=not isinstance(outcome, Unknown | NotSent))
         if self._wants_room:
             self._wake.set()
@@ -219,12 +252,12 @@ class Executor:
             self.late(order, outcome)
             return
         if isinstance(outcome, NotFound) and one.open.state == AttemptState.IN_DOUBT:
-            again = resend(one.attempt, self._connectors[one.attempt.facts.connector].declares, self._clock.now())
-            if again is not None:
+            again = resend(one.attempt, self._ways[name := one.attempt.facts.connector].declares, self._clock.now())
+            if again is not None and self._ways.may_resend(name, one.open.tries, self._ids.uniform):
                 again = replace(again, sender_epoch=order.sender_epoch)
-                self._connectors[one.attempt.facts.connector].submit([again], self._permit, self._deliver)
+                self._ways[name].submit([again], self._permit, self._deliver)
                 return
-        soft = isinstance(outcome, Declined) and outcome.wants_authentication
+        soft = isinstance(outcome, Declined) and (outcome.wants_authentication or self._ways.keeps_card(one.attempt, outcome))
         facts = one.attempt.facts
         # An authentication carried none: the authorization that follows it will.
         carried = facts.send_cvc and one.attempt.operation in NEW_PAYMENTS and one.open.state in _MAY_CARRY_CVC
@@ -247,9 +280,9 @@ class Executor:
             self._spawn(self._settle_fresh(one, asked, outcome))
             return
         if isinstance(outcome, Approved | Declined):
-            self._messages.pop(one.attempt.id, None)
+            self._messages.drop(one.attempt.id)
         try:
-            change = settle(self._settling_of(one, one.payment, one.open, asked), outcome)
+            change = settle(self._settling_of(one, one.payment, one.open, asked, outcome), outcome)
             stored = self._store.commit_soon(change)
         except Exception:
             log.exception("outcome_decided_again", attempt=one.attempt.id)
@@ -263,7 +296,7 @@ class Executor:
         if future.exception() is None and future.result() is None:
             self._done(one)
             if one.attempt.id in self._messages:
-                self._spawn(self._keep_messages(one))
+                self._spawn(self._messages.store(one.attempt.id))
         else:
             self._spawn(self._settle_fresh(one, asked, outcome))
 
@@ -277,7 +310,7 @@ class Executor:
             await self._note(one, outcome)
         finally:
             self._done(one)
-            await self._keep_messages(one)
+            await self._messages.store(one.attempt.id)
 
     async def _settle_once(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> bool:
         """One try; True when there is nothing left to do."""
@@ -294,7 +327,7 @@ class Executor:
             return False
         if not definite and open_.sender != one.sender:
             return True
-        change = settle(self._settling_of(one, payment, open_, asked), outcome)
+        change = settle(self._settling_of(one, payment, open_, asked, outcome), outcome)
         stored = await self._store.commit(await complete(change, self._load(attempt.account, attempt.livemode)))
         ensure(stored in (None, STALE, ATTEMPT_MOVED), "an outcome can be booked", attempt=attempt.id, result=stored)
         if stored is None and (alert := alert_of(change)) is not None:
@@ -313,15 +346,11 @@ class Executor:
             log.error("late_answer_about_nothing", attempt=order.attempt_id, operation=order.operation)
             return
         payment = await insist(lambda: self._read(attempt))
-        sender, slot = _claim_of(order)
+        sender, slot = claim_of(order)
         given_up = OpenSlot(slot, attempt.id, AttemptState.IN_DOUBT, None, 0)
         await self._settle_fresh(Claimed(attempt, given_up, payment, sender, False), order.operation, outcome)
 
     # --- bookkeeping ------------------------------------------------------------------------------------------------
-
-    def record(self, exchange: Exchange) -> None:
-        """Keep a masked message until its attempt is settled; plain approvals and declines are told by their rows."""
-        self._messages[exchange.attempt_id].append(exchange)
 
     def lost(self, sender: str) -> None:
         """Another has taken over: nothing that was claimed under this id may be sent or settled as ours any more."""
@@ -329,26 +358,17 @@ class Executor:
         self._in_hand.clear()
         self._windows.forget()
 
-    def _settling_of(self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation) -> Settling:
+    def _settling_of(
+        self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation, outcome: Outcome | NotFound,
+    ) -> Settling:  # fmt: skip
+        name = one.attempt.facts.connector
+        declares = self._ways.declares(name)
         return Settling(
             payment=payment, attempt=one.attempt, open=open_, asked=asked, now=self._clock.now(), ids=self._ids, reporter=one.sender,
-            horizon=self._horizon(one), origin=self._checkout_url, authenticates=self._authenticates(one),
+            horizon=self._ways.horizon(one.attempt, one.since), origin=self._checkout_url,
+            authenticates=declares is not None and declares.three_d_secure, schedule=self._ways.schedule(name),
+            onward=self._ways.onward(one.attempt, outcome),
         )  # fmt: skip
-
-    def _authenticates(self, one: Claimed) -> bool:
-        connector = self._connectors.get(one.attempt.facts.connector)
-        return connector is not None and connector.declares.three_d_secure
-
-    def _horizon(self, one: Claimed) -> int | None:
-        """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.
-
-        That is its first claim, which may be long after the accept, or the end of the time in which it is sent again.
-        """
-        connector = self._connectors.get(one.attempt.facts.connector)
-        if connector is None or connector.declares.finality_horizon_seconds is None or not one.since:
-            return None
-        window = connector.declares.idempotency_window_seconds or 0
-        return max(one.since, one.attempt.created_at + window * SECOND) + connector.declares.finality_horizon_seconds * SECOND
 
     async def _read(self, attempt: Attempt) -> Payment:
         payment = await self._store.read(attempt.payment, attempt.account, attempt.livemode)
@@ -356,18 +376,8 @@ class Executor:
 
     async def _note(self, one: Claimed, outcome: Outcome | NotFound) -> None:
         if isinstance(outcome, Approved | Declined):
-            retry_at = self._clock.now() + NOTED_RETRY_SECONDS * SECOND
+            retry_at = after_wait(NOTED, 1, self._clock.now(), self._ids.uniform)
             await insist(lambda: self._store.note(one.attempt.id, outcome, retry_at))
-
-    async def _keep_messages(self, one: Claimed) -> None:
-        messages = self._messages.pop(one.attempt.id, [])
-        if not messages:
-            return
-        try:
-            await self._store.keep_messages([(each.attempt_id, each.at, f"{each.direction}: {each.text}") for each in messages])
-        except (Unavailable, ResultUnknown, Again) as error:
-            # They are for the story only; the outcome stands without them.
-            log.warning("messages_not_kept", attempt=one.attempt.id, reason=str(error))
 
     def _done(self, one: Claimed) -> None:
         """Its call has ended. The row may have been claimed anew meanwhile: then that claim's call goes on."""
@@ -384,12 +394,3 @@ class Executor:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("executor_task_failed", exc_info=task.exception())
-
-
-def _claim_of(order: Order) -> tuple[str, str]:
-    """The claim that an order goes out under: sender id and slot."""
-    match order.sender_epoch:
-        case (str(sender), str(slot)):
-            return sender, slot
-        case _:
-            raise InvariantBroken(f"an order names its claim (attempt={order.attempt_id!r})")

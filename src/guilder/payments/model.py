@@ -14,6 +14,7 @@ from guilder.core.outcome import ActionRequired, Approved, Declined, NotSent, Un
 from guilder.idempotency.model import Claim
 from guilder.ledger.model import Transfer
 from guilder.log.model import NewEvent
+from guilder.payments.fallen import Fallen
 from guilder.payments.secure import Challenge, ChallengeMove, ThreeDSecure
 from guilder.psp.model import Operation, Original, OwnPage, Wire
 from guilder.shapes.facts import (
@@ -198,6 +199,7 @@ class AttemptFacts(Struct, frozen=True, array_like=True):
     till: Till | None = None
     # There is no card: the buyer pays at the PSP's own page.
     own_page: OwnPage | None = None
+    fallen: Fallen | None = None
 
 
 Noted = Approved | Declined | ActionRequired | NotSent | Unknown

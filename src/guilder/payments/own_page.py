@@ -22,7 +22,6 @@ from guilder.payments.begin import way_to_page
 from guilder.payments.declines import PAGE_EXPIRED, PAGE_FAILED
 from guilder.payments.events import event
 from guilder.payments.model import PAYMENT_SLOT, AttemptMove, Change, OpenSlot, Payment
-from guilder.payments.schedule import retry_at
 from guilder.payments.settling import Settling, changed, failed, move
 from guilder.payments.states import ATTEMPT, PAYMENT, AttemptEvent, AttemptState, PaymentEvent, PaymentState, after
 from guilder.psp.model import OwnPage, Reason
@@ -86,7 +85,7 @@ def opened(s: Settling, outcome: ActionRequired) -> Change:
         in_doubt=False,
     )  # fmt: skip
     key = s.attempt.facts.key
-    at = min(retry_at(state, 1, s.now), page.closes_at)
+    at = min(s.retry_at(state, 1), page.closes_at)
     return replace(
         changed(s, facts, replace(move(s, state, retry_at=at, tries=1, reporter=s.reporter), noted=outcome)),
         events=(event(s.ids, s.payment.account, "payment_intent.requires_action", facts, key),),
@@ -158,7 +157,7 @@ def _asked_again(s: Settling) -> Change:
     """The page is still open, or nobody could tell: asked again, at the deadline for the last time."""
     after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.NO_DEFINITE_ANSWER)
     tries = s.open.tries + 1
-    at = min(retry_at(AttemptState.AWAITING_BUYER, tries, s.now), _page(s).closes_at)
+    at = min(s.retry_at(AttemptState.AWAITING_BUYER, tries), _page(s).closes_at)
     return changed(s, s.payment.facts, move(s, AttemptState.AWAITING_BUYER, retry_at=at, tries=tries, reporter=s.reporter))
 
 

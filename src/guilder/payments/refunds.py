@@ -4,16 +4,16 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from guilder.core.clock import SECOND
 from guilder.core.ensure import present
 from guilder.core.ids import Ids
 from guilder.core.outcome import Declined
+from guilder.core.retry import Retry
 from guilder.payments import books
 from guilder.payments.answers import expand_of, success
 from guilder.payments.begin import pay_back
 from guilder.payments.events import event
 from guilder.payments.model import Attempt, Change, Charge, Payment, Refund
-from guilder.payments.schedule import AFTER_RECHECKS, BEGIN_ANEW
+from guilder.payments.schedule import AFTER_RECHECKS, after_wait
 from guilder.payments.states import REFUND, RefundEvent, RefundState, after
 from guilder.shapes.facts import Facts
 
@@ -115,8 +115,10 @@ def found(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: 
     )  # fmt: skip
 
 
-def begun_anew(change: Change, payment: Payment, attempt: Attempt, *, undone: bool, now: int, ids: Ids) -> Change:
-    """The attempt did nothing: the refund stays pending, its money reserved, and another attempt is due later.
+def begun_anew(
+    change: Change, payment: Payment, attempt: Attempt, policy: Retry, *, undone: bool, now: int, ids: Ids,
+) -> Change:  # fmt: skip
+    """The attempt did nothing: the refund stays pending, its money reserved, and another attempt is due later, by the policy.
 
     After one that was undone it waits until that one has been asked about for the last time: nobody knows how the buyer
     would give back what was paid twice.
@@ -124,12 +126,12 @@ def begun_anew(change: Change, payment: Payment, attempt: Attempt, *, undone: bo
     refund = of(payment, attempt)
     after(REFUND, RefundState(refund.facts.status), RefundEvent.TRIED_AGAIN)
     tries = attempt.facts.number
-    delay = round((BEGIN_ANEW.delay_after(tries, lambda: 1.0) or 0.0) * SECOND)
+    begin_at = after_wait(policy, tries, now, ids.uniform)
     if undone:
-        delay = max(delay, AFTER_RECHECKS)
+        begin_at = max(begin_at, now + AFTER_RECHECKS)
     reservation = present(attempt.facts.reservation, "a refund's attempt has its reservation", attempt=attempt.id)
     again = pay_back(payment, refund.facts, reservation, None, now=now, ids=ids)
-    again = replace(again, begin_at=now + delay, facts=replace(again.facts, number=tries + 1))
+    again = replace(again, begin_at=begin_at, facts=replace(again.facts, number=tries + 1))
     answer = success(refund.facts, expand_of(attempt.facts.key))
     return replace(change, attempts=(again,), answer=answer)
 

@@ -21,7 +21,7 @@ from guilder.core.outcome import Approved, Declined, NotSent, Outcome
 from guilder.payments.model import BEGINNING, Attempt, AttemptFacts
 from guilder.payments.secure import ThreeDSecure
 from guilder.payments.states import AttemptState
-from guilder.psp.model import Declares, Operation, Order, query_about, reversal_of
+from guilder.psp.model import Declares, Operation, Order, Reason, query_about, reversal_of
 
 RESENT: Final = frozenset({Operation.CAPTURE, Operation.REFUND})
 """Operations that are sent again, inside the key's window, when the PSP does not know them; a new payment is reversed instead."""
@@ -29,7 +29,6 @@ RESENT: Final = frozenset({Operation.CAPTURE, Operation.REFUND})
 # Kept free at the end of the PSP's idempotency window: a resend under way when it closes would count as new.
 WINDOW_MARGIN_SECONDS: Final = 600
 
-EXPIRED: Final = "expired"
 NO_AUTHENTICATION: Final = Declined("authentication_unavailable")
 """What an authentication ends as that nobody could ask for in time: it is never in doubt."""
 
@@ -43,7 +42,8 @@ def first_order(attempt: Attempt) -> Order:
         attempt_id=attempt.id, operation=attempt.operation, first=True, account=attempt.account, livemode=attempt.livemode,
         psp_merchant=facts.psp_merchant, amount_minor=attempt.amount, currency=attempt.currency, psp_key=wire.psp_key,
         reference=wire.reference, transmitted_at=wire.transmitted_at, stan=wire.stan, original=facts.original,
-        payment_method_id=facts.payment_method.id if with_card else None, send_cvc=facts.send_cvc, own_page=facts.own_page,
+        payment_method_id=facts.payment_method.id if with_card else None, send_cvc=facts.send_cvc, send_by=attempt.execute_by,
+        own_page=facts.own_page,
     )  # fmt: skip
     if with_card and (facts.three_d_secure is not None or facts.till is not None or facts.off_session):
         return _with_circumstances(order, facts)
@@ -63,7 +63,7 @@ def next_step(attempt: Attempt, state: str, tries: int, now: int) -> Order | Out
     order = first_order(attempt)
     match state:
         case AttemptState.CREATED:
-            return NotSent(EXPIRED) if now >= attempt.execute_by else order
+            return NotSent(Reason.EXPIRED.value) if now >= attempt.execute_by else order
         case AttemptState.REVERSING:
             return replace(reversal_of(order), repeat=tries > 0)
         case AttemptState.IN_DOUBT if isinstance(attempt.noted, Approved | Declined):

@@ -1,21 +1,14 @@
 """When an open attempt is looked at again. Durable: the number of tries stands in its row."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final
 
+from msgspec import Struct
+
 from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
-from guilder.core.retry import Kind, Retry
+from guilder.core.retry import Retry
 from guilder.payments.states import AttemptState
-
-# The PSP is asked a second after the doubt, then at doubling waits. A minute at most: people watch `processing`.
-ASK: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=60.0)
-# A reversal is repeated until it is acknowledged, never dropped; an hour at most.
-REVERSE: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=3600.0)
-# A refund that could not be sent, or was undone, begins anew.
-BEGIN_ANEW: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=30.0, cap_seconds=6 * 3600.0)
-
-# While a buyer may pay at the PSP's own page. He comes back, or the PSP tells; this is for when neither happens.
-AWAIT: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=5.0, cap_seconds=60.0)
+from guilder.tuning import RETRIES, Tuning
 
 RECHECKS: Final = (1 * MINUTE, 15 * MINUTE, 1 * DAY)
 """When an attempt that ended as undone is asked about again: a request may have been under way all the time."""
@@ -26,12 +19,38 @@ AFTER_RECHECKS: Final = sum(RECHECKS) + HOUR
 # Tries after which somebody is told; the work goes on all the same.
 ALERT_AFTER_TRIES: Final = 3
 
-_BY_STATE: Final[Mapping[str, Retry]] = {
-    AttemptState.IN_DOUBT: ASK, AttemptState.AWAITING_BUYER: AWAIT, AttemptState.REVERSING: REVERSE,
-}  # fmt: skip
+
+class Schedule(Struct, frozen=True, kw_only=True):
+    """The policies of one connector (tuning.py says what each is for)."""
+
+    query: Retry = RETRIES["psp-query"]
+    reversal: Retry = RETRIES["psp-reversal"]
+    refund: Retry = RETRIES["psp-refund"]
+    wait: Retry = RETRIES["psp-wait"]
+    resend: Retry = RETRIES["psp-resend"]
+    page: Retry = RETRIES["psp-page"]
+
+    @classmethod
+    def of(cls, tuning: Tuning, connector: str) -> "Schedule":
+        """What the configuration says for a connector."""
+        return cls(**{name: tuning.policy(f"psp-{name}", connector) for name in cls.__struct_fields__})
+
+    def retry_at(self, state: str, tries: int, now: int, uniform: Callable[[], float]) -> int:
+        """When an attempt in this state, after so many tries in it (1 for the first), is looked at again."""
+        return after_wait(self._by_state(state), tries, now, uniform)
+
+    def _by_state(self, state: str) -> Retry:
+        match state:
+            case AttemptState.REVERSING:
+                return self.reversal
+            case AttemptState.CREATED:
+                return self.wait
+            case AttemptState.AWAITING_BUYER:
+                return self.page
+            case _:
+                return self.query
 
 
-def retry_at(state: str, tries: int, now: int) -> int:
-    """When an attempt in this state, after so many tries in it (1 for the first), is looked at again."""
-    delay = _BY_STATE[state].delay_after(tries, lambda: 1.0)
-    return now + round((delay or 0.0) * SECOND)
+def after_wait(policy: Retry, tries: int, now: int, uniform: Callable[[], float]) -> int:
+    """The instant at which the wait after so many tries is over; the policy is one that never ends."""
+    return now + round((policy.delay_after(tries, uniform) or 0.0) * SECOND)

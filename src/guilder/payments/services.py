@@ -1,7 +1,9 @@
 """What the verbs of payments work with; built once per process by bootstrap."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
+
+from msgspec import Struct
 
 from guilder.core.clock import Clock
 from guilder.core.errors import Refusal
@@ -13,14 +15,24 @@ from guilder.payments.answers import Load
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
 from guilder.psp.router import Route, Rule
-from guilder.risk import SignalSource
+from guilder.risk import RiskService, SignalSource
 from guilder.shapes.facts import PaymentIntentFacts, PaymentMethodFacts
+from guilder.tuning import Fallback, RiskTuning
+
+NO_FALLBACK: Final = Fallback()
 
 
 class TermsOf(Protocol):
     """Gives a merchant's terms in a mode; cached by whoever provides it."""
 
     def __call__(self, account: str, livemode: bool) -> Awaitable[Terms]: ...  # noqa: FBT001
+
+
+class ExternalRisk(Struct, frozen=True):
+    """The external risk service, and what holds when it does not answer."""
+
+    service: RiskService
+    tuning: RiskTuning
 
 
 FindMethod = Callable[[str, bool, str], Awaitable[PaymentMethodFacts]]
@@ -31,6 +43,8 @@ class Services:
 
     Args:
         load: loads what `expand` asks for, for one account and mode: `load(account, livemode)` gives the loader.
+        risk: the external risk service, None where none is configured.
+        fallback: how long payments may wait for a PSP.
         checkout_url: the origin at which buyers are served, for the way to the issuer's challenge and back.
         backlog: says when the log takes no more.
         rules: how the routes are chosen from, in their order.
@@ -40,7 +54,7 @@ class Services:
     def __init__(
         self, *, db: Database, store: Store, waiting: Waiting, clock: Clock, ids: Ids, terms: TermsOf, routes: Sequence[Route],
         signals: SignalSource, load: Callable[[str, bool], Load], payment_method: FindMethod, checkout_url: str,
-        backlog: Backlog, rules: Sequence[Rule] = (),
+        backlog: Backlog, rules: Sequence[Rule] = (), fallback: Fallback = NO_FALLBACK, risk: ExternalRisk | None = None,
     ) -> None:  # fmt: skip
         self.db = db
         self.store = store
@@ -55,6 +69,8 @@ class Services:
         self.payment_method = payment_method
         self.checkout_url = checkout_url
         self.backlog = backlog
+        self.fallback = fallback
+        self.risk = risk
 
 
 def wrong_state(facts: PaymentIntentFacts, verb: str, allowed: Sequence[str]) -> Refusal:

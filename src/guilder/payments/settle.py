@@ -18,9 +18,9 @@ from guilder.payments.answers import expand_of, failure, success
 from guilder.payments.authenticate import asks_for_authentication, authenticated, authentication_begun
 from guilder.payments.declines import NOT_CHARGED, UNDONE, card_error, nothing_charged
 from guilder.payments.events import created, event
+from guilder.payments.fallback import RISK_REFUSED, goes_on, may_wait, put_off
 from guilder.payments.model import NEW_PAYMENTS, Change, Charge, OpenSlot, recheck_slot
 from guilder.payments.recheck import RECHECK, asked_again, rechecked, reversal_answered
-from guilder.payments.schedule import retry_at
 from guilder.payments.settling import Settling, at_rest, changed, failed, move
 from guilder.payments.states import ATTEMPT, PAYMENT, AttemptEvent, AttemptState, PaymentEvent, PaymentState, after
 from guilder.payments.voids import voided
@@ -57,9 +57,9 @@ def _answered(s: Settling, outcome: Outcome | NotFound) -> Change:
         case Approved():
             return _too_late(s) if _nobody_waits(s) else _APPROVED[s.attempt.operation](s, outcome)
         case Declined():
-            return _DECLINED[s.attempt.operation](s, outcome)
+            return _declined(s, outcome)
         case NotSent() if s.open.state == AttemptState.CREATED:
-            return _UNSENT[s.attempt.operation](s, AttemptState.NOT_SENT)
+            return _not_sent(s, outcome)
         case Unknown(reason=Reason.MISMATCH) if s.attempt.operation in NEW_PAYMENTS:
             return _mismatched(s, outcome)
         case NotSent() | Unknown():
@@ -70,6 +70,23 @@ def _answered(s: Settling, outcome: Outcome | NotFound) -> Change:
             raise InvariantBroken(f"no connector here asks for an action of the buyer (attempt={s.attempt.id!r})")
 
 
+def _declined(s: Settling, declined: Declined) -> Change:
+    if s.onward is not None and s.now < s.attempt.execute_by:
+        return goes_on(s, s.onward, declined)
+    return _DECLINED[s.attempt.operation](s, declined)
+
+
+def _not_sent(s: Settling, unsent: NotSent) -> Change:
+    """Certainly nothing was moved: elsewhere, later, or not at all."""
+    if unsent.reason == RISK_REFUSED:
+        return _refused(s)
+    if s.onward is not None and s.now < s.attempt.execute_by:
+        return goes_on(s, s.onward, unsent)
+    if may_wait(s, unsent):
+        return put_off(s, unsent)
+    return _UNSENT[s.attempt.operation](s, AttemptState.NOT_SENT)
+
+
 # --- doubt ----------------------------------------------------------------------------------------------------------
 
 
@@ -78,7 +95,7 @@ def _in_doubt(s: Settling, outcome: NotSent | Unknown) -> Change:
     event_ = AttemptEvent.PROVED_UNSENT if isinstance(outcome, NotSent) else AttemptEvent.NO_DEFINITE_ANSWER
     state = after(ATTEMPT, AttemptState(s.open.state), event_)
     tries = s.open.tries + 1 if s.open.state == state else 1
-    move_ = move(s, state, retry_at=retry_at(state, tries, s.now), tries=tries, reporter=s.reporter)
+    move_ = move(s, state, retry_at=s.retry_at(state, tries), tries=tries, reporter=s.reporter)
     trace = outcome if isinstance(outcome, Unknown) and outcome.reason == Reason.IN_PROGRESS else None
     change = changed(s, s.payment.facts, replace(move_, noted=trace))
     if s.attempt.refund is not None:
@@ -138,7 +155,7 @@ def _reversal_answered(s: Settling, outcome: Outcome | NotFound) -> Change:
         return _undone(s)
     noted = outcome if isinstance(outcome, Approved | Declined) and s.asked is not Operation.REVERSAL else None
     tries = s.open.tries + 1
-    move_ = move(s, s.open.state, retry_at=retry_at(s.open.state, tries, s.now), tries=tries, reporter=s.reporter)
+    move_ = move(s, s.open.state, retry_at=s.retry_at(s.open.state, tries), tries=tries, reporter=s.reporter)
     return changed(s, s.payment.facts, replace(move_, noted=noted, reporter=None if noted else s.reporter))
 
 
@@ -207,6 +224,15 @@ def _payment_unsent(s: Settling, state: AttemptState) -> Change:
     return replace(change, events=events, answer=failure(facts, error))
 
 
+def _refused(s: Settling) -> Change:
+    """The external risk service, for which it had waited, says no: nothing was sent."""
+    error = card_error(Declined("fraudulent"), None)
+    facts = failed(s.payment.facts, s.attempt.facts.payment_method, error, s.payment.facts.latest_charge)
+    change = changed(s, facts, move(s, after(ATTEMPT, AttemptState.CREATED, AttemptEvent.PROVED_UNSENT), reporter=s.reporter))
+    events = (event(s.ids, s.payment.account, "payment_intent.payment_failed", facts, s.attempt.facts.key),)
+    return replace(change, events=events, answer=failure(facts, error))
+
+
 # --- a capture or a void --------------------------------------------------------------------------------------------
 
 
@@ -270,7 +296,9 @@ def _refund_declined(s: Settling, declined: Declined) -> Change:
 
 def _refund_unsent(s: Settling, state: AttemptState) -> Change:
     change = changed(s, s.payment.facts, move(s, state, reporter=s.reporter if state is AttemptState.NOT_SENT else None))
-    return refunds.begun_anew(change, s.payment, s.attempt, undone=state is AttemptState.UNDONE, now=s.now, ids=s.ids)
+    return refunds.begun_anew(
+        change, s.payment, s.attempt, s.schedule.refund, undone=state is AttemptState.UNDONE, now=s.now, ids=s.ids,
+    )  # fmt: skip
 
 
 # --- what all of them share -----------------------------------------------------------------------------------------

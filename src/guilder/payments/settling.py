@@ -9,8 +9,10 @@ from guilder.payments import books
 from guilder.payments.answers import expand_of, success
 from guilder.payments.events import event
 from guilder.payments.model import Attempt, AttemptMove, Change, Charge, OpenSlot, Payment
+from guilder.payments.schedule import Schedule
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
 from guilder.psp.model import Operation
+from guilder.psp.router import Choice
 from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, PaymentMethodFacts
 
 
@@ -22,6 +24,8 @@ class Settling(Struct, frozen=True, kw_only=True):
         reporter: the sender that reports it; what is not definite counts only while the row names them.
         origin: where buyers come back to from the issuer's challenge page.
         authenticates: the connector can authenticate buyers.
+        schedule: the connector's retry policies.
+        onward: where the payment goes on when this attempt has moved nothing; None for nowhere.
         horizon: from this instant on, what the PSP does not know never happened (its finality horizon); None for never.
     """
 
@@ -35,6 +39,12 @@ class Settling(Struct, frozen=True, kw_only=True):
     horizon: int | None = None
     origin: str = ""
     authenticates: bool = False
+    schedule: Schedule = Schedule()
+    onward: Choice | None = None
+
+    def retry_at(self, state: str, tries: int) -> int:
+        """When the attempt is looked at again after so many tries in this state."""
+        return self.schedule.retry_at(state, tries, self.now, self.ids.uniform)
 
 
 def move(s: Settling, state: str, *, retry_at: int | None = None, tries: int = 0, reporter: str | None = None) -> AttemptMove:

@@ -63,6 +63,7 @@ class AttemptEvent(StrEnum):
     ACTION_WANTED = "action_wanted"
     PAGE_OPENED = "page_opened"
     PROVED_UNSENT = "proved_unsent"
+    PUT_OFF = "put_off"
     NO_DEFINITE_ANSWER = "no_definite_answer"
     SENDER_LOST = "sender_lost"
     REVERSAL_DECIDED = "reversal_decided"
@@ -168,6 +169,7 @@ ATTEMPT: Final[Mapping[AttemptState, Mapping[AttemptEvent, AttemptState]]] = {
         _AE.ACTION_WANTED: _A.ACTION_REQUIRED,
         _AE.PAGE_OPENED: _A.AWAITING_BUYER,
         _AE.PROVED_UNSENT: _A.NOT_SENT,
+        _AE.PUT_OFF: _A.CREATED,  # not sent, and kept for later: it may wait
         _AE.NO_DEFINITE_ANSWER: _A.IN_DOUBT,
         _AE.SENDER_LOST: _A.IN_DOUBT,
         _AE.REVERSAL_DECIDED: _A.REVERSING,  # at the till, where nobody waits longer

@@ -1,11 +1,12 @@
 """PSPs: one port to whoever moves the money, a router that chooses, and the connectors behind it.
 
-Owns:       table psp_notification; the connections to PSPs.
-Announces:  nothing: outcomes go back to the caller, once per order.
+Owns:       tables psp_notification, psp_latency; the connections to PSPs.
+Announces:  psp_breaker.opened, psp_breaker.closed; outcomes go back to the caller, once per order.
 May import: ledger, vault, iso8583, merchants, idempotency, log, db, security, config, shapes, core.
 Start with: model.py, then router.py, rules.py, then connectors/cardnet, connectors/webpsp.
 """
 
+from guilder.psp.announce import BREAKER_CLOSED, BREAKER_OPENED
 from guilder.psp.errors import NoRoute, NotificationRefused, RouteRefused
 from guilder.psp.model import (
     RECOVERY,
@@ -35,6 +36,8 @@ from guilder.psp.router import Asked, Choice, Considered, Route, Rule, choose, c
 from guilder.psp.rules import WrongRules, read_rules
 
 __all__ = [
+    "BREAKER_CLOSED",
+    "BREAKER_OPENED",
     "RECOVERY",
     "Asked",
     "Choice",

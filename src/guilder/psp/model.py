@@ -62,6 +62,7 @@ class Reason(StrEnum):
     VAULT = "vault"  # the vault could not be asked
     UNFIT = "unfit"  # it cannot be expressed in this PSP's messages, or the connector does not do it
     CLOSED = "closed"  # the connector was closed
+    EXPIRED = "expired"  # its time was over before its first byte could be written
 
     TIMEOUT = "timeout"
     RESET = "reset"
@@ -109,6 +110,7 @@ class Order(Struct, frozen=True, kw_only=True):
         merchant_initiated: a card on file is charged, and the buyer is not there.
         returns_to: for an authentication: where the issuer's challenge page sends the buyer back to.
         card_present: a reader has read the card's chip.
+        send_by: business time after which a first request is not to be sent any more: the deadline travels with it.
         wants_challenge: for an authentication: the merchant wants the buyer to be challenged.
         own_page: a purchase or authorization without a card (`start_page`): the buyer enters one at the PSP. Its definite
             answers are *action required* with the page's address, while it may be paid, and then as with a card.
@@ -138,6 +140,7 @@ class Order(Struct, frozen=True, kw_only=True):
     wants_challenge: bool = False
     card_present: bool = False
     own_page: OwnPage | None = None
+    send_by: int | None = None
 
 
 class Wire(Struct, frozen=True, array_like=True):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from hashlib import blake2b
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from guilder.core.ensure import InvariantBroken
 from guilder.psp.errors import NoRoute, RouteRefused
@@ -126,12 +127,12 @@ def choose(
     left = [route for route in routes if _takes(route, asked) and route.connector not in tried]
     if not left:
         raise _refusal(routes, asked)
+    after = f" after {', '.join(sorted(tried))}" if tried else ""
     for considered in consider(left, rules, asked):
         if considered.choice is not None:
-            return considered.choice
+            return replace(considered.choice, reason=considered.choice.reason + after)
     what = "the buyer at its own page" if own_page else brand
     why = "the only" if len(left) == 1 else f"the first of {len(left)}"
-    after = f" after {', '.join(sorted(tried))}" if tried else ""
     reason = f"{why} {_mode(livemode)} connector for {what} in {currency}{after}"
     return Choice(left[0].connector, left[0].psp_merchant, reason)
 

@@ -261,6 +261,17 @@ class WebhookEndpointFacts(Struct, frozen=True, array_like=True, tag_field="obje
     previous_secret_until: int | None = None
 
 
+class PspBreakerFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="psp_breaker"):
+    """The circuit breaker of one operation at one PSP, as it was when it opened or closed."""
+
+    id: str  # connector and operation
+    livemode: bool
+    connector: str
+    operation: str
+    state: str  # open | closed
+    changed: int
+
+
 class LineItemFacts(Struct, frozen=True, array_like=True):
     """One line of a Checkout Session; `unit_amount` times `quantity` is its amount."""
 
@@ -323,6 +334,7 @@ Facts = (
     | CheckoutSessionFacts
     | LocationFacts
     | ReaderFacts
+    | PspBreakerFacts
 )
 """Any object that an event or an answer may hold; the tag is Stripe's `object`."""
 

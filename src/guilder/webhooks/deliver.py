@@ -17,9 +17,11 @@ from guilder.core.clock import SECOND, Clock, Micros, sleep
 from guilder.core.crash import crash_point
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
+from guilder.core.retry import Budget, Retry
 from guilder.db import Again, Database
 from guilder.db.sender import Sender
 from guilder.security import NotAuthentic, PurposeKeys, Signer
+from guilder.tuning import RETRIES
 from guilder.webhooks import store
 from guilder.webhooks.addresses import Allowed
 from guilder.webhooks.bodies import Bodies, PersonalOf, readable
@@ -28,7 +30,7 @@ from guilder.webhooks.endpoints import open_secret
 from guilder.webhooks.headers import headers_of
 from guilder.webhooks.lane import Lane
 from guilder.webhooks.model import Next, Result, StoredEndpoint
-from guilder.webhooks.rules import GONE, asked_wait, next_due, succeeded
+from guilder.webhooks.rules import GONE, asked_wait, in_budget, next_due, succeeded
 from guilder.webhooks.transport import Answered, Lookup, NotPermitted, Transport, Unreached
 
 log = structlog.get_logger(__name__)
@@ -55,13 +57,14 @@ class Deliverer:
 
     Args:
         personal: opens personal records.
+        retry: the schedule of a delivery that failed; with a budget, retries are at most so many for each first try.
         allowed: what may be reached beyond public addresses, in test mode and in live mode.
         lookup: resolves names; the system's resolver when None.
     """
 
     def __init__(
         self, *, db: Database, sender: Sender, clock: Clock, ids: Ids, keys: PurposeKeys, personal: PersonalOf,
-        allowed: tuple[Allowed, Allowed], role: str, lookup: Lookup | None = None,
+        allowed: tuple[Allowed, Allowed], role: str, lookup: Lookup | None = None, retry: Retry = RETRIES["webhook"],
     ) -> None:  # fmt: skip
         self._db = db
         self._sender = sender
@@ -71,6 +74,8 @@ class Deliverer:
         self._allowed = allowed
         self._role = role
         self._lookup = lookup
+        self._retry = retry
+        self._budget = None if retry.budget_share is None else Budget(retry.budget_share)
         self._transports: tuple[Transport, Transport]
         self._holder = ""
         self._lanes: dict[str, Lane] = {}
@@ -216,7 +221,7 @@ class Deliverer:
             lane.begin_read()
             rooms.append(min(lane.room(), max(left, 1)))
             left -= rooms[-1]
-            dues.append(lane.due_room())
+            dues.append(0 if self._budget is not None and self._budget.empty else lane.due_room())
         if not any(rooms) and not any(dues):
             return
         ids, after = [lane.endpoint for lane in lanes], [lane.cursor for lane in lanes]
@@ -258,7 +263,9 @@ class Deliverer:
             delivery = lane.queue.popleft() if may else None
             if lane.queue:
                 self._turns.append(lane)
-            if delivery is not None:
+            if delivery is not None and not in_budget(self._budget, delivery.attempt):
+                lane.put_off(delivery)
+            elif delivery is not None:
                 lane.flying += 1
                 self._flying += 1
                 if lane.room():
@@ -315,7 +322,7 @@ class Deliverer:
             failure = outcome.why
         ok = status is not None and succeeded(status)
         lane.landed(now, ok=ok, asked=asked)
-        due = None if ok else next_due(delivery.attempt, now, self._uniform, asked=asked, began=delivery.created_at)
+        due = None if ok else next_due(self._retry, delivery.attempt, now, self._ids.uniform, asked=asked, began=delivery.created_at)
         if status == GONE and lane.stored is not None:
             self._gone.append(lane.stored)
         result = Result(
@@ -323,9 +330,6 @@ class Deliverer:
         )  # fmt: skip
         self._results.append((lane, delivery, result))
         self._landed.set()
-
-    def _uniform(self) -> float:
-        return self._ids.bits(32) / 2**32
 
     # --- storing ----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from guilder.core.clock import SECOND
+from guilder.core.retry import Kind, Retry
 from guilder.security import Signer
 from guilder.webhooks.model import Next, StoredEndpoint
 
@@ -25,8 +26,7 @@ AHEAD_FAILING: Final = 4
 DUE_MAX: Final = 32
 # After so many failures in a row the lane rests: 1 s, and twice as long after each further one.
 FAILURES_MAX: Final = 5
-REST_FIRST: Final = 1 * SECOND
-REST_MAX: Final = 30 * SECOND
+REST: Final = Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=30.0)
 
 
 class Lane:
@@ -130,9 +130,14 @@ class Lane:
             self.asked_until = max(self.asked_until, now + asked)
             self.failures = max(self.failures, FAILURES_MAX)
         if self.failing:
-            self.rests_until = max(now + min(REST_FIRST << min(self.failures - FAILURES_MAX, 10), REST_MAX), self.asked_until)
+            self.rests_until = max(now + round(REST.wait(self.failures - FAILURES_MAX + 1) * SECOND), self.asked_until)
         if self.failing and not had_failed:
             self.empty()
+
+    def put_off(self, delivery: Next) -> None:
+        """It is not to be sent now after all: whoever reads what is due finds it again."""
+        self.in_hand.pop(delivery.number, None)
+        self.dropped.append(delivery)
 
     def settled(self, number: int) -> None:
         """The result of this one is stored."""

@@ -5,8 +5,10 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, Micros
+from guilder.core.clock import DAY, HOUR, SECOND, Micros
 from guilder.core.errors import Refusal
+from guilder.core.retry import Budget, Retry
+from guilder.psp import BREAKER_CLOSED, BREAKER_OPENED
 
 WILDCARD: Final = "*"
 
@@ -29,21 +31,13 @@ STRIPE_EVENTS: Final = frozenset({
 """Stripe's types about what Guilder does, those of parts that are still to come included."""
 
 DISABLED_EVENT: Final = "webhook_endpoint.disabled"
-OWN_EVENTS: Final = frozenset({DISABLED_EVENT})
+OWN_EVENTS: Final = frozenset({DISABLED_EVENT, BREAKER_OPENED, BREAKER_CLOSED})
 """Types that Stripe does not have. `*` leaves them out, because clients have strict lists; they are sent where they are named."""
 
 # More than there are types: a list that is longer repeats itself.
 ENABLED_EVENTS_MAX: Final = 100
 # Stripe's limit, for each account and mode. Each endpoint costs every event a row.
 ENDPOINTS_MAX: Final = 16
-
-RETRY_AFTER: Final = (
-    5 * SECOND, 1 * MINUTE, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 18 * HOUR, 22 * HOUR,
-)  # fmt: skip
-"""The waits after the first, second, ... failure: 71 hours and 36 minutes in all. A deploy is seconds, a weekend is three days."""
-TRIES_MAX: Final = len(RETRY_AFTER) + 1
-# Each wait is drawn from so many percent around it, so that what failed together does not come back together.
-JITTER_PERCENT: Final = 10
 
 # A receiver that has too much to do, or is away for a while, may say so.
 OVERLOADED: Final = frozenset({429, 503})
@@ -104,7 +98,7 @@ def asked_wait(status: int, retry_after: str | None, real_now: Micros) -> int:
     return min(max(until - real_now, 0), ASKED_WAIT_MAX)
 
 
-def next_due(tries: int, now: Micros, uniform: Callable[[], float], *, asked: int, began: Micros) -> Micros | None:
+def next_due(policy: Retry, tries: int, now: Micros, uniform: Callable[[], float], *, asked: int, began: Micros) -> Micros | None:
     """When the next try is due after so many have failed; None when that was the last one.
 
     Args:
@@ -112,12 +106,20 @@ def next_due(tries: int, now: Micros, uniform: Callable[[], float], *, asked: in
         asked: how long the receiver wants to be left alone, as `asked_wait` says; makes a wait longer, never shorter.
         began: when the delivery was made.
     """
-    if tries >= TRIES_MAX:
+    wait = policy.delay_after(tries, uniform)
+    if wait is None:
         return None
-    wait = RETRY_AFTER[tries - 1]
-    spread = wait * JITTER_PERCENT // 100
-    scheduled = now + wait - spread + int(2 * spread * uniform())
-    return Micros(max(scheduled, min(now + asked, began + ASKED_WAIT_ENDS)))
+    return Micros(max(now + round(wait * SECOND), min(now + asked, began + ASKED_WAIT_ENDS)))
+
+
+def in_budget(budget: Budget | None, attempt: int) -> bool:
+    """Whether this try may be made: a first one always, and it earns a share of a retry; a retry takes one. None: no bound."""
+    if budget is None:
+        return True
+    if attempt > 1:
+        return budget.spend()
+    budget.earn()
+    return True
 
 
 def succeeded(status: int) -> bool:

@@ -2,6 +2,6 @@
 
 Owns:       the connections to PSPs; the only code that reveals a card number.
 Announces:  nothing.
-May import: psp.model, psp.breaker, vault, iso8583, security, core.
-Start with: cardnet.
+May import: psp.model, psp.measure, vault, iso8583, security, config, tuning, core.
+Start with: cardnet; configured.py has those of an installation.
 """

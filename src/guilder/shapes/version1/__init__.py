@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from guilder.shapes import facts
-from guilder.shapes.version1 import customer, money, payment, session, terminal, webhook
+from guilder.shapes.version1 import customer, money, payment, psp, session, terminal, webhook
 from guilder.shapes.version1.personal import Personal
 
 Builder = Callable[[Any, Personal], dict[str, Any]]
@@ -27,4 +27,5 @@ BUILDERS: Final[Mapping[type, Builder]] = {
     facts.CheckoutSessionFacts: session.checkout_session,
     facts.LocationFacts: terminal.location,
     facts.ReaderFacts: terminal.reader,
+    facts.PspBreakerFacts: psp.breaker,
 }

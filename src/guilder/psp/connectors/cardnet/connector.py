@@ -7,16 +7,18 @@ to delivery, and whatever goes wrong on the way ends in exactly one callback.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from guilder.core.clock import SECOND, Clock
 from guilder.core.errors import GuilderError
 from guilder.core.outcome import NotSent, Unknown
 from guilder.iso8583 import FrameError, Mti, encode
-from guilder.psp.breaker import Breaker
 from guilder.psp.connectors.cardnet.lane import Flight, Lane, call_back, log
+from guilder.psp.connectors.cardnet.link import Uniform
 from guilder.psp.connectors.cardnet.requests import WITH_CARD, Stamp, UnfitOrder, message_type, request_of
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
+from guilder.psp.measure import Measures
 from guilder.psp.model import (
     RECOVERY,
     STAN_MAX,
@@ -51,17 +53,18 @@ DECLARES: Final = Declares(
 RevealCards = Callable[[Sequence[Reveal]], Awaitable[Sequence[Card | None]]]
 """The vault's reveal: the cards in the order asked, None for one that it does not have. Raises GuilderError when it is down."""
 
-# Operations that fail together have one breaker. Those that settle or undo never share one with new payments.
-_BREAKER_GROUPS: Final = (
-    frozenset({Operation.AUTHORIZE, Operation.PURCHASE, Operation.AUTHENTICATE}),
-    frozenset({Operation.CAPTURE, Operation.REFUND}),
-    frozenset({Operation.VOID, Operation.REVERSAL}),
-    frozenset({Operation.QUERY}),
-)
+def _midpoint() -> float:
+    return 0.5
 
 
 class Cardnet:
-    """Guilder's connection to a card acquirer over ISO 8583. Implements psp.Connector."""
+    """Guilder's connection to a card acquirer over ISO 8583. Implements psp.Connector.
+
+    Args:
+        uniform: draws from [0, 1), for waits with jitter.
+        name: what attempts, routes and logs call it: there may be several, each to an acquirer of its own.
+        measures: where it counts; its own, which nobody reads, when None.
+    """
 
     def __init__(
         self,
@@ -72,22 +75,30 @@ class Cardnet:
         late: Late,
         recorder: Recorder | None = None,
         limits: Limits | None = None,
+        uniform: Uniform = _midpoint,
+        name: str = NAME,
+        measures: Measures | None = None,
     ) -> None:
         self._settings = settings
+        self._name = name
         self._limits = limits = limits or Limits()
         self._reveal = reveal
         self._clock = clock
         self._recorder = recorder
+        self._uniform = uniform
         self._closed = False
         self._stan = 0
         self._entered: list[Flight] = []
         self._refused: list[tuple[Order, Deliver, Reason]] = []
         self._turn_due = False
         self._revealing: set[asyncio.Task[None]] = set()
-        breakers = {group: Breaker(limits.breaker) for group in _BREAKER_GROUPS}
-        self._breakers = {operation: breakers[group] for group in _BREAKER_GROUPS for operation in group}
+        self._measures = measures or Measures(name)
+        self._watches = {operation: self._measures.watch(operation, limits.breaker) for operation in Operation}
         self._payments = self._lane("payments", limits.payments_in_flight_max, late)
         self._recovery = self._lane("recovery", limits.recovery_in_flight_max, late)
+        self._measures.reachable = partial(getattr, self._payments, "is_up")
+        for lane, most in ((self._payments, limits.payments_in_flight_max), (self._recovery, limits.recovery_in_flight_max)):
+            self._measures.in_flight[lane.name] = (partial(getattr, lane, "under_way"), most)
 
     def _lane(self, name: str, in_flight_max: int, late: Late) -> Lane:
         return Lane(
@@ -99,12 +110,14 @@ class Cardnet:
             late=late,
             recorder=self._recorder,
             reachable=self._on_reachable,
+            uniform=self._uniform,
+            connecting=self._measures.connecting,
         )
 
     @property
     def name(self) -> str:
-        """Cardnet."""
-        return NAME
+        """Cardnet, or what it was given."""
+        return self._name
 
     @property
     def declares(self) -> Declares:
@@ -153,12 +166,10 @@ class Cardnet:
         key = (Mti.ANSWERS[mti], order.reference, stamp.transmitted_at, self._settings.acquirer)
         if lane.holds_key(key):
             return Reason.IN_PROGRESS
-        breaker = self._breakers[order.operation]
-        if not breaker.allows(now):
+        watch = self._watches[order.operation]
+        if not watch.breaker.allows(now):
             return Reason.BREAKER_OPEN
-        flight = Flight(
-            order, permit, deliver, lane=lane, breaker=breaker, key=key, stamp=stamp, deadline=now + self._limits.queue_seconds
-        )
+        flight = Flight(order, permit, deliver, lane=lane, watch=watch, key=key, stamp=stamp, now=now)
         lane.enter(flight)
         self._entered.append(flight)
         return None
@@ -238,8 +249,8 @@ class Cardnet:
     def _on_reachable(self) -> None:
         """A lane has signed on: breakers that are open may try again now."""
         now = asyncio.get_running_loop().time()
-        for breaker in self._breakers.values():
-            breaker.sign_of_life(now)
+        for watch in self._watches.values():
+            watch.breaker.sign_of_life(now)
 
 
 def _refusal(order: Order, reason: Reason) -> NotSent | Unknown:

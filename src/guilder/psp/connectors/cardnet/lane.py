@@ -5,7 +5,6 @@ There are two lanes, so that new payments can never crowd out the questions and 
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
 
 import structlog
 
@@ -13,20 +12,15 @@ from guilder.core.clock import Clock, Micros
 from guilder.core.crash import crash_point
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.iso8583 import Message, describe
-from guilder.psp.breaker import Breaker
 from guilder.psp.connectors.cardnet.answers import outcome_of
-from guilder.psp.connectors.cardnet.link import Link, LinkOwner
+from guilder.psp.connectors.cardnet.link import Link, LinkOwner, Uniform
 from guilder.psp.connectors.cardnet.requests import Stamp
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
+from guilder.psp.measure import Histogram, Watch
 from guilder.psp.model import Deliver, Direction, Exchange, Late, Order, Permit, Reason, Recorder
 
 Key = tuple[str, str, str, str]
 """What an answer is matched by: its message type, DE 37, DE 7 and DE 32."""
-
-# Reasons that speak for an outage of the PSP. Those not listed are our own doing and count neither way.
-_FAILURES: Final = frozenset({
-    Reason.CONNECT, Reason.TIMEOUT, Reason.RESET, Reason.UNREADABLE, Reason.MISMATCH, Reason.PSP_ERROR
-})  # fmt: skip
 
 
 def log() -> structlog.stdlib.BoundLogger:
@@ -46,7 +40,10 @@ def call_back(callback: Callable[..., None], *arguments: object) -> None:
 class Flight:
     """One order on its way, from submit to delivery; the parcel of its frame."""
 
-    __slots__ = ("breaker", "deadline", "deliver", "frame", "key", "lane", "message", "order", "permit", "sent_at", "stamp", "written")
+    __slots__ = (
+        "deadline", "deliver", "ends", "frame", "key", "lane", "left_at", "message", "order", "permit", "sent_at", "stamp", "submitted_at",
+        "watch", "written",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -55,19 +52,21 @@ class Flight:
         deliver: Deliver,
         *,
         lane: "Lane",
-        breaker: Breaker,
+        watch: Watch,
         key: Key,
         stamp: Stamp,
-        deadline: float,
+        now: float,
     ) -> None:
         self.order = order
         self.permit = permit
         self.deliver = deliver
         self.lane = lane
-        self.breaker = breaker
+        self.watch = watch
         self.key = key
         self.stamp = stamp
-        self.deadline = deadline
+        self.submitted_at = self.left_at = now
+        self.deadline = now + lane.limits.queue_seconds
+        self.ends = now + lane.limits.total_seconds
         self.frame: bytes | None = None
         # Kept in memory until delivery only: it holds the card. Told to the recorder masked, if at all.
         self.message: Message | None = None
@@ -77,6 +76,9 @@ class Flight:
     def leave(self) -> bytes | None:
         """The frame, if it is still wanted and its sender may still send."""
         if not self.lane.holds(self):
+            return None
+        if self.order.first and self.order.send_by is not None and self.lane.business_time() >= self.order.send_by:
+            self.lane.give_up(self, Reason.EXPIRED)
             return None
         try:
             permitted = self.permit(self.order)
@@ -107,8 +109,12 @@ class Lane:
         late: Late,
         recorder: Recorder | None,
         reachable: Callable[[], None],
+        uniform: Uniform,
+        connecting: Histogram,
     ) -> None:
-        self._limits = limits
+        self.name = name
+        self.limits = limits
+        self.business_time = clock.now
         self._in_flight_max = in_flight_max
         self._clock = clock
         self._tell_late = late
@@ -116,8 +122,10 @@ class Lane:
         self._flights: dict[Key, Flight] = {}
         self._late: dict[Key, Flight] = {}
         self._sweeping: asyncio.TimerHandle | None = None
-        owner = LinkOwner(up=reachable, refused=self._on_refused, lost=self._on_lost, received=self._on_message)
-        self._link = Link(name, settings, limits, clock, owner)
+        owner = LinkOwner(
+            connected=connecting.record, up=reachable, refused=self._on_refused, lost=self._on_lost, received=self._on_message,
+        )  # fmt: skip
+        self._link = Link(name, settings, limits, clock, owner, uniform)
 
     def start(self) -> None:
         """Begin to connect."""
@@ -133,6 +141,16 @@ class Lane:
             self.give_up(flight, Reason.RESET if flight.written else Reason.CLOSED)
 
     @property
+    def is_up(self) -> bool:
+        """Whether frames can flow."""
+        return self._link.is_up
+
+    @property
+    def under_way(self) -> int:
+        """How many orders are in it."""
+        return len(self._flights)
+
+    @property
     def has_room(self) -> bool:
         """Whether one more order may come in."""
         return len(self._flights) < self._in_flight_max
@@ -146,7 +164,7 @@ class Lane:
         self._flights[flight.key] = flight
         self._late.pop(flight.key, None)
         if self._sweeping is None:
-            self._sweeping = asyncio.get_running_loop().call_later(self._limits.sweep_seconds, self._sweep)
+            self._sweeping = asyncio.get_running_loop().call_later(self.limits.sweep_seconds, self._sweep)
 
     def holds(self, flight: Flight) -> bool:
         """Whether the order has not been delivered yet."""
@@ -161,7 +179,8 @@ class Lane:
         crash_point("send.after", flight.order.operation)
         flight.written = True
         flight.frame = None
-        flight.deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds
+        flight.left_at = asyncio.get_running_loop().time()
+        flight.deadline = min(flight.left_at + self.limits.answer_seconds, flight.ends)
         if self._recorder is not None:
             flight.sent_at = self._clock.now()
 
@@ -181,12 +200,9 @@ class Lane:
             self._tell(flight, answer)
         flight.frame = flight.message = None
         now = asyncio.get_running_loop().time()
-        match outcome:
-            case Unknown(reason=reason) | NotSent(reason=reason):
-                if reason in _FAILURES:
-                    flight.breaker.failed(now)
-            case _:
-                flight.breaker.succeeded(now)
+        flight.watch.ended(
+            outcome, now, submitted=flight.submitted_at, left=flight.left_at if flight.written else None, answered=answer is not None,
+        )  # fmt: skip
         call_back(flight.deliver, flight.order, outcome)
 
     def _on_message(self, message: Message) -> None:
@@ -200,6 +216,7 @@ class Lane:
         if flight is None:
             log().info("psp_answer_unasked", mti=message.mti, reference=key[1])
             return
+        flight.watch.late(read=asyncio.get_running_loop().time() - flight.left_at)
         self._tell(flight, message)
         outcome = outcome_of(flight.order, message)
         if isinstance(outcome, (Approved, Declined, NotFound)):
@@ -229,10 +246,10 @@ class Lane:
                 self.give_up(flight, Reason.VAULT)
             else:
                 self.give_up(flight, Reason.BULKHEAD if self._link.is_up else Reason.CONNECT)
-        while len(self._late) > self._limits.late_max:
+        while len(self._late) > self.limits.late_max:
             del self._late[next(iter(self._late))]
         if self._flights and self._sweeping is None:
-            self._sweeping = asyncio.get_running_loop().call_later(self._limits.sweep_seconds, self._sweep)
+            self._sweeping = asyncio.get_running_loop().call_later(self.limits.sweep_seconds, self._sweep)
 
     def _tell(self, flight: Flight, answer: Message | None) -> None:
         """Hand the masked messages to the recorder: the request, where it was written and not told yet, and the answer."""

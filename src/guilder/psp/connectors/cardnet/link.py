@@ -15,7 +15,6 @@ import structlog
 from msgspec import Struct
 
 from guilder.core.clock import SECOND, Clock, sleep
-from guilder.core.retry import Kind, Retry
 from guilder.iso8583 import Code, Message, Mti, Network, encode
 from guilder.psp.connectors.cardnet.connection import Connection, Parcel
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
@@ -25,6 +24,10 @@ from guilder.psp.model import STAN_MAX, Reason, transmission_time
 UNACKNOWLEDGED_MILLISECONDS: Final = 10_000
 
 
+Uniform = Callable[[], float]
+"""Draws from [0, 1)."""
+
+
 class SignOnRefused(ConnectionError):
     """The acquirer is there and does not want us."""
 
@@ -32,10 +35,11 @@ class SignOnRefused(ConnectionError):
 class LinkOwner(Struct, frozen=True):
     """Whom the link tells.
 
-    `up` when frames can flow, `refused` when an attempt to connect failed, `lost` when a connection ended, `received` for
-    each message that is not about the connection itself.
+    `connected` how many seconds it took to connect and sign on, `up` when frames can flow, `refused` when an attempt to connect
+    failed, `lost` when a connection ended, `received` for each message that is not about the connection itself.
     """
 
+    connected: Callable[[float], None]
     up: Callable[[], None]
     refused: Callable[[], None]
     lost: Callable[[Reason], None]
@@ -58,15 +62,14 @@ class _Notice:
 class Link:
     """One kept connection. Used from one event loop."""
 
-    def __init__(self, name: str, settings: CardnetSettings, limits: Limits, clock: Clock, owner: LinkOwner) -> None:
+    def __init__(self, name: str, settings: CardnetSettings, limits: Limits, clock: Clock, owner: LinkOwner, uniform: Uniform) -> None:
         self._settings = settings
         self._limits = limits
         self._clock = clock
         self._owner = owner
         self._log = structlog.get_logger("guilder.psp.cardnet").bind(link=name)
-        self._retry = Retry(
-            kind=Kind.EXPONENTIAL, base_seconds=limits.backoff_first_seconds, cap_seconds=limits.backoff_cap_seconds
-        )
+        self._reconnect = limits.reconnect
+        self._uniform = uniform
         self._queue: deque[Parcel] = deque()
         self._connection: Connection | None = None
         self._ready = False
@@ -112,7 +115,7 @@ class Link:
             self._connection.flush(self._queue)
 
     async def _keep_up(self) -> None:
-        failures = 0
+        failures, waited = 0, 0.0
         while True:
             began = asyncio.get_running_loop().time()
             try:
@@ -123,6 +126,7 @@ class Link:
                 self._owner.refused()
             else:
                 self._log.info("psp_connected")
+                self._owner.connected(asyncio.get_running_loop().time() - began)
                 self._ready = True
                 self._owner.up()
                 self._flush()
@@ -130,7 +134,8 @@ class Link:
             # An acquirer that takes the connection and drops it at once is no better than one that refuses it.
             lasted = asyncio.get_running_loop().time() - began > self._limits.connect_seconds
             failures = 1 if lasted else failures + 1
-            await sleep(self._retry.delay_after(failures, float) or 0.0)
+            waited = self._reconnect.delay_after(failures, self._uniform, previous_seconds=waited if failures > 1 else None) or 0.0
+            await sleep(waited)
 
     async def _connect(self) -> None:
         """Connect and sign on. Raises OSError."""

@@ -4,54 +4,51 @@ from typing import Final
 
 from msgspec import Struct
 
-from guilder.psp.breaker import BreakerLimits
+from guilder.core.retry import Retry
+from guilder.tuning import RETRIES, Breaking, Bulkhead, Timeouts, Tuning
 
-# Longest wait for an answer. Issuers answer in well under a second; past this the buyer has gone, and the attempt is
-# settled by asking. Raising it only holds room in the bulkhead.
-ANSWER_SECONDS: Final = 8.0
-# Longest wait for a connection that is being made, or for a peer that takes no bytes, before "not sent".
-QUEUE_SECONDS: Final = 3.0
 # Longest wait for the vault. It is a process on this machine and answers in a millisecond.
 REVEAL_SECONDS: Final = 2.0
 # Cards per call to the vault; it takes no more than 1,000.
 REVEAL_LIST_MAX: Final = 500
-# Orders under way at once, from submit to delivery. 8 s of silence at 250 payments/s; a healthy bank at 10,000/s needs 200.
-PAYMENTS_IN_FLIGHT_MAX: Final = 2_000
-# The same for queries, reversals and voids, which recovery needs most when payments are stuck.
-RECOVERY_IN_FLIGHT_MAX: Final = 1_000
 # Orders that were given up but whose answer may still come; the oldest is forgotten first. 10 minutes at 20 a second.
 LATE_MAX: Final = 12_000
 # How often in-flight orders are looked at for their deadline: exact enough for waits of seconds.
 SWEEP_SECONDS: Final = 0.25
 
-# To connect and to sign on, each.
-CONNECT_SECONDS: Final = 2.0
-# Waits between failed attempts to connect: doubling from the first to the cap. The cap must stay below QUEUE_SECONDS, so
-# that an order which waits sees at least one attempt.
-BACKOFF_FIRST_SECONDS: Final = 0.05
-BACKOFF_CAP_SECONDS: Final = 1.0
 # A connection on which nothing was heard for so long is asked for an echo, and is dead when none comes in time.
 ECHO_EVERY_SECONDS: Final = 10.0
 ECHO_ANSWER_SECONDS: Final = 5.0
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """All limits of one connector; tests shorten the waits."""
+    """All limits of one connector; tests shorten the waits. What an operator may set stands in tuning.py, with its reasons."""
 
-    answer_seconds: float = ANSWER_SECONDS
-    queue_seconds: float = QUEUE_SECONDS
+    connect_seconds: float = Timeouts().connect_seconds
+    answer_seconds: float = Timeouts().read_seconds
+    queue_seconds: float = Timeouts().queue_seconds
+    total_seconds: float = Timeouts().total_seconds
     reveal_seconds: float = REVEAL_SECONDS
     reveal_list_max: int = REVEAL_LIST_MAX
-    payments_in_flight_max: int = PAYMENTS_IN_FLIGHT_MAX
-    recovery_in_flight_max: int = RECOVERY_IN_FLIGHT_MAX
+    payments_in_flight_max: int = Bulkhead().payments_max
+    recovery_in_flight_max: int = Bulkhead().recovery_max
     late_max: int = LATE_MAX
     sweep_seconds: float = SWEEP_SECONDS
-    connect_seconds: float = CONNECT_SECONDS
-    backoff_first_seconds: float = BACKOFF_FIRST_SECONDS
-    backoff_cap_seconds: float = BACKOFF_CAP_SECONDS
+    reconnect: Retry = RETRIES["psp-connect"]
     echo_every_seconds: float = ECHO_EVERY_SECONDS
     echo_answer_seconds: float = ECHO_ANSWER_SECONDS
-    breaker: BreakerLimits = BreakerLimits()
+    breaker: Breaking = Breaking()
+
+    @classmethod
+    def of(cls, tuning: Tuning, connector: str) -> "Limits":
+        """What the configuration says for a connector."""
+        said = tuning.connector(connector)
+        waits = said.timeouts
+        return cls(
+            connect_seconds=waits.connect_seconds, answer_seconds=waits.read_seconds, queue_seconds=waits.queue_seconds,
+            total_seconds=waits.total_seconds, payments_in_flight_max=said.bulkhead.payments_max,
+            recovery_in_flight_max=said.bulkhead.recovery_max, reconnect=tuning.policy("psp-connect", connector), breaker=said.breaker,
+        )  # fmt: skip
 
 
 class CardnetSettings(Struct, frozen=True, kw_only=True):

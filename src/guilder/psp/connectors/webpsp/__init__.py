@@ -2,7 +2,7 @@
 
 Owns:       two pools of HTTP connections: one for payments, one for the questions and reversals that settle them.
 Announces:  nothing.
-May import: psp.model, psp.breaker, vault, security, core.
+May import: psp.model, psp.measure, vault, tuning, security, core.
 Start with: connector.py; requests.py, answers.py and notifications.py are pure; wire.py has the connections.
 """
 

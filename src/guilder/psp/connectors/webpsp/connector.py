@@ -7,6 +7,7 @@ callback. An answer that comes after the wait is told as late, until the request
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from guilder.core.card_numbers import mask_card_numbers
@@ -14,12 +15,12 @@ from guilder.core.clock import Clock, Micros, sleep
 from guilder.core.ensure import present
 from guilder.core.errors import GuilderError
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
-from guilder.psp.breaker import Breaker
 from guilder.psp.connectors.webpsp.answers import is_rate_limit, outcome_of
 from guilder.psp.connectors.webpsp.flight import Flight, Key, call_back, log
 from guilder.psp.connectors.webpsp.requests import Call, UnfitOrder, call_of, check, wants_card
 from guilder.psp.connectors.webpsp.settings import Limits, WebpspSettings
 from guilder.psp.connectors.webpsp.wire import Answer, Broken, Wire
+from guilder.psp.measure import Measures
 from guilder.psp.model import (
     RECOVERY,
     ContractClass,
@@ -58,24 +59,20 @@ DECLARES: Final = Declares(
 RevealCards = Callable[[Sequence[Reveal]], Awaitable[Sequence[Card | None]]]
 """The vault's reveal: the cards in the order asked, None for one that it does not have. Raises GuilderError when it is down."""
 
-# Operations that fail together have one breaker. Those that settle or undo never share one with new payments.
-_BREAKER_GROUPS: Final = (
-    frozenset({Operation.AUTHORIZE, Operation.PURCHASE}),
-    frozenset({Operation.CAPTURE, Operation.REFUND}),
-    frozenset({Operation.VOID, Operation.REVERSAL}),
-    frozenset({Operation.QUERY}),
-)
-
 
 class Webpsp:
-    """Guilder's connection to the web PSP. Implements psp.Connector."""
+    """Guilder's connection to the web PSP. Implements psp.Connector.
+
+    Args:
+        measures: where it counts; its own, which nobody reads, when None.
+    """
 
     def __init__(
         self, settings: WebpspSettings, *, reveal: RevealCards, clock: Clock, late: Late, recorder: Recorder | None = None,
-        limits: Limits | None = None,
+        limits: Limits | None = None, measures: Measures | None = None,
     ) -> None:  # fmt: skip
         self._settings = settings
-        self._limits = limits or Limits()
+        self._limits = limits = limits or Limits()
         self._reveal = reveal
         self._clock = clock
         self._tell_late = late
@@ -90,8 +87,10 @@ class Webpsp:
         self._under_way: dict[Key, Flight] = {}
         self._late: dict[Key, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        breakers = {group: Breaker(self._limits.breaker) for group in _BREAKER_GROUPS}
-        self._breakers = {operation: breakers[group] for group in _BREAKER_GROUPS for operation in group}
+        self._measures = measures or Measures(NAME)
+        self._watches = {operation: self._measures.watch(operation, limits.breaker) for operation in Operation}
+        lanes = (("payments", False, limits.payments_in_flight_max), ("recovery", True, limits.recovery_in_flight_max))
+        self._measures.in_flight |= {name: (partial(self._in_flight.__getitem__, recovers), most) for name, recovers, most in lanes}
 
     @property
     def name(self) -> str:
@@ -105,10 +104,10 @@ class Webpsp:
 
     async def start(self) -> None:
         """Make the pools; connections are made when they are needed."""
-        limits = self._limits
+        limits, connected = self._limits, self._measures.connecting.record
         self._wires = (
-            Wire(self._settings, limits, limits.connections_max),
-            Wire(self._settings, limits, limits.recovery_connections_max),
+            Wire(self._settings, limits, limits.connections_max, connected),
+            Wire(self._settings, limits, limits.recovery_connections_max, connected),
         )
 
     def submit(self, orders: Sequence[Order], permit: Permit, deliver: Deliver) -> None:
@@ -148,10 +147,11 @@ class Webpsp:
         limit = self._limits.recovery_in_flight_max if recovers else self._limits.payments_in_flight_max
         if self._in_flight[recovers] >= limit:
             return Reason.BULKHEAD
-        flight = Flight(order, permit, deliver, breaker=self._breakers[order.operation], on_leaving=self._on_leaving)
+        watch = self._watches[order.operation]
+        flight = Flight(order, permit, deliver, watch=watch, clock=self._clock, now=now, on_leaving=self._on_leaving)
         if order.operation is not Operation.QUERY and flight.key in self._under_way:
             return Reason.IN_PROGRESS
-        if not flight.breaker.allows(now):
+        if not watch.breaker.allows(now):
             return Reason.BREAKER_OPEN
         self._in_flight[recovers] += 1
         self._flights.add(flight)
@@ -160,6 +160,7 @@ class Webpsp:
         if before is not None:
             before.replaced = True
         self._entered.append(flight)
+        asyncio.get_running_loop().call_later(self._limits.total_seconds, self._too_late, flight)
         return None
 
     def _turn(self) -> None:
@@ -243,11 +244,12 @@ class Webpsp:
         asyncio.get_running_loop().call_later(self._limits.answer_seconds, self._too_late, flight)
 
     def _too_late(self, flight: Flight) -> None:
-        """Nobody waits any longer; what comes now is late."""
+        """Nobody waits any longer; what comes now is late. What has not left by now never leaves."""
         if flight.delivered or flight not in self._flights:
             return
-        self._late[flight.key] = flight
-        self._end(flight, Reason.TIMEOUT)
+        if flight.written:
+            self._late[flight.key] = flight
+        self._end(flight, _why(flight, Reason.TIMEOUT))
 
     def _answered(self, flight: Flight, call: Call, answer: Answer) -> None:
         outcome = outcome_of(flight.order, answer.status, answer.body)
@@ -255,10 +257,11 @@ class Webpsp:
             self._tell(flight, call, answer)
         if not flight.delivered:
             self._leave(flight)
-            flight.finish(outcome, _now())
+            flight.finish(outcome, _now(), answered=True)
             return
         if self._late.get(flight.key) is flight:
             del self._late[flight.key]
+            flight.watch.late(read=_now() - (flight.left_at or flight.submitted_at))
             if isinstance(outcome, Approved | Declined | NotFound):
                 call_back(self._tell_late, flight.order, outcome)
 
@@ -307,8 +310,8 @@ def _now() -> float:
 
 def _why(flight: Flight, reason: Reason) -> Reason:
     """What is said of a request that has no answer: before its first byte, everything was a matter of connecting."""
-    if flight.fenced:
-        return Reason.FENCED
+    if flight.held is not None:
+        return flight.held
     return reason if flight.written else Reason.CONNECT
 
 

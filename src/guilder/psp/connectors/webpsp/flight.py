@@ -1,20 +1,15 @@
 """One order on its way, from submit to delivery and, where its answer is late, beyond."""
 
+import asyncio
 from collections.abc import Callable
-from typing import Final
 
 import structlog
 
-from guilder.core.clock import Micros
+from guilder.core.clock import Clock, Micros
 from guilder.core.crash import crash_point
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
-from guilder.psp.breaker import Breaker
+from guilder.psp.measure import Watch
 from guilder.psp.model import Deliver, Operation, Order, Permit, Reason
-
-# Reasons that speak for an outage of the PSP. Those not listed are our own doing and count neither way.
-_FAILURES: Final = frozenset({
-    Reason.CONNECT, Reason.TIMEOUT, Reason.RESET, Reason.UNREADABLE, Reason.MISMATCH, Reason.PSP_ERROR, Reason.RATE_LIMITED
-})  # fmt: skip
 
 Key = tuple[Operation, str]
 """What is under way once at most: an operation under its reference."""
@@ -37,22 +32,35 @@ def call_back(callback: Callable[..., None], *arguments: object) -> None:
 class Flight:
     """One order, delivered once. A wire.Parcel."""
 
-    __slots__ = ("_on_leaving", "breaker", "deliver", "delivered", "fenced", "order", "permit", "replaced", "sent_at", "written")
+    __slots__ = (
+        "_clock", "_on_leaving", "deliver", "delivered", "held", "left_at", "order", "permit", "replaced", "sent_at", "submitted_at",
+        "watch",
+    )  # fmt: skip
 
     def __init__(
-        self, order: Order, permit: Permit, deliver: Deliver, *, breaker: Breaker, on_leaving: Callable[["Flight"], None],
+        self, order: Order, permit: Permit, deliver: Deliver, *, watch: Watch, clock: Clock, now: float,
+        on_leaving: Callable[["Flight"], None],
     ) -> None:  # fmt: skip
         self.order = order
         self.permit = permit
         self.deliver = deliver
-        self.breaker = breaker
+        self.watch = watch
+        self._clock = clock
         self._on_leaving = on_leaving
-        self.written = False
-        self.fenced = False
+        self.submitted_at = now
+        # The last time that it was written, by the loop's clock; None while no byte has left.
+        self.left_at: float | None = None
+        # Why it was held back when its turn came.
+        self.held: Reason | None = None
         self.delivered = False
         # The same request has been sent anew: what is still to come is that one's answer.
         self.replaced = False
         self.sent_at = Micros(0)
+
+    @property
+    def written(self) -> bool:
+        """Whether a byte of it may have left."""
+        return self.left_at is not None
 
     @property
     def key(self) -> Key:
@@ -60,20 +68,24 @@ class Flight:
         return self.order.operation, self.order.reference
 
     def leave(self) -> bool:
-        """Whether it is still wanted and its sender may still send."""
+        """Whether it is still wanted, in time, and its sender may still send."""
         if self.delivered:
+            return False
+        if self.order.first and self.order.send_by is not None and self._clock.now() >= self.order.send_by:
+            self.held = Reason.EXPIRED
             return False
         try:
             permitted = self.permit(self.order)
         except Exception:  # noqa: BLE001 - whoever cannot tell whether we may send has not permitted it
             log().exception("psp_permit_failed", attempt=self.order.attempt_id)
             permitted = False
-        self.fenced = not permitted
+        if not permitted:
+            self.held = Reason.FENCED
         return permitted
 
     def leaves(self) -> None:
         """Its first byte goes out now."""
-        self.written = True
+        self.left_at = asyncio.get_running_loop().time()
         self._on_leaving(self)
 
     def left(self) -> None:
@@ -85,17 +97,12 @@ class Flight:
         proved = self.order.first and not self.written
         self.finish(NotSent(reason.value) if proved else Unknown(reason.value), now)
 
-    def finish(self, outcome: Outcome | NotFound, now: float) -> None:
-        """Deliver it, once."""
+    def finish(self, outcome: Outcome | NotFound, now: float, *, answered: bool = False) -> None:
+        """Deliver it, once; `answered`: its PSP said something, whatever that was."""
         if self.delivered:
             return
         self.delivered = True
-        match outcome:
-            case Unknown(reason=reason) | NotSent(reason=reason):
-                if reason in _FAILURES:
-                    self.breaker.failed(now)
-            case _:
-                self.breaker.succeeded(now)
+        self.watch.ended(outcome, now, submitted=self.submitted_at, left=self.left_at, answered=answered)
         call_back(self.deliver, self.order, outcome)
 
     def is_plain(self, outcome: Outcome | NotFound) -> bool:

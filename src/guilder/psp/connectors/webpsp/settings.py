@@ -5,20 +5,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from guilder.psp.breaker import BreakerLimits
 from guilder.security import Secret
+from guilder.tuning import Breaking, Bulkhead, Timeouts, Tuning
 
-# Longest wait for an answer, from the first byte of the request. PSPs answer in about a second, their page's start in less;
-# past this the buyer has gone, and the attempt is settled by asking.
-ANSWER_SECONDS: Final = 8.0
 # An answer that comes after that, within this from the first byte, still counts; then the connection is given up.
 LATE_SECONDS: Final = 60.0
 # Silence on a connection in the middle of an answer. As long as a late answer may take: nobody waits for it any more.
-READ_SECONDS: Final = 60.0
-# To reach the PSP, its name and TLS included.
-CONNECT_SECONDS: Final = 2.0
-# For a connection of the pool, or a new one, before "not sent".
-QUEUE_SECONDS: Final = 3.0
+SILENCE_SECONDS: Final = 60.0
 # Longest wait for the vault. It is a process on this machine and answers in a millisecond.
 REVEAL_SECONDS: Final = 2.0
 # Cards per call to the vault; it takes no more than 1,000.
@@ -29,28 +22,44 @@ CONNECTIONS_MAX: Final = 64
 RECOVERY_CONNECTIONS_MAX: Final = 16
 # Idle connections are closed before common servers close theirs, so that a first byte seldom meets a closed door.
 IDLE_SECONDS: Final = 20.0
-# Orders under way at once, from submit to delivery: 8 s of silence at 250 payments/s.
-PAYMENTS_IN_FLIGHT_MAX: Final = 2_000
-RECOVERY_IN_FLIGHT_MAX: Final = 1_000
 # What is read of an answer: ten times the longest that is documented.
 ANSWER_BYTES_MAX: Final = 64 * 1024
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """All limits of one connector; tests shorten the waits."""
+    """All limits of one connector; tests shorten the waits. What an operator may set stands in tuning.py, with its reasons.
 
-    answer_seconds: float = ANSWER_SECONDS
+    Args:
+        answer_seconds: from the first byte of the request, also where it is sent again because there were too many.
+        connect_seconds: to reach the PSP, its name and TLS included.
+        queue_seconds: for a connection of the pool, or a new one.
+        silence_seconds: on a connection, in the middle of an answer that is late already.
+    """
+
+    connect_seconds: float = Timeouts().connect_seconds
+    answer_seconds: float = Timeouts().read_seconds
+    queue_seconds: float = Timeouts().queue_seconds
+    total_seconds: float = Timeouts().total_seconds
     late_seconds: float = LATE_SECONDS
-    read_seconds: float = READ_SECONDS
-    connect_seconds: float = CONNECT_SECONDS
-    queue_seconds: float = QUEUE_SECONDS
+    silence_seconds: float = SILENCE_SECONDS
     reveal_seconds: float = REVEAL_SECONDS
     reveal_list_max: int = REVEAL_LIST_MAX
     connections_max: int = CONNECTIONS_MAX
     recovery_connections_max: int = RECOVERY_CONNECTIONS_MAX
-    payments_in_flight_max: int = PAYMENTS_IN_FLIGHT_MAX
-    recovery_in_flight_max: int = RECOVERY_IN_FLIGHT_MAX
-    breaker: BreakerLimits = BreakerLimits()
+    payments_in_flight_max: int = Bulkhead().payments_max
+    recovery_in_flight_max: int = Bulkhead().recovery_max
+    breaker: Breaking = Breaking()
+
+    @classmethod
+    def of(cls, tuning: Tuning, connector: str) -> "Limits":
+        """What the configuration says for a connector."""
+        said = tuning.connector(connector)
+        waits = said.timeouts
+        return cls(
+            connect_seconds=waits.connect_seconds, answer_seconds=waits.read_seconds, queue_seconds=waits.queue_seconds,
+            total_seconds=waits.total_seconds, payments_in_flight_max=said.bulkhead.payments_max,
+            recovery_in_flight_max=said.bulkhead.recovery_max, breaker=said.breaker,
+        )  # fmt: skip
 
 
 class WebpspSettings(Struct, frozen=True, kw_only=True):

@@ -4,8 +4,11 @@ The right to send is asked for in the step that writes the first byte, when the 
 leave in one write, which its payload makes; a GET's when it is sent.
 """
 
+import asyncio
 import ssl
+from collections.abc import Callable
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -87,9 +90,13 @@ def _go(parcel: Parcel) -> None:
 
 
 class Wire:
-    """A pool of connections. Made inside the loop."""
+    """A pool of connections. Made inside the loop.
 
-    def __init__(self, settings: WebpspSettings, limits: Limits, connections_max: int) -> None:
+    Args:
+        connected: told how many seconds each new connection took, its name and TLS included.
+    """
+
+    def __init__(self, settings: WebpspSettings, limits: Limits, connections_max: int, connected: Callable[[float], None]) -> None:
         self._url = settings.url.rstrip("/")
         self._authorization = f"Bearer {settings.api_key.reveal()}"
         self._session = aiohttp.ClientSession(
@@ -99,11 +106,11 @@ class Wire:
             # `connect` counts the wait for a connection of the pool, too. Rounding waits up to whole seconds would lengthen short ones.
             timeout=aiohttp.ClientTimeout(
                 total=limits.queue_seconds + limits.late_seconds, connect=limits.queue_seconds, sock_connect=limits.connect_seconds,
-                sock_read=limits.read_seconds, ceil_threshold=limits.queue_seconds + limits.late_seconds + 1,
+                sock_read=limits.silence_seconds, ceil_threshold=limits.queue_seconds + limits.late_seconds + 1,
             ),
             request_class=_Guarded, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, raise_for_status=False,
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"}, auto_decompress=False,
-            skip_auto_headers=("Accept-Encoding",),
+            skip_auto_headers=("Accept-Encoding",), trace_configs=[_timed(connected)],
         )  # fmt: skip
 
     async def ask(self, call: Call, parcel: Parcel) -> Answer:
@@ -128,6 +135,21 @@ class Wire:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+def _timed(connected: Callable[[float], None]) -> aiohttp.TraceConfig:
+    """Have connections timed, from the begin of one to where requests can be written to it."""
+
+    async def begins(_session: object, context: SimpleNamespace, _told: object) -> None:
+        context.began = asyncio.get_running_loop().time()
+
+    async def stands(_session: object, context: SimpleNamespace, _told: object) -> None:
+        connected(asyncio.get_running_loop().time() - context.began)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(begins)
+    trace.on_connection_create_end.append(stands)
+    return trace
 
 
 async def _read(response: aiohttp.ClientResponse) -> Answer:

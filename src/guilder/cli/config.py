@@ -1,0 +1,123 @@
+"""`guilder config`: what holds here, and where each of it comes from. Secrets are never shown."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import typer
+from msgspec import Struct
+
+from guilder.cli.options import Data, Host, Json, Port, load
+
+if TYPE_CHECKING:
+    from guilder.config import Settings
+
+app = typer.Typer(help="Show the configuration.", no_args_is_help=True, rich_markup_mode=None)
+
+# Settings are called as their variables, but for these.
+_VARIABLES: Final = {"data_dir": "GUILDER_DATA", "tuning_file": "GUILDER_CONFIG", "routes_file": "GUILDER_ROUTES"}
+_SECRET: Final = re.compile(r"secret|password|token", re.IGNORECASE)
+# Of what is passed on to Kafka's client only this is no secret for sure.
+_KAFKA_OPEN: Final = re.compile(r"bootstrap|prefix|security\.protocol|sasl\.mechanisms?|ssl\.[a-z.]+\.location")
+_CREDENTIALS: Final = re.compile(r"(?<=://)([^/@\s]*)@")
+MASKED: Final = "***"
+DEFAULT: Final = "default"
+FILE: Final = "file"
+
+
+class Shown(Struct, frozen=True):
+    """One setting: its name, its value as text, and the flag, variable or file that it comes from."""
+
+    name: str
+    value: Any
+    source: str
+
+
+@app.callback()
+def _group() -> None:
+    """Show the configuration."""
+
+
+@app.command()
+def show(data: Data = None, port: Port = None, host: Host = None, as_json: Json = False) -> None:
+    """Show every setting with its source: a flag, a GUILDER_ variable, the configuration file, or the default."""
+    from guilder.cli.output import write_json, write_lines
+
+    settings = load(data_dir=data, port=port, host=host)
+    flags = {name for name, value in (("data_dir", data), ("port", port), ("host", host)) if value is not None}
+    found = [*_settings(settings, flags), *_tuning(settings)]
+    if as_json:
+        write_json({"settings": found})
+    else:
+        write_lines([(one.name, f"{_text(one.value)}   ({one.source})") for one in found if one.value is not None])
+
+
+def _settings(settings: "Settings", flags: set[str]) -> Iterator[Shown]:
+    for name in settings.__struct_fields__:
+        if name in ("tuning", "ports"):
+            continue
+        if name == "kafka":
+            yield from _kafka(settings)
+            continue
+        variable = _VARIABLES.get(name, f"GUILDER_{name.upper()}")
+        source = "flag" if name in flags else variable if os.environ.get(variable) else DEFAULT
+        yield Shown(name, _masked(name, getattr(settings, name)), source)
+
+
+def _kafka(settings: "Settings") -> Iterator[Shown]:
+    if settings.kafka is None:
+        return
+    for name, value in (("bootstrap", settings.kafka.bootstrap), ("prefix", settings.kafka.prefix), *settings.kafka.passed_on):
+        place = f"kafka.{name}"
+        variable = f"GUILDER_{place.upper().replace('.', '_')}"
+        shown = _masked(name, value) if _KAFKA_OPEN.fullmatch(name) else MASKED
+        yield Shown(place, shown, variable if os.environ.get(variable) else DEFAULT)
+
+
+def _tuning(settings: "Settings") -> Iterator[Shown]:
+    """The effective policies, timeouts, breakers, bulkheads and fallbacks; each connector with what differs for it."""
+    from guilder.tuning import BROUGHT, RETRIES
+
+    tuning, file = settings.tuning, settings.tuning_file
+    given = dict(_leaves(tomllib.loads(file.read_text(encoding="utf-8")))) if file is not None else {}
+    effective: dict[str, Any] = {f"retry.{name}": tuning.policy(name) for name in RETRIES}
+    for connector in (*BROUGHT, *tuning.added):
+        said = tuning.connector(connector)
+        effective[f"connectors.{connector}"] = msgspec.structs.replace(said, retry={})
+        for name in said.retry:
+            effective[f"connectors.{connector}.retry.{name}"] = tuning.policy(name, connector)
+    effective |= {"fallback": tuning.fallback, "risk": tuning.risk}
+    for name, value in _leaves(msgspec.to_builtins(effective)):
+        # What differs for a connector stands on what holds in general.
+        general = name[name.index(".retry.") + 1 :] if ".retry." in name else name
+        yield Shown(name, _masked(name, value), FILE if {name, general} & given.keys() else DEFAULT)
+
+
+def _leaves(content: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        here = f"{place}.{name}" if place else name
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, here)
+        elif not isinstance(value, Mapping):
+            yield here, value
+
+
+def _masked(name: str, value: object) -> object:
+    if value is None or isinstance(value, int | float):
+        return value
+    if _SECRET.search(name):
+        return MASKED
+    if isinstance(value, list | tuple):
+        return [_masked(name, one) for one in value]
+    return _CREDENTIALS.sub(f"{MASKED}@", str(value))
+
+
+def _text(value: object) -> str:
+    match value:
+        case [*several]:
+            return ", ".join(map(str, several)) or "none"
+        case _:
+            return str(value)

@@ -1,0 +1,134 @@
+"""Fallback: what becomes of a payment that could not be sent, or was declined for a reason that lies in the way. Pure.
+
+    next connector   only while every attempt of this confirm is *not sent* or declined for a reason that allows it: one that may
+                     have moved money is settled first, so no two PSPs are ever in doubt about one payment; never from a PSP's own
+                     page, where the buyer may be paying
+    wait             a payment without a buyer, while no PSP is up, until the time that its merchant sets
+    room             a bulkhead that is full has room again soon, whoever waits
+
+The first two are off unless they are configured (`tuning.Fallback`); each stands in the attempt that it led to.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from guilder.core.outcome import Declined, NotFound, NotSent, Outcome
+from guilder.payments.answers import expand_of, success
+from guilder.payments.begin import successor, taking
+from guilder.payments.fallen import Fallen
+from guilder.payments.model import NEW_PAYMENTS, Attempt, Change
+from guilder.payments.settling import Settling, changed, move
+from guilder.payments.states import ATTEMPT, AttemptEvent, AttemptState, after
+from guilder.psp.errors import RouteRefused
+from guilder.psp.model import Operation, Reason
+from guilder.psp.router import Choice, Route, Rule, choose
+from guilder.tuning import Fallback
+
+DOWN: Final = frozenset({Reason.CONNECT.value, Reason.BREAKER_OPEN.value})
+"""Reasons that say that the PSP cannot be reached at all."""
+RISK_REFUSED: Final = "risk_refused"
+RISK_SILENT: Final = "risk_silent"
+"""An attempt that was to wait for the external risk service: it said no, or nothing yet."""
+
+
+def onward(
+    routes: Sequence[Route], rules: Sequence[Rule], fallback: Fallback, attempt: Attempt, outcome: Outcome | NotFound, *,
+    up: Collection[str],
+) -> Choice | None:  # fmt: skip
+    """The connector at which a payment goes on whose attempt has ended so; None when there is none, or it may not.
+
+    Args:
+        routes, rules: as in psp.router.choose: the operator's rules decide among those that are left, too.
+        up: the connectors that can be reached now, as far as this process knows. A payment that waits goes on at whichever
+            is back, also where it has been tried before: there nothing was sent.
+    """
+    if not fallback.next_connector or not _may_go_on(fallback, attempt, outcome):
+        return None
+    facts = attempt.facts
+    fallen = facts.fallen or Fallen()
+    found = _next(routes, rules, attempt, {*fallen.tried, facts.connector})
+    if found is None and fallen.waits:
+        found = _next(routes, rules, attempt, {route.connector for route in routes} - set(up) | {facts.connector})
+    return found
+
+
+def keeps_card(fallback: Fallback, attempt: Attempt, outcome: Outcome | NotFound) -> bool:
+    """Whether the card's CVC may still be needed after this outcome."""
+    return fallback.next_connector and _may_go_on(fallback, attempt, outcome)
+
+
+def _may_go_on(fallback: Fallback, attempt: Attempt, outcome: Outcome | NotFound) -> bool:
+    secure = attempt.facts.three_d_secure
+    if attempt.operation not in NEW_PAYMENTS or (secure is not None and secure.proof is not None):
+        # A proof was made for the connector that the buyer was authenticated at.
+        return False
+    if attempt.facts.own_page is not None:
+        # The buyer is sent to the page of one PSP. He may stand there already, and as long as it can be paid nobody else is asked.
+        return False
+    match outcome:
+        case NotSent(reason=reason):
+            return reason in DOWN
+        case Declined(code=code, wants_authentication=wants):
+            return code in fallback.declines and not wants
+        case _:
+            return False
+
+
+def _next(routes: Sequence[Route], rules: Sequence[Rule], attempt: Attempt, tried: Collection[str]) -> Choice | None:
+    facts = attempt.facts
+    try:
+        return choose(
+            routes, currency=attempt.currency, amount_minor=attempt.amount, brand=facts.payment_method.card.brand,
+            livemode=attempt.livemode, tried=tried, card_present=facts.till is not None, payment=attempt.payment, rules=rules,
+        )  # fmt: skip
+    except RouteRefused:
+        return None
+
+
+def goes_on(s: Settling, choice: Choice, outcome: NotSent | Declined) -> Change:
+    """The attempt has moved nothing; the payment goes on at another connector, accepted in the same commit."""
+    event = AttemptEvent.PROVED_UNSENT if isinstance(outcome, NotSent) else AttemptEvent.DECLINE
+    state = after(ATTEMPT, AttemptState(s.open.state), event)
+    facts = replace(s.payment.facts, in_doubt=False)
+    before = s.attempt.facts
+    fallen = before.fallen or Fallen()
+    why = f"not sent, {outcome.reason}" if isinstance(outcome, NotSent) else f"declined, {outcome.code}"
+    fallen = replace(fallen, tried=(*fallen.tried, before.connector), notes=(*fallen.notes, f"{before.connector}: {why}"))
+    next_ = successor(s.attempt, facts, taking(facts), before.three_d_secure, execute_by=s.attempt.execute_by, now=s.now, ids=s.ids)
+    next_ = replace(
+        next_, begin_at=s.now if before.till else None,
+        facts=replace(
+            next_.facts, connector=choice.connector, psp_merchant=choice.psp_merchant, route_reason=choice.reason, fallen=fallen,
+        ),
+    )  # fmt: skip
+    reporter = s.reporter if isinstance(outcome, NotSent) else None
+    return replace(changed(s, facts, move(s, state, reporter=reporter)), attempts=(next_,))
+
+
+def may_wait(s: Settling, outcome: NotSent) -> bool:
+    """Whether an attempt that could not be sent is kept for later, because it still can be."""
+    if s.now >= s.attempt.execute_by or s.attempt.operation is Operation.AUTHENTICATE:
+        return False
+    fallen = s.attempt.facts.fallen
+    match outcome.reason:
+        case Reason.BULKHEAD.value | "risk_silent":
+            return True
+        case reason if reason in DOWN:
+            return fallen is not None and fallen.waits
+        case _:
+            return False
+
+
+def put_off(s: Settling, outcome: NotSent) -> Change:
+    """Nothing was sent, and it is looked at again later, until its time is over. A caller without a buyer is answered at once."""
+    state = after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.PUT_OFF)
+    tries = s.open.tries + 1
+    retry_at = min(s.retry_at(state, tries), s.attempt.execute_by)
+    again = replace(move(s, state, retry_at=retry_at, tries=tries, reporter=s.reporter), noted=outcome)
+    change = changed(s, s.payment.facts, again)
+    fallen = s.attempt.facts.fallen
+    if fallen is None or not fallen.waits or s.open.tries:
+        return change
+    return replace(change, answer=success(s.payment.facts, expand_of(s.attempt.facts.key)))

@@ -1,0 +1,94 @@
+"""Ways: the connectors of an executor, and what is known of each beside its wire: schedules, budgets, horizons."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from guilder.core.clock import SECOND
+from guilder.core.outcome import Declined, NotFound, NotSent, Outcome
+from guilder.core.retry import Budget
+from guilder.payments.fallback import keeps_card, onward
+from guilder.payments.model import Attempt
+from guilder.payments.schedule import Schedule
+from guilder.psp.model import Connector, Declares
+from guilder.psp.router import Choice, Route, Rule
+from guilder.tuning import Tuning
+
+USUAL: Final = Schedule()
+IsUp = Callable[[str], bool]
+
+
+class Ways:
+    """The connectors by their names, with their policies. Budgets are counted here, in memory.
+
+    Args:
+        routes, rules: as in psp.router.choose, for payments that go on elsewhere.
+        up: whether a connector can be reached now; None when nobody knows of any.
+    """
+
+    def __init__(
+        self, connectors: Mapping[str, Connector], tuning: Tuning, *, routes: Sequence[Route] = (), rules: Sequence[Rule] = (),
+        up: IsUp | None = None,
+    ) -> None:  # fmt: skip
+        self._connectors = connectors
+        self._fallback = tuning.fallback
+        self._routes = routes
+        self._rules = rules
+        self._up = up
+        self._schedules = {name: Schedule.of(tuning, name) for name in connectors}
+        shares = {name: schedule.resend.budget_share for name, schedule in self._schedules.items()}
+        self._resends = {name: Budget(share) for name, share in shares.items() if share is not None}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._connectors
+
+    def __len__(self) -> int:
+        return len(self._connectors)
+
+    def __getitem__(self, name: str) -> Connector:
+        return self._connectors[name]
+
+    def declares(self, name: str) -> Declares | None:
+        """What a connector says of itself; None for one that is not configured any more."""
+        connector = self._connectors.get(name)
+        return None if connector is None else connector.declares
+
+    def schedule(self, name: str) -> Schedule:
+        """A connector's retry policies."""
+        return self._schedules.get(name, USUAL)
+
+    def sent_first(self, name: str, count: int) -> None:
+        """So many first requests go to a connector; each earns a share of a resend."""
+        if (budget := self._resends.get(name)) is not None:
+            budget.earn(count)
+
+    def may_resend(self, name: str, tries: int, uniform: Callable[[], float]) -> bool:
+        """Whether what the PSP does not know may be sent again, after so many tries to learn what became of it.
+
+        Takes an extra call from the connector's budget; False when none is left: then the PSP is asked again later.
+        """
+        if self.schedule(name).resend.delay_after(tries + 1, uniform) is None:
+            return False
+        budget = self._resends.get(name)
+        return budget is None or budget.spend()
+
+    def onward(self, attempt: Attempt, outcome: Outcome | NotFound) -> Choice | None:
+        """Where a payment goes on whose attempt has ended so; None for nowhere, which is the usual case."""
+        if not self._fallback.next_connector or not isinstance(outcome, NotSent | Declined):
+            return None
+        up = [name for name in self._connectors if self._up is not None and self._up(name)]
+        return onward(self._routes, self._rules, self._fallback, attempt, outcome, up=up)
+
+    def keeps_card(self, attempt: Attempt, outcome: Outcome | NotFound) -> bool:
+        """Whether the card's CVC may still be needed after this outcome."""
+        return keeps_card(self._fallback, attempt, outcome)
+
+    def horizon(self, attempt: Attempt, since: int) -> int | None:
+        """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.
+
+        That is its first claim (`since`), which may be long after the accept, or the end of the time in which it is sent again.
+        """
+        declares = self.declares(attempt.facts.connector)
+        if declares is None or declares.finality_horizon_seconds is None or not since:
+            return None
+        window = declares.idempotency_window_seconds or 0
+        return max(since, attempt.created_at + window * SECOND) + declares.finality_horizon_seconds * SECOND

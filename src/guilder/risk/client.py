@@ -1,0 +1,82 @@
+"""An external risk service over HTTP: POST the question as JSON, read the opinion as JSON.
+
+Slow: given up after the timeout, and once more where the policy and its budget allow. Answering twice is no matter: it is asked for
+an opinion and changes nothing. When it is away every question costs a refused connection or a timeout, and the fallback decides.
+"""
+
+import asyncio
+from typing import Final
+
+import aiohttp
+import msgspec
+import structlog
+
+from guilder.core.clock import sleep
+from guilder.core.ids import Ids
+from guilder.core.retry import Budget, Retry
+from guilder.risk.external import Opinion, Question, Silent
+from guilder.tuning import RiskTuning
+
+# An opinion is a line.
+ANSWER_BYTES_MAX: Final = 16 * 1024
+# Questions under way at once: a service that hangs for a second at 250 payments/s.
+ASKED_MAX: Final = 256
+
+_encode = msgspec.json.Encoder().encode
+_opinion = msgspec.json.Decoder(Opinion)
+log = structlog.get_logger(__name__)
+
+
+class HttpRiskService:
+    """Implements RiskService. Made inside its loop; one per process."""
+
+    def __init__(self, tuning: RiskTuning, retry: Retry, ids: Ids) -> None:
+        self._url = tuning.url or ""
+        self._timeout = tuning.timeout_seconds
+        self._retry = retry
+        self._ids = ids
+        self._budget = None if retry.budget_share is None else Budget(retry.budget_share)
+        self._asked = asyncio.Semaphore(ASKED_MAX)
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if tuning.secret is not None:
+            headers["Authorization"] = f"Bearer {tuning.secret}"
+        self._session = aiohttp.ClientSession(
+            headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=self._timeout, ceil_threshold=self._timeout + 1),
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def ask(self, question: Question) -> Opinion:
+        """See RiskService."""
+        if self._budget is not None:
+            self._budget.earn()
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._once(question)
+            except Silent as silent:
+                wait = self._retry.delay_after(tries, self._ids.uniform, error=(silent.why,))
+                if wait is None or not (self._budget is None or self._budget.spend()):
+                    log.warning("risk_service_silent", why=silent.why, payment=question.payment, tries=tries)
+                    raise
+            await sleep(wait)
+
+    async def _once(self, question: Question) -> Opinion:
+        try:
+            async with (
+                asyncio.timeout(self._timeout), self._asked,
+                self._session.post(self._url, data=_encode(question), allow_redirects=False) as response,
+            ):  # fmt: skip
+                if response.status != 200:
+                    raise Silent("refused" if 400 <= response.status < 500 and response.status != 429 else "status")
+                return _opinion.decode(await response.content.read(ANSWER_BYTES_MAX))
+        except TimeoutError as error:
+            raise Silent("timeout") from error
+        except msgspec.MsgspecError as error:
+            raise Silent("unreadable") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Silent("connect") from error
