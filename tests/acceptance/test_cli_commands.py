@@ -50,8 +50,8 @@ def test_looking_at_a_system_that_runs_and_at_one_that_is_stopped(running: Syste
         check = told(running.command("check", "--json"))
         assert check["ok"], check
         assert not any(one["skipped"] for one in check["checks"]), check
-        # Nobody has asked for webhooks.
-        assert [one["name"] for one in check["checks"] if not one["examined"]] == ["deliveries"]
+        # Nobody has ordered on the payment page, and nobody has asked for webhooks.
+        assert [one["name"] for one in check["checks"] if not one["examined"]] == ["sessions", "deliveries"]
         story = told(running.command("payments", "show", payment, "--json"))
         assert (story["payment"], story["state"]) == (payment, "succeeded")
         assert {moment["kind"] for moment in story["moments"]} == {
