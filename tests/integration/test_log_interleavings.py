@@ -8,10 +8,10 @@ import asyncio
 
 import asyncpg
 import pytest
-from log_world import append, sessions, visible, waits, xid
 
 from guilder.core.clock import sleep
 from guilder.log.model import PARTITIONS, TOPIC_EVENTS, partition_of
+from log_world import append, sessions, visible, waits, xid
 
 KEY = "pi_one"
 WRITERS, BATCHES, BATCH = 4, 25, 50
