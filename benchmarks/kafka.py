@@ -16,7 +16,7 @@ from tests.kafka import brokers
 from benchmarks import payments
 from benchmarks.system import system
 
-CONNECTIONS: Final = 64
+CONNECTIONS: Final = 128
 # What the log through Kafka is to reach of the outbox's throughput.
 SHARE: Final = 0.8
 
@@ -26,10 +26,10 @@ async def compared(seconds: Mapping[str, float], *, api_processes: int) -> list[
     if brokers.bootstrap_of_the_environment() is None and not await asyncio.to_thread(brokers.can_run):
         sys.stdout.write("Kafka: left out, there is neither KAFKA_BOOTSTRAP nor Java 17 with Maven\n")
         return []
-    rows = [await _one("payments at 64, outbox beside Kafka", seconds, api_processes=api_processes)]
+    rows = [await _one("payments at 128, outbox beside Kafka", seconds, api_processes=api_processes)]
     with _broker() as bootstrap:
         rows.append(await _one(
-            "payments at 64, Kafka", seconds, api_processes=api_processes, GUILDER_KAFKA_BOOTSTRAP=bootstrap,
+            "payments at 128, Kafka", seconds, api_processes=api_processes, GUILDER_KAFKA_BOOTSTRAP=bootstrap,
         ))  # fmt: skip
     share = rows[1]["per_second"] / rows[0]["per_second"]
     rows[1]["share_of_outbox"] = round(share, 3)

@@ -31,10 +31,10 @@ WAIT_SECONDS: Final = 0.1
 # The client's own store for one partition, and how soon it asks again when that was full.
 PREFETCHED_KILOBYTES: Final = 1_024
 PREFETCH_AGAIN_MILLISECONDS: Final = 20
-# The cluster answers as soon as so much is there, or after so long: many small answers cost more than all that is in them.
-# Attempts are waited for, events are looked at every 50 ms at most.
-FETCHED_BYTES: Final = 8_192
-FETCH_MILLISECONDS: Final = {TOPIC_ATTEMPTS: 4, TOPIC_EVENTS: 50}
+# The cluster answers as soon as so much is there, or after so long. Attempts are waited for; of events, which are looked at every
+# 50 ms at most, many small answers would cost more than all that is in them.
+FETCHED_BYTES: Final = {TOPIC_ATTEMPTS: 1, TOPIC_EVENTS: 65_536}
+FETCH_MILLISECONDS: Final = {TOPIC_ATTEMPTS: 500, TOPIC_EVENTS: 50}
 
 Offsets = Mapping[int, tuple[int, int]]
 """For each partition where to go on, and the position before it."""
@@ -63,7 +63,7 @@ class Feed:
             "queued.max.messages.kbytes": PREFETCHED_KILOBYTES,
             "fetch.queue.backoff.ms": PREFETCH_AGAIN_MILLISECONDS,
             "allow.auto.create.topics": False,
-            "fetch.min.bytes": FETCHED_BYTES,
+            "fetch.min.bytes": FETCHED_BYTES[topic],
             "fetch.wait.max.ms": FETCH_MILLISECONDS[topic],
         })  # fmt: skip
         self.shelves: dict[int, Shelf] = {}

@@ -46,7 +46,7 @@ class Pace(Struct, frozen=True):
 
 
 # Buyers wait for what attempts wake; nobody waits for events, whose consumers look every 50 ms at most.
-PACES: Final = {TOPIC_ATTEMPTS: Pace(0.25, 0.003), TOPIC_EVENTS: Pace(0.05, 0.05)}
+PACES: Final = {TOPIC_ATTEMPTS: Pace(0.25, 0.005), TOPIC_EVENTS: Pace(0.05, 0.05)}
 # How often partitions are shared out anew.
 HOLD_SECONDS: Final = 1.0
 # After a round that the cluster did not take.
