@@ -28,7 +28,7 @@ from guilder.db import Database
 from guilder.db.embedded import EmbeddedServer
 from guilder.db.migrate import migrate
 from guilder.db.sender import Sender
-from guilder.log import TOPIC_EVENTS, Consumer, NewEvent, announce, hold_partitions
+from guilder.log import TOPIC_EVENTS, Consumer, NewEvent, Outbox, announce, hold_partitions
 from guilder.security import PurposeKeys
 from guilder.shapes.facts import PaymentIntentFacts
 from guilder.webhooks import Allowed, CreateEndpoint, Endpoints
@@ -85,9 +85,8 @@ class Bench:
             db=self.db, sender=sender, clock=self.clock, ids=self.ids, keys=self.keys, personal=personal, allowed=(allowed, allowed),
             role="worker",
         )  # fmt: skip
-        consumer = Consumer(
-            self.db, self.clock, self.ids, name=CONSUMER, topic=TOPIC_EVENTS, handle=FanOut(self.clock).handle, sender=lambda: sender.id,
-        )  # fmt: skip
+        reader = Outbox(self.db).reader(CONSUMER, TOPIC_EVENTS, lambda: sender.id)
+        consumer = Consumer(self.db, self.clock, self.ids, reader=reader, handle=FanOut(self.clock).handle)
         await hold_partitions(self.db, CONSUMER, sender.id, sender.epoch, role="worker")
         before = await self._backends()
         (_, spent), began, cpu = to.looked_at(), perf_counter(), process_time()

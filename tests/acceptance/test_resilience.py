@@ -77,7 +77,8 @@ def test_every_process_serves_its_metrics_on_loopback_and_run_json_says_where(sy
     assert any('guilder_http_requests_total{status="200"}' in scraped(url) for url in metrics["api"])
     executor = scraped(metrics["executor"][0])
     assert 'guilder_psp_orders_total{connector="cardnet",operation="purchase",outcome="approved"}' in executor
-    assert 'guilder_psp_breaker_state{connector="cardnet",operation="query",state="closed"} 1.0' in executor
+    for connector in ("cardnet", "backup", "webpsp"):
+        assert f'guilder_psp_breaker_state{{connector="{connector}",operation="query",state="closed"}} 1.0' in executor
 
 
 def test_psp_latency_prints_percentiles_and_what_each_timeout_cuts_off(system: System) -> None:

@@ -116,6 +116,7 @@ class _Attempt(Struct, array_like=True):
     announces_payment: Raw = _NOTHING
     three_d_secure: Raw = _NOTHING
     till: Raw = _NOTHING
+    own_page: Raw = _NOTHING
     fallen: _Fallen | None = None
 
 
