@@ -1,6 +1,6 @@
 """How much a connector may have in hand, by how fast it answers."""
 
-from guilder.payments.window import COUNTED_SECONDS, LEAST, MOST, WAIT_SECONDS, Window
+from guilder.payments.window import COUNTED_SECONDS, LEAST, MOST, WAIT_SECONDS, Window, Windows
 
 # What a connector waits for an answer (psp/connectors/cardnet/settings.py).
 ANSWER_SECONDS = 8.0
@@ -49,6 +49,15 @@ def test_timeouts_are_no_answers() -> None:
     for number in range(LEAST):
         window.ended((f"at_{number}", "payment"), answered=False)
     assert window.room(COUNTED_SECONDS) == LEAST
+
+
+def test_a_connector_that_is_full_stays_so_while_another_one_has_room() -> None:
+    """As much is claimed as one of them takes, and what is for the full one is not handed over."""
+    windows = Windows(["slow", "idle"])
+    for number in range(LEAST):
+        windows.sent("slow", (f"at_{number}", "payment"))
+    assert windows.room(0.1) == LEAST
+    assert (windows.room_of("slow", 0.1), windows.room_of("idle", 0.1)) == (0, LEAST)
 
 
 def test_what_was_not_handed_over_does_not_count() -> None:

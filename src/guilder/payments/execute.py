@@ -207,24 +207,34 @@ class Executor:
             step = next_step(one.attempt, one.open.state, one.open.tries, now)
             if isinstance(step, Order) and asks_risk(one.attempt, step):
                 self._spawn(self._screen(one, step))
-            elif isinstance(step, Order):
+            elif isinstance(step, Order) and self._takes(one, step):
                 orders[one.attempt.facts.connector].append(replace(step, sender_epoch=(one.sender, one.open.slot)))
+            elif isinstance(step, Order):
+                self._settle(one, step.operation, NotSent(Reason.BULKHEAD.value))
             else:
                 self._settle(one, one.attempt.operation, step)
         for name, list_ in orders.items():
             self._submit(name, list_)
 
+    def _takes(self, one: Claimed, order: Order) -> bool:
+        """Whether its connector has room for it now. What was claimed for another one's room, and is a new payment, is put off."""
+        name = one.attempt.facts.connector
+        if order.operation in NEW_PAYMENTS and order.first and not self._windows.room_of(name, asyncio.get_running_loop().time()):
+            return False
+        if order.first:
+            self._windows.sent(name, (one.attempt.id, one.open.slot))
+        return True
+
     def _submit(self, name: str, orders: Sequence[Order]) -> None:
         """Hand orders to their connector."""
-        for order in orders:
-            if order.first:
-                self._windows.sent(name, (order.attempt_id, claim_of(order)[1]))
         self._ways.sent_first(name, sum(order.first for order in orders))
         self._ways[name].submit(orders, self._permit, self._deliver)
 
     async def _screen(self, one: Claimed, order: Order) -> None:
         """Ask the external risk service about an attempt that waits for it, and send it, or put it off, or end it."""
         why = None if self._risk is None else await asked_again(self._risk, one.payment.facts, one.attempt)
+        if why is None and not self._takes(one, order):
+            why = Reason.BULKHEAD.value
         if why is not None:
             self._settle(one, order.operation, NotSent(why))
             return

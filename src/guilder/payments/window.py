@@ -57,8 +57,12 @@ class Windows:
         self._of = {name: Window(now) for name in connectors}
 
     def room(self, now: float) -> int:
-        """The most that one of them takes: a slow one does not stop the others, and has its bulkhead for what is too much for it."""
+        """The most that one of them takes: a slow one does not stop the others. What turns out to be for it is put off (`room_of`)."""
         return max((window.room(now) for window in self._of.values()), default=0)
+
+    def room_of(self, connector: str, now: float) -> int:
+        """As Window.room."""
+        return self._of[connector].room(now)
 
     def sent(self, connector: str, order: tuple[str, str]) -> None:
         """As Window.sent."""
