@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncpg
 
-from guilder import supervisor
+from guilder import children, supervisor
 from guilder.core import crash
 
 FILE = Path(os.environ[crash.VARIABLE])
@@ -96,7 +96,7 @@ os.fdatasync = sync
 for each in STATEMENTS:
     setattr(asyncpg.connection.Connection, each, counted(getattr(asyncpg.connection.Connection, each)))
 # Kills of one role within a minute are what these tests are made of; the growing waits have tests of their own.
-supervisor.DEATHS_MAX = 10**6  # type: ignore[misc]
+children.DEATHS_MAX = 10**6  # type: ignore[misc]
 
 if __name__ == "__main__":
     from guilder.cli import main
