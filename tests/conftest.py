@@ -19,6 +19,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from databases import drop_database
 from guilder.db import Database
 from kafka import brokers
 
@@ -166,17 +167,6 @@ def kafka() -> str:
     return ready.read_text()
 
 
-async def _drop(admin: asyncpg.Connection, name: str) -> None:
-    """Drop a database, again while an autovacuum worker is in it: that one belongs to the server and ends by itself."""
-    for _ in range(100):
-        try:
-            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        except (asyncpg.InsufficientPrivilegeError, asyncpg.ObjectInUseError):
-            await admin.execute("SELECT pg_sleep(0.05)")
-        else:
-            return
-
-
 @pytest.fixture
 async def database(server: dict[str, str]) -> AsyncIterator[str]:
     """The address of a fresh, migrated database of this test's own."""
@@ -187,7 +177,7 @@ async def database(server: dict[str, str]) -> AsyncIterator[str]:
         try:
             yield server["dsn"].replace("DATABASE", name)
         finally:
-            await _drop(admin, name)
+            await drop_database(admin, name)
     finally:
         await admin.close()
 

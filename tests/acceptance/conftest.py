@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from chromium import CHROMIUM, DESKTOP
+from payments_system import Shop, wait
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from whole_system import System
 
@@ -19,6 +20,17 @@ def system(tmp_path: Path) -> Iterator[System]:
     if found.process is not None:
         found.process.kill()
         found.process.communicate()
+
+
+@pytest.fixture
+def undisturbed(shop: Shop) -> Iterator[None]:
+    """What a test has switched on, and the death that it has ordered, end with it."""
+    yield
+    try:
+        wait(shop.crashed, "the process is dead")
+    finally:
+        shop.crash_file.unlink(missing_ok=True)
+        shop.no_faults()
 
 
 @pytest.fixture(scope="module")

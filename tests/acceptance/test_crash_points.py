@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from payments_system import NEW_PAYMENTS, OPERATIONS, Answer, Doing, Shop, running_shop, wait
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undisturbed")]
 
 # In the process that accepts.
 ACCEPT = ("accept.before", "accept.after")
@@ -29,17 +29,6 @@ def ask() -> Iterator[Callable[..., "Future[Answer]"]]:
     """Makes a request beside the test."""
     with ThreadPoolExecutor(4) as threads:
         yield threads.submit
-
-
-@pytest.fixture(autouse=True)
-def _undisturbed(shop: Shop) -> Iterator[None]:
-    """What a test has switched on, and the death that it has ordered, end with it."""
-    yield
-    try:
-        wait(shop.crashed, "the process is dead")
-    finally:
-        shop.crash_file.unlink(missing_ok=True)
-        shop.no_faults()
 
 
 APPROVED = {"outcome.before": "outcome.before approved", "outcome.after": "outcome.after approved"}

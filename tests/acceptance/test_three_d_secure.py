@@ -11,7 +11,7 @@ from buyer import at_bank, browse, come_back, redirect_status
 from payments_system import Shop, running_shop, wait
 from sdk import client
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undisturbed")]
 
 SHOP = "https://shop.example/done"
 PAY = {"amount": 2000, "currency": "eur", "confirm": True, "expand": ["latest_charge"]}
@@ -38,17 +38,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def sdk(shop: Shop) -> stripe.StripeClient:
     """A client with the merchant's secret key."""
     return client(shop)
-
-
-@pytest.fixture(autouse=True)
-def _undisturbed(shop: Shop) -> Iterator[None]:
-    """What a test has switched on, and the death that it has ordered, end with it."""
-    yield
-    try:
-        wait(shop.crashed, "the process is dead")
-    finally:
-        shop.crash_file.unlink(missing_ok=True)
-        shop.no_faults()
 
 
 def typed(number: str) -> dict[str, Any]:

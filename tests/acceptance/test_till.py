@@ -13,7 +13,7 @@ import stripe
 from payments_system import Shop, running_shop, wait
 from sdk import client
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undisturbed")]
 
 # What an account of the bank world is opened with, in cents.
 OPENING = 10_000_000_000_000 * 100
@@ -35,17 +35,6 @@ def reader(shop: Shop) -> str:
     address = {"line1": "Damrak 1", "city": "Amsterdam", "country": "NL", "postal_code": "1012"}
     location = sdk.v1.terminal.locations.create({"display_name": "Shop 1", "address": address})
     return sdk.v1.terminal.readers.create({"registration_code": "simulated-wpe", "label": "Till", "location": location.id}).id
-
-
-@pytest.fixture(autouse=True)
-def _undisturbed(shop: Shop) -> Iterator[None]:
-    """What a test has switched on, and the death that it has ordered, end with it."""
-    yield
-    try:
-        wait(shop.crashed, "the process is dead")
-    finally:
-        shop.crash_file.unlink(missing_ok=True)
-        shop.no_faults()
 
 
 class Buyer:

@@ -20,6 +20,7 @@ import asyncpg
 from msgspec import Struct
 from msgspec.structs import replace
 
+from databases import drop_database
 from guilder import bootstrap
 from guilder.config import Ports, Settings
 from guilder.db import Database
@@ -228,7 +229,7 @@ async def fresh_database(server: Mapping[str, str], name: str) -> AsyncIterator[
         try:
             yield server["dsn"].replace("DATABASE", name)
         finally:
-            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            await drop_database(admin, name)
     finally:
         await admin.close()
 

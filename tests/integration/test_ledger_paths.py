@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ledger_world import book, book_carefully, open_as, owner_connection, standing
 from msgspec.structs import replace
 
+from databases import drop_database
 from guilder.core.clock import ManualClock
 from guilder.core.ids import Ids
 from guilder.db import Database
@@ -117,17 +118,14 @@ def subject(server: dict[str, str]) -> Iterator[Subject]:
     loop = asyncio.new_event_loop()
     name = f"paths_{next(_runs)}_{id(loop)}"
 
-    async def admin(sql: str) -> None:
-        connection = await asyncpg.connect(server["admin"])
-        await connection.execute(sql)
-        await connection.close()
-
-    loop.run_until_complete(admin(f"CREATE DATABASE {name} TEMPLATE {server['template']}"))
+    admin = loop.run_until_complete(asyncpg.connect(server["admin"]))
+    loop.run_until_complete(admin.execute(f"CREATE DATABASE {name} TEMPLATE {server['template']}"))
     subject = Subject(server["dsn"].replace("DATABASE", name))
     yield subject
     subject.run(subject.close())
     subject.loop.close()
-    loop.run_until_complete(admin(f"DROP DATABASE {name} WITH (FORCE)"))
+    loop.run_until_complete(drop_database(admin, name))
+    loop.run_until_complete(admin.close())
     loop.close()
 
 

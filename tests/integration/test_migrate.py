@@ -7,6 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from databases import drop_database
 from guilder.core.clock import ManualClock
 from guilder.core.ids import Ids
 from guilder.db import Database, installation, schema
@@ -22,7 +23,7 @@ async def empty(server: dict[str, str]) -> AsyncIterator[str]:
     try:
         yield server["dsn"].replace("DATABASE", "empty_one")
     finally:
-        await admin.execute("DROP DATABASE empty_one WITH (FORCE)")
+        await drop_database(admin, "empty_one")
         await admin.close()
 
 
