@@ -76,7 +76,7 @@ class Deliverer:
         self._role = role
         self._lookup = lookup
         self._retry = retry
-        self._budget = None if retry.budget_share is None else Budget(retry.budget_share)
+        self._budget = None if retry.budget_share is None else Budget(retry.budget_share, clock.boot)
         self._transports: tuple[Transport, Transport]
         self._holder = ""
         self._lanes: dict[str, Lane] = {}
