@@ -18,7 +18,7 @@ from msgspec import Struct
 from yarl import URL
 
 from guilder import __version__
-from guilder.webhooks.addresses import Allowed
+from guilder.webhooks.addresses import Allowed, numeric
 from guilder.webhooks.connection import Answered, ClosedError, Connection
 
 # From the first look at the name to the last byte of the answer. Receivers are asked to store the event and answer.
@@ -146,8 +146,9 @@ class Transport:
 
     async def _addresses(self, target: Target) -> Sequence[tuple[socket.AddressFamily, str]]:
         """The numeric addresses that may be connected to. Raises _NoAddressError."""
+        literal = numeric(target.host)
         try:
-            found = await self._lookup(target.host, target.port)
+            found = [literal] if literal is not None else await self._lookup(target.host, target.port)
         except (OSError, UnicodeError) as error:
             raise _NoAddressError("the name cannot be resolved") from error
         refused = [why for address in found if (why := self._allowed.refuses(address)) is not None]
