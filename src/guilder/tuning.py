@@ -23,9 +23,10 @@ DAY: Final = 24 * HOUR
 RETRIES: Final[Mapping[str, Retry]] = {
     # An order waits at most 3 s for a connection, so the cap stays below: whoever waits sees at least one attempt.
     "psp-connect": Retry(kind=Kind.EXPONENTIAL, base_seconds=0.05, cap_seconds=1.0),
-    # The PSP is asked within a second of the doubt, then at doubling waits. A minute at most: people watch `processing`.
-    "psp-query": Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=60.0, jitter=Jitter.EQUAL),
-    # A reversal is repeated until it is acknowledged, never dropped; an hour at most.
+    # The PSP is asked within a second of the doubt, then at doubling waits. Half a minute at most: after an outage, however long,
+    # everything is settled within a minute, a reversal that follows the question included.
+    "psp-query": Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=30.0, jitter=Jitter.EQUAL),
+    # A reversal that the PSP has answered and not acknowledged: it is repeated, never dropped, and a person is told; an hour at most.
     "psp-reversal": Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=HOUR, jitter=Jitter.EQUAL),
     # The same request again, after the PSP said that it does not know it: at once, but never more than a tenth extra.
     "psp-resend": Retry(kind=Kind.IMMEDIATE, budget_share=0.1),

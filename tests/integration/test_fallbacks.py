@@ -20,7 +20,7 @@ from guilder.payments.model import CancelPayment, ConfirmPayment, CreatePayment
 from guilder.payments.services import ExternalRisk
 from guilder.psp.model import Operation
 from guilder.psp.router import Route, Rule
-from guilder.risk import HttpRiskService
+from guilder.risk import TEST_RULES, HttpRiskService
 from guilder.shapes.facts import CardFacts
 from guilder.tuning import Fallback, RiskTuning, Tuning
 
@@ -66,6 +66,17 @@ async def in_time(world: PaymentsWorld, condition: Callable[[], object]) -> None
         return await found if asyncio.iscoroutine(found) else found
 
     await world.until(passing)
+
+
+async def test_payments_that_could_not_be_sent_are_no_declined_tries_of_their_card(database: str):
+    """After an outage through which a buyer has tried again and again, the card pays at once."""
+    async with payments_world(database) as world:
+        world.psp.answer = DOWN
+        tries_max = TEST_RULES.limits[0].tries_max
+        unsent = await asyncio.gather(*(pay(world) for _ in range(tries_max + 1)))
+        assert {answer.answer.error.code for answer in unsent} == {"processing_error"}
+        world.psp.answer = lambda order: Approved(order.reference, "123456")
+        assert root(await pay(world)).status == "succeeded"
 
 
 # --- the next connector -----------------------------------------------------------------------------------------------
