@@ -90,6 +90,8 @@ class Api:
     async def _reply(self, request: Request) -> Reply:
         if request.path == OPENAPI_PATH and request.method == "GET":
             return Reply(body=self._openapi)
+        if request.method != "GET":
+            self._services.must_be_writable()
         if request.path.startswith(PSP_PATH):
             return await take_notification(self._services, request)
         route, ids = self._registry.find(request.method, request.path)
