@@ -23,6 +23,7 @@ from guilder.core.clock import SystemClock
 from guilder.core.ids import Ids
 from guilder.db import Database, installation, schema
 from guilder.db.guard import Guard
+from guilder.db.replica import Replica
 from guilder.db.sender import Sender, tidy_senders
 from guilder.folder import Sandbox, listen_on, one_at_a_time, read_sandbox, webpsp_account, write_private
 from guilder.http_server import serve_http
@@ -80,6 +81,8 @@ BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1, "check
 """What a process has besides its pools: listeners, and the beats of senders."""
 VAULT_CONNECTIONS: Final = 1
 PREPARE_CONNECTIONS: Final = 1
+# Of each API process, at the replica.
+REPLICA_CONNECTIONS: Final = 2
 
 SANDBOX_NAME: Final = "Sandbox"
 
@@ -386,6 +389,15 @@ def _jobs(rooms: Rooms, sender: Sender, consume: Callable[[str, Handle], Consume
     )
 
 
+def _replica(stack: AsyncExitStack, settings: Settings) -> Replica | None:
+    """The replica that lists may be read from, closed with the stack."""
+    if settings.replica_url is None:
+        return None
+    db = Database.later(settings.replica_url, role=APP_ROLE, max_size=REPLICA_CONNECTIONS, name="api replica")
+    stack.push_async_callback(db.close)
+    return Replica(db)
+
+
 async def _begin_to_accept(stack: AsyncExitStack, rooms: Rooms) -> None:
     """What a process needs that accepts payments: to hear of outcomes, and to know when the log takes no more."""
     await rooms.waiting.start()
@@ -420,6 +432,7 @@ async def api(settings: Settings, context: Context) -> None:
             deliveries=Deliveries(rooms.db, rooms.clock),
             terminal=Terminal(rooms.db, rooms.clock, rooms.ids),
             notifications=notification_readers(Secret(webpsp_account(settings, rooms.ids.secret).signing_secret)),
+            replica=_replica(stack, settings),
             must_be_writable=rooms.quarantine.refuse,
         )
         stack.push_async_callback(services.close)

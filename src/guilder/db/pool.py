@@ -91,6 +91,12 @@ class Database:
         database._release(await database._acquire())
         return database
 
+    @classmethod
+    def later(cls, dsn: str, *, role: str, max_size: int, name: str) -> Self:
+        """As `connect`, for a server that need not be there yet: connections are made when they are needed."""
+        ask_concrete_types()
+        return cls(dsn, session_settings(role=role, name=name), role=role, max_size=max_size, name=name)
+
     async def fetch(self, sql: str, *arguments: object) -> list[Record]:
         """Run one statement in autocommit and return its rows."""
         return await self._run("fetch", sql, arguments)  # type: ignore[no-any-return]
