@@ -136,6 +136,7 @@ class Rooms:
         stack.push_async_callback(rooms.store.close)
         if rooms.risk is not None:
             stack.push_async_callback(rooms.risk.close)
+            rooms.risk.expose(context.metrics)
         for guard in (rooms.guard, rooms.quarantine):
             await guard.start()
             stack.push_async_callback(guard.close)
