@@ -1,6 +1,8 @@
 """`make bench`: the canonical workload, the payment page, the ledger over HTTP, and the ledger from Python objects; no arguments needed.
 
-    python -m benchmarks [--quick] [--part payments|page|kafka|http|ledger ...] [--api-processes N]
+What faults cost those who pay is a part that is run by its name.
+
+    python -m benchmarks [--quick] [--part payments|page|kafka|http|faults|ledger ...] [--api-processes N]
 
 Exits with 1 when the books, the answers or the bank world disagree; a missed figure is shown, and is no failure.
 """
@@ -14,12 +16,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import kafka, ledger_http, measure, page, payments, report
+from benchmarks import faults, kafka, ledger_http, measure, page, payments, report
 from benchmarks.books import Wrong
 from benchmarks.receiver import receiver
 from benchmarks.system import System, system
 
-PARTS: Final = ("payments", "page", "kafka", "http", "ledger")
+PARTS: Final = ("payments", "page", "kafka", "http", "faults", "ledger")
+# Minutes of outages are not what `make bench` is for.
+USUAL: Final = tuple(part for part in PARTS if part != "faults")
 # The long run shows what short ones hide: checkpoints, vacuum, growing tables.
 SECONDS: Final = {"warm": 5.0, "64": 30.0, "128": 90.0, "lone": 5.0, "open": 30.0, "page": 10.0, "http": 20.0}
 QUICK_SECONDS: Final = {"warm": 3.0, "64": 10.0, "128": 10.0, "lone": 3.0, "open": 10.0, "page": 5.0, "http": 8.0}
@@ -34,12 +38,14 @@ def main() -> int:
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part (may be repeated)")
     parser.add_argument("--api-processes", type=int, default=1, help="processes that serve the API")
     given = parser.parse_args()
-    parts = given.part or PARTS
+    parts = given.part or USUAL
     # Told to end, we still end the system that we have started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        if set(parts) - {"ledger"}:
+        if set(parts) - {"ledger", "faults"}:
             asyncio.run(_over_http(parts, quick=given.quick, api_processes=given.api_processes))
+        if "faults" in parts:
+            asyncio.run(_under_faults(quick=given.quick))
     except Wrong as wrong:
         sys.stderr.write(f"WRONG: {wrong}\n")
         return 1
@@ -64,6 +70,15 @@ async def _over_http(parts: Collection[str], *, quick: bool, api_processes: int)
     for row in rows:
         history.add({**row, "disturbed": report.disturbed(row, loop_ms), "api_processes": api_processes})
     report.show(rows, loop_ms=loop_ms)
+
+
+async def _under_faults(*, quick: bool) -> None:
+    rows = await faults.measured(quick=quick)
+    history = report.History("faults", quick=quick)
+    for row in rows:
+        history.add(row)
+    for line in report.verdicts(rows):
+        sys.stdout.write(f"{line}\n")
 
 
 async def _payments(running: System, seconds: Mapping[str, float]) -> list[dict[str, Any]]:

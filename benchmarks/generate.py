@@ -73,10 +73,19 @@ def generate(order: Order) -> Report:
     return Report(**{**found, "generator": generator, "connections": order.connections, "cpu_seconds": round(cpu, 3)})
 
 
+def crowd(order: Order) -> dict[str, Any]:
+    """Send as crowd.py does, wait for the last answer, and return its report. Raises RuntimeError when the generator fails."""
+    found: dict[str, Any] = json.loads(_run([sys.executable, "-S", "-E", "-m", "benchmarks.crowd"], order, _as_json(order)))
+    return found
+
+
+def _as_json(order: Order) -> str:
+    return json.dumps({name: getattr(order, name) for name in order.__struct_fields__})
+
+
 def _with_ours(order: Order) -> dict[str, Any]:
-    fields = {name: getattr(order, name) for name in order.__struct_fields__}
     # -S -E: the standard library is all it needs, and it starts in 30 ms.
-    found: dict[str, Any] = json.loads(_run([sys.executable, "-S", "-E", "-m", "benchmarks.load"], order, json.dumps(fields)))
+    found: dict[str, Any] = json.loads(_run([sys.executable, "-S", "-E", "-m", "benchmarks.load"], order, _as_json(order)))
     return found
 
 

@@ -41,6 +41,15 @@ TARGETS: Final = (
     Target("transfers by HTTP at 64", "per_second", 6_000),
     Target("transfers by HTTP at 256", "per_second", 8_000),
     Target("transfers by HTTP in lists", "per_second", 30_000),
+    *(
+        Target(outage, figure, bound, below=True)
+        for outage in ("a PSP that stands still", "a PSP that closes")
+        for figure, bound in (("psp_calls_each", 1.1), ("normal_after_seconds", 60), ("settled_after_seconds", 60))
+    ),
+    Target("lost answers", "known_after_doubt_seconds", 5, below=True),
+    Target("executor killed", "without_outcome_seconds", 5, below=True),
+    *(Target(f"without {role}, outbox", "accepted_share", 0.999) for role in ("executor", "worker", "network", "vault")),
+    *(Target(f"without {role}, Kafka", "accepted_share", 0.999) for role in ("executor", "worker", "relay")),
 )
 """What the system is to reach on two cores."""
 

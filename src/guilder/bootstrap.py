@@ -22,7 +22,8 @@ from guilder.config import Settings
 from guilder.core.clock import SystemClock
 from guilder.core.ids import Ids
 from guilder.db import Database, installation, schema
-from guilder.db.clock_guard import ClockGuard
+from guilder.db.guard import Guard
+from guilder.db.replica import Replica
 from guilder.db.sender import Sender, tidy_senders
 from guilder.folder import Sandbox, listen_on, one_at_a_time, read_sandbox, webpsp_account, write_private
 from guilder.http_server import serve_http
@@ -80,6 +81,8 @@ BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1, "check
 """What a process has besides its pools: listeners, and the beats of senders."""
 VAULT_CONNECTIONS: Final = 1
 PREPARE_CONNECTIONS: Final = 1
+# Of each API process, at the replica.
+REPLICA_CONNECTIONS: Final = 2
 
 SANDBOX_NAME: Final = "Sandbox"
 
@@ -111,7 +114,6 @@ async def _prepare(settings: Settings) -> None:
     try:
         begun = await installation.begin(database, settings.generation_file, clock, ids)
         if begun.behind:
-            structlog.get_logger().error("database has missed starts; was it restored from a backup?", count=begun.behind)
             await begin_stream(database, ids)
         await _make_sandbox(settings, Merchants(database, PurposeKeys.of_file(settings.app_key_file), clock, ids))
     finally:
@@ -249,7 +251,7 @@ async def executor(settings: Settings, context: Context) -> None:
         context.leave_word(sender.id)
         context.ready()
         keeper = LatencyKeeper(rooms.db, [way.measures for way in ways])
-        await until_told(context, _while_sound(rooms.guard, lambda: _execute(settings, rooms, working, ways, keeper)))
+        await until_told(context, _while_sound(rooms, lambda: _execute(settings, rooms, working, ways, keeper)))
 
 
 async def _execute(
@@ -283,7 +285,21 @@ async def worker(settings: Settings, context: Context) -> None:
         stack.push_async_callback(sender.close)
         context.leave_word(sender.id)
         context.ready()
-        await until_told(context, _while_sound(rooms.guard, lambda: _work(settings, rooms, sender, context.metrics)))
+        counting = asyncio.create_task(run_jobs([_counts_generations(settings, rooms)]))
+        stack.callback(counting.cancel)
+        await until_told(context, _while_sound(rooms, lambda: _work(settings, rooms, sender, context.metrics)))
+
+
+def _counts_generations(settings: Settings, rooms: Rooms) -> Job:
+    """Also in quarantine, so that the next look compares with the newest number."""
+
+    async def raised() -> int:
+        begun = await installation.raise_generation(rooms.db, settings.generation_file, rooms.clock)
+        if begun.behind:
+            await begin_stream(rooms.db, rooms.ids)
+        return 0
+
+    return Job("raise_generation", installation.RAISE_SECONDS, raised)
 
 
 async def _work(settings: Settings, rooms: Rooms, sender: Sender, metrics: Metrics) -> None:
@@ -373,6 +389,15 @@ def _jobs(rooms: Rooms, sender: Sender, consume: Callable[[str, Handle], Consume
     )
 
 
+def _replica(stack: AsyncExitStack, settings: Settings) -> Replica | None:
+    """The replica that lists may be read from, closed with the stack."""
+    if settings.replica_url is None:
+        return None
+    db = Database.later(settings.replica_url, role=APP_ROLE, max_size=REPLICA_CONNECTIONS, name="api replica")
+    stack.push_async_callback(db.close)
+    return Replica(db)
+
+
 async def _begin_to_accept(stack: AsyncExitStack, rooms: Rooms) -> None:
     """What a process needs that accepts payments: to hear of outcomes, and to know when the log takes no more."""
     await rooms.waiting.start()
@@ -407,6 +432,8 @@ async def api(settings: Settings, context: Context) -> None:
             deliveries=Deliveries(rooms.db, rooms.clock),
             terminal=Terminal(rooms.db, rooms.clock, rooms.ids),
             notifications=notification_readers(Secret(webpsp_account(settings, rooms.ids.secret).signing_secret)),
+            replica=_replica(stack, settings),
+            must_be_writable=rooms.quarantine.refuse,
         )
         stack.push_async_callback(services.close)
         routes = registry()
@@ -423,27 +450,31 @@ async def checkout(settings: Settings, context: Context) -> None:
         await _begin_to_accept(stack, rooms)
         services = Checkout(
             orders=rooms.orders, merchants=rooms.merchants, velocity=Velocity(rooms.clock), keys=rooms.keys, clock=rooms.clock,
-            ids=rooms.ids, proxies=settings.proxies,
+            ids=rooms.ids, proxies=settings.proxies, must_be_writable=rooms.quarantine.refuse,
         )  # fmt: skip
         listener = context.sockets.get("checkout") or listen_on(settings.host, settings.ports.checkout)
         app = Page(services, ChallengeWay(rooms.payments), PageWay(rooms.payments))
         await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
 
 
-async def _while_sound(guard: ClockGuard, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do the work for as long as the clock can be believed, and again when it can be again."""
+async def _while_sound(rooms: Rooms, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do the work for as long as clock and database can be believed, and again when they can be again."""
+    guards: Sequence[Guard] = (rooms.guard, rooms.quarantine)
     while True:
-        await guard.until(sound=True)
+        for guard in guards:
+            await guard.until(sound=True)
+        if not all(guard.sound for guard in guards):
+            continue
         working = asyncio.ensure_future(work())
-        wrong = asyncio.ensure_future(guard.until(sound=False))
+        wrong = [asyncio.ensure_future(guard.until(sound=False)) for guard in guards]
         try:
-            await asyncio.wait({working, wrong}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, *wrong}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
         finally:
-            for task in (working, wrong):
+            for task in (working, *wrong):
                 task.cancel()
-            await asyncio.gather(working, wrong, return_exceptions=True)
+            await asyncio.gather(working, *wrong, return_exceptions=True)
 
 
 ROLES: Final[Mapping[str, Body]] = {

@@ -111,6 +111,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     data_dir: Path
     database_url: str | None
     """None: the embedded server."""
+    replica_url: str | None
+    """A standby of the database from which lists may be read; None: everything is read from the primary."""
     host: str
     port: int | None
     """None: the ports of the last time, else 8420 and the next four. 0: the ports of the last time, else free ones."""
@@ -154,6 +156,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         return cls(
             data_dir=data,
             database_url=_database_url(_given(env, flags, "database_url", "GUILDER_DATABASE_URL", None)),
+            replica_url=_database_url(env.get("GUILDER_REPLICA_URL") or None, "GUILDER_REPLICA_URL"),
             host=str(_given(env, flags, "host", "GUILDER_HOST", "127.0.0.1")),
             port=number,
             ports=Ports.from_first(PORT if number is None else number),
@@ -300,11 +303,11 @@ def _metrics_port(value: str | None) -> int | None:
     return _whole("GUILDER_METRICS_PORT", value, 1, PORT_MAX - METRICS_PORTS) if value else None
 
 
-def _database_url(value: object) -> str | None:
+def _database_url(value: object, name: str = "GUILDER_DATABASE_URL") -> str | None:
     if value is None:
         return None
     if urlsplit(str(value)).scheme not in ("postgres", "postgresql"):
-        raise WrongSetting("GUILDER_DATABASE_URL must begin with postgresql://")
+        raise WrongSetting(f"{name} must begin with postgresql://")
     return str(value)
 
 

@@ -16,6 +16,7 @@ from guilder.core.ids import Ids
 from guilder.customers import Customers, PaymentMethods, Personal, load_payment_methods
 from guilder.db import Database
 from guilder.db.clock_guard import ClockGuard
+from guilder.db.quarantine import Quarantine
 from guilder.ledger.accounts import Accounts
 from guilder.log import Backlog
 from guilder.merchants import Caller, Merchants, Terms
@@ -88,6 +89,7 @@ class Rooms:
         self.db = db
         self.hot = hot
         self.guard = ClockGuard(db, clock)
+        self.quarantine = Quarantine(db)
         self.vault = VaultClient(settings.vault_socket, may_reveal=may_reveal)
         self.merchants = GuardedMerchants(self.guard, db, keys, clock, ids)
         self.personal = Personal(db, keys, clock, ids)
@@ -134,8 +136,10 @@ class Rooms:
         stack.push_async_callback(rooms.store.close)
         if rooms.risk is not None:
             stack.push_async_callback(rooms.risk.close)
-        await rooms.guard.start()
-        stack.push_async_callback(rooms.guard.close)
+            rooms.risk.expose(context.metrics)
+        for guard in (rooms.guard, rooms.quarantine):
+            await guard.start()
+            stack.push_async_callback(guard.close)
         return rooms
 
     async def _terms(self, account: str, livemode: bool) -> Terms:

@@ -23,9 +23,10 @@ DAY: Final = 24 * HOUR
 RETRIES: Final[Mapping[str, Retry]] = {
     # An order waits at most 3 s for a connection, so the cap stays below: whoever waits sees at least one attempt.
     "psp-connect": Retry(kind=Kind.EXPONENTIAL, base_seconds=0.05, cap_seconds=1.0),
-    # The PSP is asked within a second of the doubt, then at doubling waits. A minute at most: people watch `processing`.
-    "psp-query": Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=60.0, jitter=Jitter.EQUAL),
-    # A reversal is repeated until it is acknowledged, never dropped; an hour at most.
+    # The PSP is asked within a second of the doubt, then at doubling waits. Half a minute at most: after an outage, however long,
+    # everything is settled within a minute, a reversal that follows the question included.
+    "psp-query": Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=30.0, jitter=Jitter.EQUAL),
+    # A reversal that the PSP has answered and not acknowledged: it is repeated, never dropped, and a person is told; an hour at most.
     "psp-reversal": Retry(kind=Kind.EXPONENTIAL, base_seconds=1.0, cap_seconds=HOUR, jitter=Jitter.EQUAL),
     # The same request again, after the PSP said that it does not know it: at once, but never more than a tenth extra.
     "psp-resend": Retry(kind=Kind.IMMEDIATE, budget_share=0.1),
@@ -36,7 +37,7 @@ RETRIES: Final[Mapping[str, Retry]] = {
     # While a buyer may pay at the PSP's own page: he comes back, or the PSP tells; this is for when neither happens.
     "psp-page": Retry(kind=Kind.EXPONENTIAL, base_seconds=5.0, cap_seconds=60.0),
     # One more question, where nothing came of the first; a buyer waits for it.
-    "risk-ask": Retry(kind=Kind.IMMEDIATE, attempts_max=2, budget_share=0.1, hopeless=frozenset({"refused", "unreadable"})),
+    "risk-ask": Retry(kind=Kind.IMMEDIATE, attempts_max=2, budget_share=0.1, hopeless=frozenset({"refused", "unreadable", "breaker_open"})),
     # Twelve tries in three days on average: a deploy is seconds, a weekend is three days. Half of each wait is chance.
     "webhook": Retry(kind=Kind.EXPONENTIAL, base_seconds=5.0, factor=4.0, cap_seconds=DAY, attempts_max=12, jitter=Jitter.EQUAL),
     # A poison entry: 5 s, 1 min, 12 min, 1 h, then it is a person's. What cannot be read now can never be read.
@@ -187,12 +188,14 @@ class RiskTuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         secret: sent as a bearer token; never printed.
         timeout_seconds: for one question. A buyer waits, and a rule engine that needs longer is not well.
         pass_up_to: minor units by currency; up to here a payment passes when the service does not answer.
+        breaker: when it is not asked any more for a while; the fallback then decides at once, and no buyer waits.
         larger: what larger ones do then: `wait` until it answers (no longer than they may be sent), or `refuse`.
     """
 
     url: str | None = None
     secret: str | None = None
     timeout_seconds: float = 1.0
+    breaker: Breaking = Breaking()
     pass_up_to: Mapping[str, int] = {}
     larger: Literal["wait", "refuse"] = "refuse"
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from guilder.breaker import BreakerState
 from guilder.core.clock import ManualClock
 from guilder.core.outcome import Approved, NotFound, NotSent, Outcome, Unknown
 from guilder.core.retry import Kind, Retry
 from guilder.iso8583 import FrameReader, Message, Mti, decode, encode
 from guilder.psp import Exchange, Operation, Order, Reason, original_of, query_about, reversal_of
-from guilder.psp.breaker import BreakerState
 from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings, Limits
 from guilder.psp.connectors.cardnet.connection import Connection
 from guilder.psp.measure import Measures, Wait

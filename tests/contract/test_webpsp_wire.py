@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from psp_subjects import WebpspSubject
 from test_connector import CLOCK, Client, order, resend, shape, using
 
+from guilder.breaker import BreakerState
 from guilder.core.clock import SECOND
 from guilder.core.outcome import ActionRequired, Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.psp import Operation, Order, OwnPage, query_about, reversal_of
-from guilder.psp.breaker import BreakerState
 from guilder.psp.measure import Measures
 from guilder.tuning import Breaking
 

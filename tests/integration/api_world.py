@@ -235,14 +235,14 @@ async def fresh_database(server: Mapping[str, str], name: str) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def api_world(dsn: str, folder: Path) -> AsyncIterator[ApiWorld]:
+async def api_world(dsn: str, folder: Path, **changes: Any) -> AsyncIterator[ApiWorld]:
     """The roles that take a payment, running until the block ends; worker and checkout are for tests that start them."""
     sockets = {name: _listener() for name in ("api", "checkout", "network_http", "network_iso")}
     ports = {name: opened.getsockname()[1] for name, opened in sockets.items()}
     settings = replace(
         Settings.load({}, {"data_dir": folder, "database_url": dsn}),
-        ports=Ports(dashboard=0, **ports),
-    )
+        ports=Ports(dashboard=0, **ports), **changes,
+    )  # fmt: skip
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file in (settings.master_key_file, settings.app_key_file):
         make_key_file(file)

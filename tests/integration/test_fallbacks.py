@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
@@ -13,6 +13,7 @@ from guilder.core.clock import MINUTE, SECOND
 from guilder.core.ids import Ids
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.customers.payment_methods import NO_CARD
+from guilder.metrics import Metrics
 from guilder.payments.cancel import cancel
 from guilder.payments.confirm import confirm
 from guilder.payments.create import create
@@ -20,9 +21,9 @@ from guilder.payments.model import CancelPayment, ConfirmPayment, CreatePayment
 from guilder.payments.services import ExternalRisk
 from guilder.psp.model import Operation
 from guilder.psp.router import Route, Rule
-from guilder.risk import HttpRiskService
+from guilder.risk import TEST_RULES, HttpRiskService, Question, Silent
 from guilder.shapes.facts import CardFacts
-from guilder.tuning import Fallback, RiskTuning, Tuning
+from guilder.tuning import Breaking, Fallback, RiskTuning, Tuning
 
 DOWN = lambda _order: NotSent("connect")  # noqa: E731
 DECLINED = Declined("generic_decline")
@@ -66,6 +67,17 @@ async def in_time(world: PaymentsWorld, condition: Callable[[], object]) -> None
         return await found if asyncio.iscoroutine(found) else found
 
     await world.until(passing)
+
+
+async def test_payments_that_could_not_be_sent_are_no_declined_tries_of_their_card(database: str):
+    """After an outage through which a buyer has tried again and again, the card pays at once."""
+    async with payments_world(database) as world:
+        world.psp.answer = DOWN
+        tries_max = TEST_RULES.limits[0].tries_max
+        unsent = await asyncio.gather(*(pay(world) for _ in range(tries_max + 1)))
+        assert {answer.answer.error.code for answer in unsent} == {"processing_error"}
+        world.psp.answer = lambda order: Approved(order.reference, "123456")
+        assert root(await pay(world)).status == "succeeded"
 
 
 # --- the next connector -----------------------------------------------------------------------------------------------
@@ -305,6 +317,12 @@ async def test_a_full_bulkhead_is_waited_for_whoever_the_buyer_is(world: Payment
 # --- the external risk service ----------------------------------------------------------------------------------------
 
 
+QUESTION = Question(
+    payment="pi_1", account=ACCOUNT, livemode=False, amount=1_000, currency="eur", brand="visa", iin="424242", last4="4242",
+    fingerprint="f", customer=None, off_session=False, score=0,
+)  # fmt: skip
+
+
 class RiskDesk:
     """A risk service over HTTP. `say` gives the answer to each question."""
 
@@ -376,6 +394,30 @@ async def test_a_silent_risk_service_lets_small_amounts_pass_and_refuses_larger_
         larger = await pay(world, amount=1_001)
         assert (larger.answer.status, larger.answer.error.decline_code) == (402, "try_again_later")
         assert len(world.psp.orders) == 1
+
+
+async def test_a_risk_service_that_stays_silent_is_left_alone_until_it_is_back(database: str):
+    """Its breaker opens: payments go by the fallback and nobody waits; single questions find out that it answers again."""
+    breaker = Breaking(failures_min=3, cool_down_seconds=0.2, probe_interval_seconds=0.05)
+    async with screened(database, breaker=breaker) as (world, desk):
+        metrics = Metrics("api")
+        world.risk.service.expose(metrics)
+        desk.say = silent
+        for _ in range(3):
+            assert root(await pay(world)).status == "succeeded"
+        asked = len(desk.questions)
+        assert b'guilder_risk_breaker_state{state="open"} 1.0' in metrics.text()
+        with pytest.raises(Silent, match="breaker_open"):
+            await world.risk.service.ask(QUESTION)
+        assert len(desk.questions) == asked
+        desk.say = lambda _question: web.json_response({"verdict": "allow"})
+
+        async def answers():
+            with suppress(Silent):
+                return await world.risk.service.ask(QUESTION)
+
+        await world.until(answers)
+        assert b'guilder_risk_breaker_state{state="closed"} 1.0' in metrics.text()
 
 
 @pytest.mark.parametrize(("verdict", "status"), [("allow", 200), ("refuse", 402)])

@@ -43,10 +43,10 @@ async def test_sessions_start_with_the_role_and_the_limits(db: Database) -> None
     """No round trip of its own sets them, so they hold from the first statement on."""
     row = await db.fetchrow(
         """SELECT current_user AS who, current_setting('jit') AS jit,
-            current_setting('idle_in_transaction_session_timeout') AS idle""",
+            current_setting('idle_in_transaction_session_timeout') AS idle, current_setting('synchronous_commit') AS commits""",
     )
     assert row is not None
-    assert (row["who"], row["idle"], row["jit"]) == ("guilder_app", "2s", "off")
+    assert (row["who"], row["idle"], row["jit"], row["commits"]) == ("guilder_app", "2s", "off", "on")
 
 
 async def test_hot_sessions_plan_without_statistics(database: str) -> None:

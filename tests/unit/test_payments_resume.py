@@ -103,12 +103,13 @@ def test_a_request_is_sent_again_only_where_that_is_safe(operation: Operation, a
 
 @given(tries=st.integers(1, 10_000), now=st.integers(0, 2**52))
 def test_waits_grow_to_their_cap_and_never_end(tries: int, now: int) -> None:
-    """A question waits a minute at most, a reversal an hour; the first look comes within a second."""
-    for state, cap in ((AttemptState.IN_DOUBT, MINUTE), (AttemptState.REVERSING, HOUR)):
+    """Whom the PSP leaves without an answer waits half a minute at most, a refused reversal an hour; the first look comes in a second."""
+    silence, refused = (AttemptState.REVERSING, False), (AttemptState.REVERSING, True)
+    for (state, answered), cap in (((AttemptState.IN_DOUBT, False), MINUTE // 2), (silence, MINUTE // 2), (refused, HOUR)):
         for draw in (0.0, 0.999):
-            wait = SCHEDULE.retry_at(state, tries, now, lambda draw=draw: draw) - now
+            wait = SCHEDULE.retry_at(state, tries, now, lambda draw=draw: draw, answered=answered) - now
             assert SECOND // 2 <= wait <= cap
-            assert SCHEDULE.retry_at(state, tries + 1, now, lambda draw=draw: draw) - now >= wait
+            assert SCHEDULE.retry_at(state, tries + 1, now, lambda draw=draw: draw, answered=answered) - now >= wait
     assert SCHEDULE.retry_at(AttemptState.IN_DOUBT, 1, now, lambda: 1.0) - now == SECOND
 
 

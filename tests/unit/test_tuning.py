@@ -63,7 +63,7 @@ def test_without_a_file_the_defaults_hold() -> None:
 def test_the_file_changes_what_it_names_and_nothing_else(tuning: Tuning) -> None:
     """A policy in general and for one connector; timeouts; the time that a payment may wait, for each merchant."""
     query = tuning.policy("psp-query")
-    assert (query.base_seconds, query.cap_seconds, query.jitter) == (2.0, 60.0, Jitter.EQUAL)
+    assert (query.base_seconds, query.cap_seconds, query.jitter) == (2.0, 30.0, Jitter.EQUAL)
     assert tuning.policy("psp-query", "backup").jitter is Jitter.DECORRELATED
     assert tuning.policy("psp-query", "backup").base_seconds == 2.0
     assert tuning.policy("webhook").kind is Kind.FIXED
@@ -159,7 +159,7 @@ def test_config_show_names_every_source_and_masks_every_secret(tmp_path: Path) -
     assert found["proxies"] == (1, "GUILDER_PROXIES")
     assert found["risk.url"] == ("https://***@risk.example.com", "file")
     assert found["risk.secret"] == ("***", "file")
-    assert found["retry.psp-query.cap_seconds"] == (60.0, "default")
+    assert found["retry.psp-query.cap_seconds"] == (30.0, "default")
     assert found["connectors.cardnet.retry.psp-query.base_seconds"] == (3.0, "file")
     assert found["connectors.cardnet.retry.psp-query.jitter"] == ("full", "file")
     assert not [secret for secret in ("pw1", "pw2", "pw3") if secret in shown.output]

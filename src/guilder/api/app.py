@@ -8,6 +8,7 @@ requests of this size one costs more than everything else that the API does (see
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from guilder.api.auth import caller_of, secret_key_required
 from guilder.api.call import Call, check_expand, refusal_reply
@@ -90,6 +91,8 @@ class Api:
     async def _reply(self, request: Request) -> Reply:
         if request.path == OPENAPI_PATH and request.method == "GET":
             return Reply(body=self._openapi)
+        if request.method != "GET":
+            self._services.must_be_writable()
         if request.path.startswith(PSP_PATH):
             return await take_notification(self._services, request)
         route, ids = self._registry.find(request.method, request.path)
@@ -104,7 +107,7 @@ class Api:
         tree = parse_form(request.query)
         if request.method == "DELETE":
             tree = {**tree, **parse_form(await request.body(route.body_max))}
-        return await _handle(call, route, tree)
+        return await _from_replica(call, route, tree) or await _handle(call, route, tree)
 
     async def _post(self, call: Call, route: Route, request: Request) -> Reply:
         """A POST under its key: whatever depends on state is answered only after the key was looked up."""
@@ -165,6 +168,23 @@ def _claim_of(call: Call, request: Request, fingerprint: bytes, expand: tuple[st
         request_id=request.id,
         expand=expand,
     )
+
+
+async def _from_replica(call: Call, route: Route, tree: Tree) -> Reply | None:
+    """The answer of a route that may lag, as the replica has it; None where there is none, or it cannot tell.
+
+    What it refuses is the primary's to refuse: a cursor or a customer may only not have come there yet.
+    """
+    replica = call.services.replica
+    if not route.may_lag or replica is None or (age := await replica.age()) is None:
+        return None
+    call.reads = replica.db
+    try:
+        return replace(await _handle(call, route, tree), age_seconds=age)
+    except (Refusal, Unavailable, ResultUnknown, Again):
+        return None
+    finally:
+        call.reads = call.services.db
 
 
 def _tree_of(request: Request, route: Route, body: bytes, *, as_json: bool) -> Tree:

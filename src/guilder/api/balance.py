@@ -48,7 +48,7 @@ async def list_all(call: Call, p: Listed) -> Reply:
         # There are no payouts yet, so no such payout can be meant.
         raise missing("payout", p.payout, param="payout")
     found, more = await store.balance_transactions_page(
-        call.services.db,
+        call.reads,
         page_of(p),
         merchant=call.account,
         livemode=call.livemode,
@@ -63,7 +63,7 @@ ROUTES: Final = (
     Route(method="GET", path="/v1/balance", params=Params, handle=retrieve_balance, answers="balance",
           summary="Retrieve your balance"),
     Route(method="GET", path="/v1/balance_transactions", params=Listed, handle=list_all, answers=KIND, of_list=True,
-          summary="List balance transactions"),
+          may_lag=True, summary="List balance transactions"),
     Route(method="GET", path="/v1/balance_transactions/{balance_transaction}", params=Params, handle=retrieve, answers=KIND,
           summary="Retrieve a balance transaction"),
 )  # fmt: skip

@@ -54,6 +54,7 @@ class Call:
         ids: what stood in the path's braces.
         claim: the request's claim on its idempotency key; only a POST whose route claims one has it.
         key: the idempotency key of a POST.
+        reads: where lists are read; a replica's where the route may lag.
         key_given: whether the client sent the key; one that we made cannot have been seen before.
     """
 
@@ -68,12 +69,14 @@ class Call:
         "path",
         "problem",
         "publishable",
+        "reads",
         "request_id",
         "services",
     )
 
     def __init__(self, services: Services, caller: Caller, request: Request, ids: tuple[str, ...]) -> None:
         self.services = services
+        self.reads = services.db
         self.account = caller.account
         self.livemode = caller.livemode
         self.publishable = caller.kind == "publishable"

@@ -59,7 +59,7 @@ async def update(call: Call, p: Update) -> Reply:
 
 async def list_all(call: Call, p: Listed) -> Reply:
     """Charges, newest first."""
-    customer, payment, db = p.customer or None, p.payment_intent or None, call.services.db
+    customer, payment, db = p.customer or None, p.payment_intent or None, call.reads
     if customer is not None:
         await call.services.customers.retrieve(call.account, customer, livemode=call.livemode, param="customer")
     if payment is not None:
@@ -79,7 +79,8 @@ async def list_refunds_of(call: Call, p: PageParams) -> Reply:
 _ONE: Final = "/v1/charges/{charge}"
 
 ROUTES: Final = (
-    Route(method="GET", path="/v1/charges", params=Listed, handle=list_all, answers=KIND, of_list=True, summary="List charges"),
+    Route(method="GET", path="/v1/charges", params=Listed, handle=list_all, answers=KIND, of_list=True, may_lag=True,
+          summary="List charges"),
     Route(method="GET", path=_ONE, params=Params, handle=retrieve, answers=KIND, summary="Retrieve a charge"),
     Route(method="POST", path=_ONE, params=Update, handle=update, answers=KIND, summary="Update a charge"),
     Route(method="GET", path=f"{_ONE}/refunds", params=PageParams, handle=list_refunds_of, answers="refund", of_list=True,

@@ -41,7 +41,7 @@ async def list_all(call: Call, p: Listed) -> Reply:
     if p.delivery_success is not UNSET:
         undelivered = await call.services.deliveries.undelivered(call.account, livemode=call.livemode)
     found, more = await list_events(
-        call.services.db, call.account, call.livemode, page_of(p), types=types,
+        call.reads, call.account, call.livemode, page_of(p), types=types,
         among=undelivered if p.delivery_success is False else None, without=undelivered if p.delivery_success is True else (),
     )  # fmt: skip
     return call.plain_list(await _shown(call, found), more=more)
@@ -65,6 +65,7 @@ async def _shown(call: Call, events: Sequence[StoredEvent]) -> list[msgspec.Raw]
 
 
 ROUTES: Final = (
-    Route(method="GET", path="/v1/events", params=Listed, handle=list_all, answers=KIND, of_list=True, summary="List events"),
+    Route(method="GET", path="/v1/events", params=Listed, handle=list_all, answers=KIND, of_list=True, may_lag=True,
+          summary="List events"),
     Route(method="GET", path="/v1/events/{event}", params=Params, handle=retrieve, answers=KIND, summary="Retrieve an event"),
-)
+)  # fmt: skip

@@ -25,7 +25,7 @@ PROBLEM: Final = b"application/problem+json"
 
 
 class Reply(Struct, frozen=True, kw_only=True):
-    """What goes out. `should_retry` None leaves the decision to the client's own rules."""
+    """What goes out. `should_retry` None leaves the decision to the client's own rules; `age_seconds`: read from a replica so old."""
 
     body: bytes
     status: int = 200
@@ -33,6 +33,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     should_retry: bool | None = None
     retry_after: int | None = None
     content_type: bytes = JSON
+    age_seconds: float | None = None
 
 
 class Request:
@@ -102,6 +103,8 @@ def outgoing_of(reply: Reply, request_id: str, *, key: str | None = None, accoun
         headers.append((b"stripe-should-retry", b"true" if reply.should_retry else b"false"))
     if reply.retry_after is not None:
         headers.append((b"retry-after", b"%d" % reply.retry_after))
+    if reply.age_seconds is not None:
+        headers.append((b"guilder-data-age", b"%.3f" % reply.age_seconds))
     if reply.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="Guilder"'))
     return Outgoing(status=reply.status, headers=headers, body=reply.body)

@@ -171,7 +171,7 @@ async def list_all(call: Call, p: Listed) -> Reply:
     customer = p.customer or None
     if customer is not None:
         await call.services.customers.retrieve(call.account, customer, livemode=call.livemode, param="customer")
-    found, more = await list_payments(call.services.db, call.account, call.livemode, page_of(p), customer=customer)
+    found, more = await list_payments(call.reads, call.account, call.livemode, page_of(p), customer=customer)
     return await call.show_list(found, more)
 
 
@@ -286,7 +286,7 @@ _ONE: Final = "/v1/payment_intents/{intent}"
 ROUTES: Final = (
     Route(method="POST", path="/v1/payment_intents", params=Create, handle=create, answers=KIND,
           summary="Create a PaymentIntent"),
-    Route(method="GET", path="/v1/payment_intents", params=Listed, handle=list_all, answers=KIND, of_list=True,
+    Route(method="GET", path="/v1/payment_intents", params=Listed, handle=list_all, answers=KIND, of_list=True, may_lag=True,
           summary="List PaymentIntents"),
     Route(method="GET", path=_ONE, params=Retrieve, handle=retrieve, answers=KIND, publishable=True,
           summary="Retrieve a PaymentIntent"),

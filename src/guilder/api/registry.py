@@ -34,6 +34,7 @@ class Route(Struct, frozen=True, kw_only=True):
             is only held against its parameters.
         own_id: the parameter by which a client may give the new object's id. A request with one needs no key: its id says
             whether it is a repeat, at no cost.
+        may_lag: whether a GET may be answered from a replica, with its age in a header.
         body_max, count_max: limits of the body; only lists of transfers need more than the usual.
     """
 
@@ -47,6 +48,7 @@ class Route(Struct, frozen=True, kw_only=True):
     publishable: bool = False
     claims_key: bool = True
     own_id: str | None = None
+    may_lag: bool = False
     body_max: int = BODY_BYTES_MAX
     count_max: int = COUNT_MAX
 

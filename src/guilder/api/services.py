@@ -1,12 +1,13 @@
 """What the handlers work with; built once per process by bootstrap."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from guilder.core.clock import Clock
 from guilder.core.ids import Ids
 from guilder.customers import Customers, PaymentMethods, Personal, is_test_token, load_payment_methods, why_unusable
 from guilder.db import Coalescer, Database
+from guilder.db.replica import Replica
 from guilder.ledger.product import Books
 from guilder.merchants.merchants import Merchants
 from guilder.orders import Services as Orders
@@ -35,12 +36,15 @@ class Services:
         orders: the dependencies of the verbs of orders.
         terminal: the readers at the merchants' tills.
         notifications: how those of each connector are read, by its name.
+        replica: where lists may be read, None without one.
+        must_be_writable: raises Unavailable while nothing may be stored; asked before anything but a read.
     """
 
     def __init__(
         self, *, db: Database, hot: Database, clock: Clock, ids: Ids, keys: PurposeKeys, merchants: Merchants, vault: VaultClient,
         customers: Customers, methods: PaymentMethods, personal: Personal, payments: Payments, books: Books, orders: Orders, load: Loader,
         endpoints: Endpoints, deliveries: Deliveries, terminal: Terminal, notifications: Mapping[str, ReadNotification],
+        replica: Replica | None = None, must_be_writable: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.db = db
         self._hot = hot
@@ -61,6 +65,8 @@ class Services:
         self.deliveries = deliveries
         self.terminal = terminal
         self.notifications = notifications
+        self.replica = replica
+        self.must_be_writable = must_be_writable
         self._read: Coalescer[tuple[str, bool, str], PaymentMethodFacts | None] = Coalescer(
             self._load_methods,
             limit=READ_MAX,

@@ -82,6 +82,7 @@ class Page:
             if method in ("GET", "HEAD"):
                 return await self._show(incoming, session)
             if method == "POST":
+                self._services.must_be_writable()
                 return await submit(self._services, incoming, session, lambda standing, asked: _language(incoming, standing, asked))
             return None
         if method not in ("GET", "HEAD"):
@@ -105,6 +106,7 @@ class Page:
         return page(body, https=self._services.https, language=shown.language)
 
     async def _on_the_way(self, incoming: Incoming, way: ChallengeWay | PageWay) -> Outgoing | None:
+        self._services.must_be_writable()
         step = await way.go(incoming.path)
         if step is None:
             return None

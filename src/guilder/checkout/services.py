@@ -1,5 +1,6 @@
 """What the page works with; built once per process by bootstrap."""
 
+from collections.abc import Callable
 from typing import Final
 
 from guilder.checkout.assets import Assets
@@ -16,10 +17,12 @@ class Services:
 
     Args:
         proxies: how many proxies of ours stand before it.
+        must_be_writable: raises Unavailable while nothing may be stored; asked before a buyer is let go on.
     """
 
     def __init__(
         self, *, orders: Orders, merchants: Merchants, velocity: Velocity, keys: PurposeKeys, clock: Clock, ids: Ids, proxies: int,
+        must_be_writable: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.orders = orders
         self.merchants = merchants
@@ -29,5 +32,6 @@ class Services:
         self.clock = clock
         self.ids = ids
         self.proxies = proxies
+        self.must_be_writable = must_be_writable
         self.https: Final = orders.checkout_url.startswith("https://")
         self.assets = Assets()

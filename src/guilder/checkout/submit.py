@@ -12,6 +12,7 @@ from guilder.checkout.show import STEP, Shown, html, page_path, state_of
 from guilder.core.errors import Refusal
 from guilder.http_server import Incoming, Outgoing
 from guilder.orders import Pay, Standing, pay, stand
+from guilder.payments import is_a_decline
 
 LanguageOf = Callable[[Standing, str | None], str]
 """The page's language, by how things stand and what the form says."""
@@ -55,7 +56,8 @@ async def _pay(services: Services, standing: Standing, form: Form, shown: Shown,
             raise
         field = {"number": "number", "cvc": "cvc"}.get((refusal.facts.param or "").partition("[")[2].rstrip("]"), "expiry")
         return await _again(services, standing, replace(shown, problems={field: f"{field}_wrong"}), 422)
-    if after.number > form.number and after.payment is not None and after.payment.facts.last_payment_error is not None:
+    error = None if after.payment is None else after.payment.facts.last_payment_error
+    if after.number > form.number and error is not None and is_a_decline(error):
         services.velocity.count(address, session.id, livemode=session.livemode)
     return _see(services, session.id, shown.language)
 

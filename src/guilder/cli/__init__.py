@@ -27,6 +27,7 @@ from guilder.cli import (
     network,
     payments,
     psp,
+    quarantine,
     revenue,
     route,
     run,
@@ -64,6 +65,7 @@ app.add_typer(log.app, name="log")
 app.add_typer(psp.app, name="psp")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(route.app, name="route")
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's shape of a callback

@@ -46,7 +46,7 @@ class PaymentMethods:
         self._ids = ids
         self._raw_cards_live = raw_cards_live
         self._new: Coalescer[Prepared, PaymentMethodFacts] = Coalescer(
-            self._flush, limit=FLUSH_MAX, keys=lambda prepared: (prepared.facts.id,), resolve=self._flush,
+            self._flush, limit=FLUSH_MAX, keys=lambda prepared: (prepared.facts.id,), resolve=db.keeping(self._flush),
         )
 
     async def close(self) -> None:

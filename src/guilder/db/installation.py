@@ -1,22 +1,31 @@
 """Which installation this database belongs to, and how often it has been started.
 
-The generation stands in the database and in a file outside it, and each start raises both. A database that was restored
-from a backup, or a standby that missed the last start, then shows a lower number than the file (DESIGN section 5).
+The generation stands in the database and in a file outside it. Each start raises both, and so does a running system every few
+seconds (`raise_generation`). A database that was restored from a backup, or a standby that has missed something, then shows a lower
+number than the file, and is put in quarantine (DESIGN section 5).
 """
 
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
 from guilder.core.clock import Clock
 from guilder.core.ids import Ids
+from guilder.db.connection import Record
 from guilder.db.pool import Database
+from guilder.db.quarantine import begin_quarantine
+
+# What a restored database can lack without showing itself; each time costs a commit.
+RAISE_SECONDS: Final = 5.0
+
+_RAISE: Final = "UPDATE installation SET generation = generation + 1 RETURNING id, generation"
 
 
 class Start(Struct, frozen=True, kw_only=True):
-    """One start of the installation. `behind` is how many starts this database has missed; 0 is as it should be."""
+    """The generation was raised. `behind` is how many times this database has missed; 0 is as it should be."""
 
     installation: str
     generation: int
@@ -34,11 +43,22 @@ async def begin(database: Database, file: Path, clock: Clock, ids: Ids) -> Start
         ids.new("inst"),
         clock.now(),
     )
+    return await _compared(database, row, file, clock)
+
+
+async def raise_generation(database: Database, file: Path, clock: Clock) -> Start:
+    """The same on the way, so that also a database that was restored without a new start in between shows itself."""
+    return await _compared(database, await database.fetchrow(_RAISE), file, clock)
+
+
+async def _compared(database: Database, row: Record | None, file: Path, clock: Clock) -> Start:
     outside = _read(file)
     installation, generation = ("", 0) if row is None else (str(row["id"]), int(row["generation"]))
     behind = max(0, outside - (generation - 1))
     if behind:
         generation = outside + 1
+        # First of all: whoever dies here finds the number of the file still ahead.
+        await begin_quarantine(database, clock.now(), f"it lacks {behind} of the {outside} generations that the file {file.name} counts")
         await database.execute("UPDATE installation SET generation = $1", generation)
     _write(file, generation)
     return Start(installation=installation, generation=generation, behind=behind)

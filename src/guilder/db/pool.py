@@ -1,9 +1,9 @@
 """A pool of connections whose sessions have our limits and whose errors are already translated."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import asyncpg
 
@@ -12,6 +12,9 @@ from guilder.db.arrays import ask_concrete_types
 from guilder.db.connection import Connection, Record
 from guilder.db.errors import translate, translate_connect
 from guilder.db.sessions import Sessions
+
+Items = TypeVar("Items")
+Results = TypeVar("Results")
 
 # A server on this machine or the next one answers in milliseconds; one that is starting refuses at once.
 CONNECT_TIMEOUT_SECONDS: Final = 4.0
@@ -28,6 +31,9 @@ IDLE_IN_TRANSACTION_MS: Final = 2_000
 STATEMENT_CACHE: Final = 512
 
 SESSION: Final[dict[str, str]] = {
+    # A commit returns when this server's disk has it, and the standby's where one is synchronous, whatever the server's own
+    # setting is: what is acknowledged survives, and what is claimed is known there before a byte of it is sent.
+    "synchronous_commit": "on",
     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
     "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
     # A dead peer is noticed within 10 s: idle 4 s, then three probes 2 s apart.
@@ -43,6 +49,12 @@ SESSION: Final[dict[str, str]] = {
 
 # Plans of the hot statements must not depend on statistics that a fresh database does not have (performance.md, trap 1).
 HOT_SESSION: Final[dict[str, str]] = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+
+# A commit of its own, behind all that was read before. Empty as it is, it waits for the standby like any other; without one there
+# is nothing to wait for. Needs no right, touches no table.
+_KEPT: Final = """
+SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'guilder', '') END
+"""
 
 # The source file that PostgreSQL names in its warning that a commit is local only; its text depends on the language.
 REPLICATION_SOURCE: Final = "syncrep.c"
@@ -78,6 +90,12 @@ class Database:
         database = cls(dsn, session_settings(role=role, hot=hot, name=name), role=role, max_size=max_size, name=name)
         database._release(await database._acquire())
         return database
+
+    @classmethod
+    def later(cls, dsn: str, *, role: str, max_size: int, name: str) -> Self:
+        """As `connect`, for a server that need not be there yet: connections are made when they are needed."""
+        ask_concrete_types()
+        return cls(dsn, session_settings(role=role, name=name), role=role, max_size=max_size, name=name)
 
     async def fetch(self, sql: str, *arguments: object) -> list[Record]:
         """Run one statement in autocommit and return its rows."""
@@ -137,6 +155,24 @@ class Database:
             raise
         finally:
             self._release(connection)
+
+    async def kept(self) -> None:
+        """Return when everything that was read before is where commits have to be: on the synchronous standby too, if there is one.
+
+        A commit whose wait for it was cut short is seen by every reader, and is lost with this server. So what a reader finds
+        instead of an answer that was lost is acknowledged only after this. Waits as long as commits do.
+        """
+        await self.execute(_KEPT)
+
+    def keeping(self, resolve: Callable[[Items], Awaitable[Results]]) -> Callable[[Items], Awaitable[Results]]:
+        """A coalescer's `resolve` that answers only with what is kept (`kept`)."""
+
+        async def resolved(items: Items) -> Results:
+            results = await resolve(items)
+            await self.kept()
+            return results
+
+        return resolved
 
     @property
     def size(self) -> int:

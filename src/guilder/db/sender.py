@@ -17,6 +17,7 @@ from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
 from guilder.db.errors import Again
 from guilder.db.pool import Database
+from guilder.db.quarantine import begin_quarantine
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +67,7 @@ class Sender:
         self._task: asyncio.Task[None] | None = None
         self.id = ""
         self.epoch = 1
+        self._beat = 0
 
     async def start(self, predecessor: str | None = None) -> None:
         """Register, take over from the process that this one replaces, and begin to beat."""
@@ -101,16 +103,22 @@ class Sender:
         began = self._clock.boot()
         id_ = self._ids.new("snd")
         await self._db.execute(_REGISTER, id_, self._role)
-        self.id, self.epoch, self._renewed = id_, 1, began
+        self.id, self.epoch, self._beat, self._renewed = id_, 1, 0, began
 
     async def beat(self) -> None:
         """Renew the right to send, and look at the others. Once a second; raises what the database does."""
         began = self._clock.boot()
-        if await self._db.fetchval(_BEAT, self.id, self.epoch) is None:
+        beat = await self._db.fetchval(_BEAT, self.id, self.epoch)
+        if beat is not None and beat <= self._beat:
+            # A beat that was acknowledged is gone: this is not the database that we have worked with.
+            await begin_quarantine(self._db, self._clock.now(), f"it has lost what {self.id} had stored")
+            beat = None
+        if beat is None:
             before = self.id
             await self._register()
             self._lost(before)
         else:
+            self._beat = beat
             self._renewed = began
         await self._watch()
 

@@ -25,8 +25,8 @@ _ANSWER: Final = """
 UPDATE idempotency_key SET answer = $4 WHERE key = $1 AND account = $2 AND livemode = $3 AND answer IS NULL
 """
 _LOOK: Final = """
-SELECT fingerprint, answer, object, created_at, expand FROM idempotency_key
-WHERE key = $1 AND account = $2 AND livemode = $3
+SELECT fingerprint, answer, object, created_at, expand, current_setting('synchronous_standby_names') <> '' AS mirrored
+FROM idempotency_key WHERE key = $1 AND account = $2 AND livemode = $3
 """
 
 _LET_GO: Final = "DELETE FROM idempotency_key WHERE key = $1 AND account = $2 AND livemode = $3 AND request_id = $4"
@@ -64,7 +64,9 @@ def in_use(key: str) -> Refusal:
 async def find(through: asyncpg.Connection | Database, claim: Claim) -> Answer | Pending | None:
     """What stands under the key: its answer, Pending while it has none, None for a new key.
 
-    Raises Refusal (400 idempotency_error) when the key was first used with another endpoint or other parameters.
+    An answer is given back only when it is kept (Database.kept): whoever repeats a request whose commit is unknown must not be told
+    of one that only this server has. Raises Refusal (400 idempotency_error) when the key was first used with another endpoint or
+    other parameters.
     """
     row = await through.fetchrow(_LOOK, claim.key, claim.account, claim.livemode)
     if row is None:
@@ -74,6 +76,8 @@ async def find(through: asyncpg.Connection | Database, claim: Claim) -> Answer |
     if row["answer"] is None:
         expand = tuple(row["expand"].split(",")) if row["expand"] else ()
         return Pending(row["object"], row["created_at"], expand)
+    if row["mirrored"] and isinstance(through, Database):
+        await through.kept()
     return decode_answer(row["answer"])
 
 

@@ -52,7 +52,7 @@ class Ledger:
             # was stored is known only for a batch that is wholly new; the others are shown as found.
             return await self._flush(livemode, batches)
 
-        return Coalescer(flush, limit=BATCH_MAX, keys=_no_keys, resolve=resolve, width=FLUSHES_AT_ONCE, weigh=len)
+        return Coalescer(flush, limit=BATCH_MAX, keys=_no_keys, resolve=self._db.keeping(resolve), width=FLUSHES_AT_ONCE, weigh=len)
 
     async def _flush(self, livemode: bool, batches: Sequence[Batch]) -> Sequence[Booked]:
         transfers = batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))

@@ -12,6 +12,7 @@ from guilder.payments.cancel import cancel
 from guilder.payments.capture import capture
 from guilder.payments.confirm import confirm
 from guilder.payments.create import create
+from guilder.payments.declines import is_a_decline
 from guilder.payments.execute import Executor
 from guilder.payments.expire import expire_authorizations
 from guilder.payments.offer import note_money, note_waiting, offer_refunds
@@ -36,6 +37,7 @@ __all__ = [
     "create",
     "expire_authorizations",
     "expire_challenges",
+    "is_a_decline",
     "note_money",
     "note_waiting",
     "offer_refunds",

@@ -14,6 +14,7 @@ from guilder.db.errors import may_be_stored
 from guilder.idempotency.model import Claim, Result
 from guilder.idempotency.once import Pending, answer_if_none, find, in_use, store_answer
 from guilder.payments.answers import PAYMENT_REQUIRED, complete, included_in, refused, success
+from guilder.payments.declines import is_a_decline
 from guilder.payments.model import BEGINNING, Change, Payment
 from guilder.payments.services import Services, lock_timeout
 from guilder.payments.store import FUNDS, KEY_TAKEN, SLOT_TAKEN
@@ -93,7 +94,7 @@ async def _answered(services: Services, claim: Claim, change: Change, stored: st
         return Result(change.answer)
     with may_be_stored("the accept is stored, and its outcome could not be read"):
         result = await ending(services, claim)
-    if result.answer.status == PAYMENT_REQUIRED:
+    if result.answer.status == PAYMENT_REQUIRED and result.answer.error is not None and is_a_decline(result.answer.error):
         # Counted where the first request learns of it; a repeated one never gets here.
         for attempt in change.attempts:
             if attempt.operation in BEGINNING:

@@ -58,3 +58,8 @@ def card_error(declined: Declined, charge: str | None) -> ErrorFacts:
 def nothing_charged(message: str) -> ErrorFacts:
     """The API error of a payment that certainly moved nothing, through no decision of the issuer."""
     return ErrorFacts(type="card_error", message=message, code="processing_error")
+
+
+def is_a_decline(error: ErrorFacts) -> bool:
+    """Whether somebody has said no; not where the payment could not be sent or was undone: that tells nothing about the card."""
+    return (error.code, error.charge) != ("processing_error", None)

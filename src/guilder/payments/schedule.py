@@ -35,13 +35,16 @@ class Schedule(Struct, frozen=True, kw_only=True):
         """What the configuration says for a connector."""
         return cls(**{name: tuning.policy(f"psp-{name}", connector) for name in cls.__struct_fields__})
 
-    def retry_at(self, state: str, tries: int, now: int, uniform: Callable[[], float]) -> int:
-        """When an attempt in this state, after so many tries in it (1 for the first), is looked at again."""
-        return after_wait(self._by_state(state), tries, now, uniform)
+    def retry_at(self, state: str, tries: int, now: int, uniform: Callable[[], float], *, answered: bool = False) -> int:
+        """When an attempt in this state, after so many tries in it (1 for the first), is looked at again.
 
-    def _by_state(self, state: str) -> Retry:
+        `answered`: the PSP is there, and has said something else than what is waited for.
+        """
+        return after_wait(self._by_state(state, answered=answered), tries, now, uniform)
+
+    def _by_state(self, state: str, *, answered: bool) -> Retry:
         match state:
-            case AttemptState.REVERSING:
+            case AttemptState.REVERSING if answered:
                 return self.reversal
             case AttemptState.CREATED:
                 return self.wait

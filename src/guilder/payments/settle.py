@@ -155,7 +155,9 @@ def _reversal_answered(s: Settling, outcome: Outcome | NotFound) -> Change:
         return _undone(s)
     noted = outcome if isinstance(outcome, Approved | Declined) and s.asked is not Operation.REVERSAL else None
     tries = s.open.tries + 1
-    move_ = move(s, s.open.state, retry_at=s.retry_at(s.open.state, tries), tries=tries, reporter=s.reporter)
+    # Silence is asked about as any doubt: when the PSP is back, so is the reversal.
+    answered = isinstance(outcome, Declined) or (isinstance(outcome, Unknown) and outcome.reason == Reason.MISMATCH)
+    move_ = move(s, s.open.state, retry_at=s.retry_at(s.open.state, tries, answered=answered), tries=tries, reporter=s.reporter)
     return changed(s, s.payment.facts, replace(move_, noted=noted, reporter=None if noted else s.reporter))
 
 

@@ -42,9 +42,9 @@ class Settling(Struct, frozen=True, kw_only=True):
     schedule: Schedule = Schedule()
     onward: Choice | None = None
 
-    def retry_at(self, state: str, tries: int) -> int:
-        """When the attempt is looked at again after so many tries in this state."""
-        return self.schedule.retry_at(state, tries, self.now, self.ids.uniform)
+    def retry_at(self, state: str, tries: int, *, answered: bool = False) -> int:
+        """When the attempt is looked at again after so many tries in this state; `answered` as in Schedule.retry_at."""
+        return self.schedule.retry_at(state, tries, self.now, self.ids.uniform, answered=answered)
 
 
 def move(s: Settling, state: str, *, retry_at: int | None = None, tries: int = 0, reporter: str | None = None) -> AttemptMove:

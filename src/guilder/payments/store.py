@@ -138,7 +138,7 @@ class Store:
         async def flush(changes: Sequence[Change]) -> list[str | None]:
             return await self._flush(livemode, changes)
 
-        return Coalescer(flush, limit=FLUSH_MAX, keys=_keys, resolve=self._resolve)
+        return Coalescer(flush, limit=FLUSH_MAX, keys=_keys, resolve=self._db.keeping(self._resolve))
 
     async def commit(self, change: Change) -> str | None:
         """Store a change whole, together with whoever else is waiting; None when stored, else why not (the constants above).

@@ -5,11 +5,11 @@ from typing import Final
 
 import structlog
 
+from guilder.breaker import BreakerState
 from guilder.core.clock import Clock, epoch_seconds
 from guilder.core.ids import Ids
 from guilder.db import Database
 from guilder.log import NewEvent, announce
-from guilder.psp.breaker import BreakerState
 from guilder.psp.measure import BreakerMove, Measures
 from guilder.shapes.facts import PspBreakerFacts
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
+from guilder.breaker import BreakerState
 from guilder.metrics import Metrics, Sample, Waits
-from guilder.psp.breaker import BreakerState
 from guilder.psp.measure import BUCKETS, Histogram, Measures, upper_bound
 
 # What dashboards draw; `guilder psp latency` has it exactly.

@@ -12,8 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from guilder.breaker import Breaker, BreakerState
 from guilder.core.outcome import ActionRequired, Approved, Declined, NotFound, NotSent, Outcome, Unknown
-from guilder.psp.breaker import Breaker, BreakerState
 from guilder.psp.model import Operation, Reason
 from guilder.tuning import Breaking
 

@@ -2,7 +2,7 @@
 
 Owns:       no table; counters in memory, one set per process.
 Announces:  nothing.
-May import: customers, ledger, vault, merchants, idempotency, log, db, security, config, shapes, core.
+May import: customers, ledger, vault, merchants, idempotency, log, metrics, db, security, config, shapes, core.
 Start with: rules.py; external.py is the port to a risk service outside, client.py its HTTP client.
 """
 

@@ -1,7 +1,8 @@
 """An external risk service over HTTP: POST the question as JSON, read the opinion as JSON.
 
 Slow: given up after the timeout, and once more where the policy and its budget allow. Answering twice is no matter: it is asked for
-an opinion and changes nothing. When it is away every question costs a refused connection or a timeout, and the fallback decides.
+an opinion and changes nothing. When it is away the fallback decides, after a refused connection or a timeout at first; when its
+breaker has opened at once, but for single questions that find out whether it is back.
 """
 
 import asyncio
@@ -11,9 +12,11 @@ import aiohttp
 import msgspec
 import structlog
 
+from guilder.breaker import Breaker, BreakerState
 from guilder.core.clock import Clock, sleep
 from guilder.core.ids import Ids
 from guilder.core.retry import Budget, Retry
+from guilder.metrics import Metrics, Sample
 from guilder.risk.external import Opinion, Question, Silent
 from guilder.tuning import RiskTuning
 
@@ -36,6 +39,7 @@ class HttpRiskService:
         self._retry = retry
         self._ids = ids
         self._budget = None if retry.budget_share is None else Budget(retry.budget_share, clock.boot)
+        self._breaker = Breaker(tuning.breaker, _moved)
         self._asked = asyncio.Semaphore(ASKED_MAX)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if tuning.secret is not None:
@@ -43,6 +47,13 @@ class HttpRiskService:
         self._session = aiohttp.ClientSession(
             headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
             timeout=aiohttp.ClientTimeout(total=self._timeout, ceil_threshold=self._timeout + 1),
+        )  # fmt: skip
+
+    def expose(self, metrics: Metrics) -> None:
+        """Register what is measured here."""
+        metrics.gauge(
+            "risk_breaker_state", "1 for the state that the risk service's breaker is in.", ("state",),
+            lambda: [Sample((state.value,), self._breaker.state is state) for state in BreakerState],
         )  # fmt: skip
 
     async def close(self) -> None:
@@ -57,13 +68,26 @@ class HttpRiskService:
         while True:
             tries += 1
             try:
-                return await self._once(question)
+                return await self._guarded(question)
             except Silent as silent:
                 wait = self._retry.delay_after(tries, self._ids.uniform, error=(silent.why,))
                 if wait is None or not (self._budget is None or self._budget.spend()):
                     log.warning("risk_service_silent", why=silent.why, payment=question.payment, tries=tries)
                     raise
             await sleep(wait)
+
+    async def _guarded(self, question: Question) -> Opinion:
+        """One question, if the breaker lets it through. A word that is no opinion is no answer either."""
+        now = asyncio.get_running_loop().time
+        if not self._breaker.allows(now()):
+            raise Silent("breaker_open")
+        try:
+            opinion = await self._once(question)
+        except Silent:
+            self._breaker.failed(now())
+            raise
+        self._breaker.succeeded(now())
+        return opinion
 
     async def _once(self, question: Question) -> Opinion:
         try:
@@ -80,3 +104,7 @@ class HttpRiskService:
             raise Silent("unreadable") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Silent("connect") from error
+
+
+def _moved(_before: BreakerState, after: BreakerState) -> None:
+    log.warning("risk_breaker_moved", state=after.value)

@@ -40,7 +40,7 @@ class Opinion(Struct, frozen=True, kw_only=True):
 
 
 class Silent(GuilderError):
-    """The service gave no opinion; why, in a word: refused, unreadable, connect, timeout, status, budget."""
+    """The service gave no opinion; why, in a word: refused, unreadable, connect, timeout, status, breaker_open."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the risk service gave no opinion: {why}")

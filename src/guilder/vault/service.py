@@ -61,7 +61,7 @@ class Vault:
         self._keys = DataKeys(db, provider, clock, random_bytes)
         self._cvcs = CvcMemory(clock)
         self._entries: Coalescer[CardEntry, CardFacts] = Coalescer(
-            self._store, limit=FLUSH_CARDS_MAX, keys=lambda entry: (entry.payment_method_id,), resolve=self._store,
+            self._store, limit=FLUSH_CARDS_MAX, keys=lambda entry: (entry.payment_method_id,), resolve=db.keeping(self._store),
         )
 
     async def check(self) -> None:

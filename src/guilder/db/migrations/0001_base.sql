@@ -33,12 +33,16 @@ GRANT USAGE ON SCHEMA public TO guilder_app, guilder_vault, guilder_reader;
 ALTER DEFAULT PRIVILEGES FOR ROLE guilder_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 -- One row: which installation this database belongs to, and how often it has been started. Each start raises the
--- generation here and in a file outside the database, so that a database restored from a backup shows itself (DESIGN section 5).
+-- generation here and in a file outside the database, and so does a running system every few seconds; so a database restored from a
+-- backup shows itself (DESIGN section 5).
 CREATE TABLE installation (
     only_row     boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     id           text COLLATE "C" NOT NULL,
     generation   bigint NOT NULL CHECK (generation >= 0),
-    created_at   bigint NOT NULL
+    created_at   bigint NOT NULL,
+    -- Since when this database may be older than what was done outside, and why; null: it is not. Nothing is sent meanwhile.
+    quarantined_at    bigint,
+    quarantine_reason text
 );
 
 ALTER TABLE installation OWNER TO guilder_owner;

@@ -429,6 +429,10 @@ BEGIN
         SELECT FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL)) THEN
         RETURN;
     END IF;
+    -- A database that has gone back may hold as new what was sent long ago.
+    IF EXISTS (SELECT FROM installation i WHERE i.only_row AND i.quarantined_at IS NOT NULL) THEN
+        RETURN;
+    END IF;
     -- Against a takeover, which locks it for update; the heartbeat goes on beside it.
     PERFORM 1 FROM sender s WHERE s.id = p_sender AND s.epoch = p_epoch AND NOT s.lost FOR KEY SHARE;
     IF NOT FOUND THEN
@@ -505,6 +509,25 @@ BEGIN
     RETURN true;
 END $$;
 
+-- End a quarantine. What stands as certainly not sent in a database that has gone back may well have been sent: it is in doubt now.
+CREATE FUNCTION installation_lift_quarantine(p_now bigint) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_count int;
+BEGIN
+    PERFORM 1 FROM installation WHERE quarantined_at IS NOT NULL FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    PERFORM 1 FROM attempt_open ORDER BY attempt FOR UPDATE;
+    UPDATE attempt_open SET sender = NULL, epoch = NULL, retry_at = least(retry_at, p_now),
+        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    UPDATE installation SET quarantined_at = NULL, quarantine_reason = NULL;
+    PERFORM pg_notify('guilder_accepted', 'due');
+    RETURN v_count;
+END $$;
+
 -- Take partitions that nobody reads, up to this sender's share among the living ones of its role, and let go of those beyond it.
 CREATE FUNCTION log_hold_partitions(p_consumer text, p_sender text, p_epoch bigint, p_role text, p_partitions int) RETURNS int
 LANGUAGE plpgsql AS $$
@@ -532,4 +555,5 @@ END $$;
 GRANT SELECT, INSERT, UPDATE ON payment, attempt, charge, refund TO guilder_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON attempt_open, attempt_message, refund_offer TO guilder_app;
 GRANT SELECT ON payment, attempt, attempt_open, charge, refund, attempt_message, refund_offer TO guilder_reader;
-GRANT EXECUTE ON FUNCTION payments_flush, flush_fail, payments_claim, attempts_set_free, sender_take_over, log_hold_partitions TO guilder_app;
+GRANT EXECUTE ON FUNCTION payments_flush, flush_fail, payments_claim, attempts_set_free, sender_take_over, installation_lift_quarantine, log_hold_partitions
+    TO guilder_app;

@@ -2,7 +2,7 @@
 
 Owns:       two TCP connections: one for payments, one for the questions and reversals that settle them.
 Announces:  nothing.
-May import: psp.model, psp.breaker, vault, iso8583, core.
+May import: psp.model, breaker, vault, iso8583, core.
 Start with: connector.py; requests.py and answers.py are pure; lane.py has the orders under way; link.py, connection.py the wire.
 """
 

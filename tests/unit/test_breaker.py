@@ -1,6 +1,6 @@
 """The circuit breaker: opens on an outage, not on a hiccup, and finds back by single requests."""
 
-from guilder.psp.breaker import TRANSITIONS, Breaker, BreakerEvent, BreakerState
+from guilder.breaker import TRANSITIONS, Breaker, BreakerEvent, BreakerState
 from guilder.tuning import Breaking
 
 LIMITS = Breaking(window_seconds=10.0, failures_min=3, cool_down_seconds=5.0, probe_interval_seconds=1.0)

@@ -1,8 +1,8 @@
-"""A circuit breaker: stops asking a PSP that does not answer, and tries again with single requests. Pure: time is handed in.
+"""A circuit breaker: stops asking whoever does not answer, and tries again with single requests. Pure: time is handed in.
 
 A decline is an answer, so it is a success here. Failures are what leaves an attempt in doubt or cannot be sent at all:
 no connection, no answer in time, an answer that cannot be believed. There is one for each connector and operation, so what
-settles old payments is never stopped by what makes new ones.
+settles old payments is never stopped by what makes new ones, and one for the external risk service.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,0 +1,42 @@
+"""A replica: lists may be read from it, and say how old they are. Nothing that decides about money is."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from guilder.core.errors import ResultUnknown, Unavailable
+from guilder.db.errors import Again
+from guilder.db.pool import Database
+
+# Older lists help nobody: beyond this the primary is asked.
+AGE_SECONDS_MAX: Final = 60.0
+# How long a replica that could not be reached is left alone, so that not every list waits for its timeout.
+LEFT_ALONE_SECONDS: Final = 5.0
+
+# The newest commit that it knows is younger than the primary by no more than this, because every process beats each second. None
+# for a server that is no standby (any more), or has seen no commit since it was started.
+_AGE: Final = """
+SELECT CASE WHEN pg_is_in_recovery() THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END
+"""
+
+
+class Replica:
+    """A standby that is read from, through a pool of its own that is opened when it is first needed."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self._left_alone_until = float("-inf")
+
+    async def age(self) -> float | None:
+        """How many seconds old what is read from now on can be; None when it had better not be read. By the standby's clock."""
+        now = asyncio.get_running_loop().time()
+        if now < self._left_alone_until:
+            return None
+        try:
+            found = await self.db.fetchval(_AGE)
+        except (Unavailable, ResultUnknown, Again) as error:
+            structlog.get_logger().warning("replica_not_reached", reason=str(error))
+            self._left_alone_until = now + LEFT_ALONE_SECONDS
+            return None
+        return None if found is None or found > AGE_SECONDS_MAX else max(0.0, float(found))
