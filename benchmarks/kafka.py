@@ -22,11 +22,10 @@ CONNECTIONS: Final = 128
 
 async def compared(seconds: Mapping[str, float], *, api_processes: int) -> list[dict[str, Any]]:
     """Run both, one after the other; the rows for the history. Nothing where neither a broker is named nor can be run."""
-    if brokers.bootstrap_of_the_environment() is None and not await asyncio.to_thread(brokers.can_run):
-        sys.stdout.write("Kafka: left out, there is neither KAFKA_BOOTSTRAP nor Java 17 with Maven\n")
+    if not await there_is_one():
         return []
     rows = [await _one("payments at 128, outbox beside Kafka", seconds, api_processes=api_processes)]
-    with _broker() as (bootstrap, beside):
+    with broker() as (bootstrap, beside):
         rows.append(await _one(
             "payments at 128, Kafka", seconds, api_processes=api_processes, beside=beside, GUILDER_KAFKA_BOOTSTRAP=bootstrap,
         ))  # fmt: skip
@@ -48,8 +47,16 @@ async def _one(
     return row
 
 
+async def there_is_one() -> bool:
+    """Whether a broker is named or can be run; where not, it says so."""
+    if brokers.bootstrap_of_the_environment() is None and not await asyncio.to_thread(brokers.can_run):
+        sys.stdout.write("Kafka: left out, there is neither KAFKA_BOOTSTRAP nor Java 17 with Maven\n")
+        return False
+    return True
+
+
 @contextmanager
-def _broker() -> Iterator[tuple[str, dict[int, str]]]:
+def broker() -> Iterator[tuple[str, dict[int, str]]]:
     """The broker that KAFKA_BOOTSTRAP names, or one that lives as long as the run; and its process, if it is ours."""
     if (given := brokers.bootstrap_of_the_environment()) is not None:
         yield given, {}
