@@ -72,7 +72,7 @@ async def check_payments(system: System, *, least: int) -> dict[str, int]:
     finally:
         await connection.close()
     payments = counts["payments"]
-    counts["truth"], told = _captures(system)
+    counts["truth"], told = captures(system)
     expected = {"charges": payments, "transfers": 2 * payments, "entries": payments, "events": payments, "truth": payments}
     problems += [f"{counts[name]} {name} for {payments} payments" for name, number in expected.items() if counts[name] != number]
     if payments < least:
@@ -84,7 +84,7 @@ async def check_payments(system: System, *, least: int) -> dict[str, int]:
     return counts
 
 
-def _captures(system: System) -> tuple[int, Counter[str]]:
+def captures(system: System) -> tuple[int, Counter[str]]:
     """How many captures the bank world remembers, and the amount by reference; a second one of a reference adds up."""
     count, told = 0, Counter[str]()
     for effect in system.truth():

@@ -47,9 +47,9 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 async def processes(system: System) -> dict[int, str]:
-    """Process id -> name of every process of the system; database sessions are named by their pool."""
+    """Process id -> name of every process of the system and of those beside it; database sessions are named by their pool."""
     running = system.running()
-    found = {system.supervisor: "supervisor", running["postgres"]: POSTMASTER}
+    found = {**system.beside, system.supervisor: "supervisor", running["postgres"]: POSTMASTER}
     for role, pids in running["roles"].items():
         found |= dict.fromkeys(pids, role)
     connection = await asyncpg.connect(system.dsn)

@@ -38,6 +38,7 @@ TARGETS: Final = (
     Target("payments at half, open loop", "p99_ms", 100, below=True),
     Target("the page: shown", "p50_ms", 10, below=True),
     Target("the page: shown", "weight_kb", 60, below=True),
+    Target("payments at 128, Kafka", "share_of_outbox", 0.8),
     Target("transfers by HTTP at 64", "per_second", 6_000),
     Target("transfers by HTTP at 256", "per_second", 8_000),
     Target("transfers by HTTP in lists", "per_second", 30_000),

@@ -19,10 +19,15 @@ CALL_SECONDS_MAX: Final = 20
 
 
 class System:
-    """A running system."""
+    """A running system.
 
-    def __init__(self, data: Path, ready: Mapping[str, Any], supervisor: int) -> None:
+    Args:
+        beside: process id -> name of what else works for it, for the figures.
+    """
+
+    def __init__(self, data: Path, ready: Mapping[str, Any], supervisor: int, beside: Mapping[int, str]) -> None:
         self.data = data
+        self.beside = beside
         self.url = str(ready["api"])
         self.secret_key = str(ready["secret_key"])
         self.supervisor = supervisor
@@ -74,7 +79,7 @@ class System:
 
 
 @contextmanager
-def system(*, api_processes: int = 1, **variables: str) -> Iterator[System]:
+def system(*, api_processes: int = 1, beside: Mapping[int, str] | None = None, **variables: str) -> Iterator[System]:
     """Start, hand over, end, and remove the data. `variables` are settings. Raises RuntimeError when it does not start."""
     data = Path(tempfile.mkdtemp(prefix="guilder-bench-"))
     flags = ["--json", "--port", "0", "--data", str(data), "--api-processes", str(api_processes)]
@@ -85,7 +90,7 @@ def system(*, api_processes: int = 1, **variables: str) -> Iterator[System]:
         if not line.startswith("{"):
             logs = "\n".join(log.read_text(errors="replace")[-1_000:] for log in (data / "log").glob("*.log"))
             raise RuntimeError(f"guilder up did not start:\n{logs}")
-        yield System(data, json.loads(line), process.pid)
+        yield System(data, json.loads(line), process.pid, beside or {})
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(STOP_SECONDS_MAX)

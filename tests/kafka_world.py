@@ -75,20 +75,20 @@ class KafkaWorld:
     def produce(self, key: str, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
         """Put any message into the topic, where entries of this key are."""
         producer = Producer({"bootstrap.servers": self.settings.bootstrap, **QUIET})
-        producer.produce(self.topic, key=key.encode(), value=value, partition=partition_of(key), headers=list(headers))
+        producer.produce(self.topic, key=key.encode(), value=value, partition=partition_of(key) % self.places(), headers=list(headers))
         assert producer.flush(TOPIC_SECONDS) == 0
 
     def set_offsets(self, offset: int) -> None:
         """Set the offsets that the cluster keeps for the consumer."""
         consumer = Consumer({"bootstrap.servers": self.settings.bootstrap, "group.id": f"{self.settings.prefix}.{CONSUMER}", **QUIET})
-        consumer.commit(offsets=[TopicPartition(self.topic, partition, offset) for partition in range(PARTITIONS)], asynchronous=False)
+        consumer.commit(offsets=[TopicPartition(self.topic, place, offset) for place in range(self.places())], asynchronous=False)
         consumer.close()
 
     async def positions(self) -> dict[int, list[int]]:
-        """The positions of this stream that the topic holds, by partition, in the order of their offsets."""
+        """The positions of this stream that the topic holds, by partition of ours, in the order of their offsets."""
         stream, found = await self.stream(), {partition: [] for partition in range(PARTITIONS)}
         consumer = Consumer({"bootstrap.servers": self.settings.bootstrap, "group.id": "looks", **QUIET})
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(self.topic, p), timeout=10)[1] for p in range(PARTITIONS)}
+        ends = {p: consumer.get_watermark_offsets(TopicPartition(self.topic, p), timeout=10)[1] for p in range(self.places())}
         consumer.assign([TopicPartition(self.topic, p, OFFSET_BEGINNING) for p, end in ends.items() if end])
         waited = {p for p, end in ends.items() if end}
         while waited:
@@ -96,11 +96,15 @@ class KafkaWorld:
             assert raw is not None and raw.error() is None
             message = message_of(raw, TOPIC_EVENTS)
             if message is not None and message.stream == stream:
-                found[raw.partition()].append(message.entry.position)
+                found[message.entry.partition].append(message.entry.position)
             if raw.offset() >= ends[raw.partition()] - 1:
                 waited.discard(raw.partition())
         consumer.close()
         return found
+
+    def places(self) -> int:
+        """How many partitions the topic has in Kafka."""
+        return len(AdminClient({"bootstrap.servers": self.settings.bootstrap, **QUIET}).list_topics(timeout=10).topics[self.topic].partitions)
 
     def delete_topics(self) -> None:
         """Delete the topics with all that they hold."""

@@ -5,16 +5,17 @@ import random
 
 import pytest
 import pytest_asyncio
+from confluent_kafka.admin import NewTopic
 
 from guilder.core.clock import sleep
 from guilder.core.errors import Unavailable
 from guilder.db import Database
-from guilder.log.kafka.client import ensure_topics
-from guilder.log.kafka.message import POSITION, STREAM
+from guilder.log.kafka.client import admin_client, ensure_topics
+from guilder.log.kafka.message import POSITION, STREAM, TOPICS, topic_name
 from guilder.log.manage import begin_stream, copy_again, move_to, standings
 from guilder.log.model import partition_of
 from kafka_world import KafkaWorld, kafka_world
-from log_world import CONSUMER, READER
+from log_world import CONSUMER, READER, settings_for
 
 KEYS = [f"k{number}" for number in range(12)]
 
@@ -49,6 +50,23 @@ async def test_entries_are_read_from_kafka(world: KafkaWorld):
     await world.owner.execute("DELETE FROM log_entry")
     await world.log.drain()
     assert await handled(world) == expected
+
+
+@pytest.mark.parametrize("places", [3, 16])
+async def test_a_topic_may_have_been_made_with_other_partitions(database: str, db: Database, kafka: str, places: int):
+    """As many as there are: those of the log that share one are told apart."""
+    name = f"cut-{places}-{db.dsn.rpartition('/')[2].partition('?')[0]}"
+    new = [NewTopic(topic_name(name, topic), num_partitions=places, replication_factor=1) for topic in TOPICS]
+    admin = admin_client(settings_for(kafka))
+    for future in admin.create_topics(new).values():
+        future.result()
+    async with kafka_world(database, db, kafka, topics=name) as world:
+        expected = await written(world, 0, 100)
+        await world.copy()
+        await world.owner.execute("DELETE FROM log_entry")
+        await world.log.drain()
+        assert await handled(world) == expected
+        assert world.places() == places
 
 
 async def test_what_the_relay_publishes_twice_has_one_effect(world: KafkaWorld):

@@ -6,7 +6,7 @@ import pytest
 
 from guilder.log.kafka.message import POSITION, STREAM, Message, headers_of, message_of
 from guilder.log.kafka.shelf import AHEAD_MAX, BEHIND_MAX, Held, Shelf
-from guilder.log.model import TOPIC_EVENTS, Entry
+from guilder.log.model import TOPIC_EVENTS, Entry, partition_of
 
 PATIENCE = 2.0
 
@@ -140,16 +140,16 @@ class Raw:
     """A message as the client library has it."""
 
     def __init__(self, *, key: bytes | None = b"pi_1", value: bytes | None = b"at_1", headers=()) -> None:
-        self._of = {"partition": 3, "offset": 9, "key": key, "value": value, "headers": headers}
+        self._of = {"offset": 9, "key": key, "value": value, "headers": headers}
 
     def __getattr__(self, name: str):
         return lambda: self._of[name]
 
 
 def test_an_entry_survives_the_way_through_a_message() -> None:
-    """Key, payload, position and stream."""
+    """Key, payload, position and stream; the partition is the key's, wherever Kafka has it."""
     found = message_of(Raw(headers=headers_of(2**62, "log_1")), TOPIC_EVENTS)
-    assert found == Message(Entry(TOPIC_EVENTS, 3, 2**62, "pi_1", b"at_1"), "log_1", 9)
+    assert found == Message(Entry(TOPIC_EVENTS, partition_of("pi_1"), 2**62, "pi_1", b"at_1"), "log_1", 9)
 
 
 GOOD = {POSITION: b"7", STREAM: b"log_1"}

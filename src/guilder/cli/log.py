@@ -69,7 +69,7 @@ def move(
 def rebuild(data: Data = None, as_json: Json = False) -> None:
     """Make missing topics, and have all that the outbox keeps published again. Nothing is handled twice. Safe to repeat."""
     from guilder.cli.output import write_json
-    from guilder.log.manage import copy_again, standings
+    from guilder.log.manage import copy_again
 
     async def work(db: "Database", ids: "Ids", settings: "Settings") -> int:
         from guilder.log.kafka.client import ensure_topics
@@ -77,8 +77,7 @@ def rebuild(data: Data = None, as_json: Json = False) -> None:
 
         await ensure_topics(_needed(settings))
         await begin_copying(db, ids)
-        await copy_again(db, ids)
-        return sum(one.behind for one in await standings(db) if one.is_relay)
+        return await copy_again(db, ids)
 
     _settings, count = _with_database(data, work)
     if as_json:

@@ -2,8 +2,12 @@
 
 from typing import Final
 
-# A process may usually have 1,024 open files; the rest is for its pools and its log. Who comes beyond it gets a 503.
-CONNECTIONS_MAX: Final = 900
+# 300 payments a second whose PSP is slow, each of which is waited for 10 s, and some more. One of them is some kilobytes. Who comes
+# beyond it gets a 503.
+CONNECTIONS_MAX: Final = 4_000
+# Open files that a process needs for its pools and its log: of 1,024, which it usually has where the supervisor could not raise that,
+# 900 may be connections.
+FILES_KEPT: Final = 124
 # Connections beyond that which are kept for a moment, so that their 503 arrives; who comes even later is cut off.
 REFUSED_MAX: Final = 64
 

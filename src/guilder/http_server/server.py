@@ -1,7 +1,9 @@
 """The connections of one listening socket, from the first to the last."""
 
 import asyncio
+import resource
 import socket
+import sys
 from collections.abc import Callable
 
 import structlog
@@ -9,7 +11,7 @@ import structlog
 from guilder.core.clock import SECOND, Clock, sleep
 from guilder.http_server.connection import Connection
 from guilder.http_server.heads import date_line
-from guilder.http_server.limits import BACKLOG, CONNECTIONS_MAX, GRACE_SECONDS, REFUSED_MAX, SWEEP_SECONDS
+from guilder.http_server.limits import BACKLOG, CONNECTIONS_MAX, FILES_KEPT, GRACE_SECONDS, REFUSED_MAX, SWEEP_SECONDS
 from guilder.http_server.model import App
 
 _log = structlog.get_logger()
@@ -25,6 +27,7 @@ class Server:
         self.stopping = False
         self._clock = clock
         self._connections: set[Connection] = set()
+        self._sockets = _open_files() - FILES_KEPT
         self._empty = asyncio.Event()
         self._empty.set()
         self.look_at_clock()
@@ -39,9 +42,10 @@ class Server:
         """Count it; False when there are too many."""
         self._connections.add(connection)
         self._empty.clear()
-        if len(self._connections) > CONNECTIONS_MAX + REFUSED_MAX:
+        most = min(CONNECTIONS_MAX, self._sockets)
+        if len(self._connections) > most + REFUSED_MAX:
             connection.cut()
-        return len(self._connections) <= CONNECTIONS_MAX
+        return len(self._connections) <= most
 
     def closed(self, connection: Connection) -> None:
         """It is gone, and nothing is under way for it any more."""
@@ -97,3 +101,9 @@ async def serve_http(
         accepting.close()
         sweeping.cancel()
         await server.stop()
+
+
+def _open_files() -> int:
+    """How many files this process may have open."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft

@@ -33,14 +33,17 @@ WITH stream AS (
 ), locked AS (
     SELECT consumer, partition FROM log_consumer WHERE NOT awaited ORDER BY consumer, partition FOR UPDATE
 ), kept AS (
-    SELECT c.consumer, c.partition, coalesce(e.position - 1, h.head) AS before
+    SELECT c.consumer, c.partition, coalesce(e.position - 1, h.head) AS before, h.head
     FROM log_consumer c JOIN log_head h ON h.topic = c.topic AND h.partition = c.partition
     LEFT JOIN LATERAL (
         SELECT l.position FROM log_entry l WHERE l.topic = c.topic AND l.partition = c.partition ORDER BY l.position LIMIT 1) e ON true
     WHERE NOT c.awaited
+), moved AS (
+    UPDATE log_consumer c SET applied_to = k.before FROM kept k, locked o
+    WHERE c.consumer = k.consumer AND c.partition = k.partition AND o.consumer = c.consumer AND o.partition = c.partition
+    RETURNING k.head - k.before AS entries
 )
-UPDATE log_consumer c SET applied_to = k.before FROM kept k, locked o
-WHERE c.consumer = k.consumer AND c.partition = k.partition AND o.consumer = c.consumer AND o.partition = c.partition
+SELECT coalesce(sum(entries), 0)::bigint FROM moved
 """
 
 
@@ -92,9 +95,9 @@ async def begin_stream(db: Database, ids: Ids) -> None:
     await db.execute(_NEW_STREAM, ids.new("log"))
 
 
-async def copy_again(db: Database, ids: Ids) -> None:
-    """Have the relay publish all that the outbox keeps, as a new stream. What a topic has of the old one is nobody's from here on.
+async def copy_again(db: Database, ids: Ids) -> int:
+    """Have the relay publish all that the outbox keeps, as a new stream; returns how many entries that is.
 
-    Consumers read the outbox until Kafka keeps pace again. Safe to repeat.
+    What a topic has of the old one is nobody's from here on. Consumers read the outbox until Kafka keeps pace again. Safe to repeat.
     """
-    await db.execute(_COPY_AGAIN, ids.new("log"))
+    return int(await db.fetchval(_COPY_AGAIN, ids.new("log")))

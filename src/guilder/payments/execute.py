@@ -93,7 +93,7 @@ class Executor:
         self._log = log
         self._reader: Reader | None = None
         self._windows = Windows()
-        # No connector had any for new orders.
+        # No connector had enough for new orders of the log.
         self._wants_room = False
         self._tuning = tuning
         self._routes = routes
@@ -166,20 +166,25 @@ class Executor:
         now = asyncio.get_running_loop().time()
         due = now - self._looked >= POLL_SECONDS
         room = self._windows.room(now)
-        self._wants_room = not room
-        each = min(CLAIM_EACH, -(-room // PARTITIONS))
+        # What is overdue has waited longest. Of the log every partition brings as many: with room for less than one of each, what
+        # came would have to be put off, and younger ones would overtake it.
+        overdue = min(room, CLAIM_DUE) if due else 0
+        each = min(CLAIM_EACH, (room - overdue) // PARTITIONS)
+        self._wants_room = room < PARTITIONS
         entries = await self._brought(each)
-        if not due and not (room if entries is None else entries):
+        if not due and not (each if entries is None else entries):
             return False
         claimed = await claim(
-            self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), each=each, due=due, room=room, entries=entries,
+            self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), each=each, due=due, room=overdue, entries=entries,
         )
         self._begin(claimed)
         fresh = sum(one.fresh for one in claimed)
         more_due = len(claimed) - fresh >= CLAIM_DUE
         if due and not more_due:
             self._looked = now
-        return more_due or (each > 0 and (fresh if entries is None else len(entries)) >= each)
+        if each == 0:
+            return more_due or room - len(claimed) >= PARTITIONS
+        return more_due or (fresh if entries is None else len(entries)) >= each
 
     async def _brought(self, each: int) -> Sequence[Entry] | None:
         """New entries, so many of a partition at most; None where the claim reads them itself."""
@@ -202,7 +207,9 @@ class Executor:
                 log.error("connector_not_configured", attempt=one.attempt.id, connector=one.attempt.facts.connector)
                 continue
             self._in_hand[one.attempt.id, one.open.slot] = one
-            if one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
+            # What waits to be sent ends by its time.
+            sent = one.open.state != AttemptState.CREATED
+            if sent and one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
                 log.error("attempt_still_open", attempt=one.attempt.id, state=one.open.state, tries=one.open.tries)
             step = next_step(one.attempt, one.open.state, one.open.tries, now)
             if isinstance(step, Order) and asks_risk(one.attempt, step):

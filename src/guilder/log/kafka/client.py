@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from guilder.config import KafkaSettings, WrongSetting
 from guilder.core.clock import DAY
@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 # Longest wait for a cluster's answer to a question about its topics.
 ADMIN_SECONDS: Final = 10.0
+# The same for clients at work, which go on meanwhile without an answer.
+COUNT_SECONDS: Final = 2.0
 # With three copies one broker may be lost and acknowledged messages are still on two; a single broker has only itself.
 REPLICAS_WANTED: Final = 3
 # As long as the outbox keeps what everybody has applied.
@@ -52,9 +54,10 @@ def _noticed(error: KafkaError) -> None:
 
 
 async def ensure_topics(settings: KafkaSettings) -> None:
-    """Make the topics that are missing, and give those with too few partitions the rest. Safe to repeat.
+    """Make the topics that are missing. Safe to repeat. One that is there stays as it is. Raises Unavailable.
 
-    A topic that is there keeps its replication and retention. Raises Unavailable.
+    A new topic has a partition for each broker, so that all of them share the work: the client sends each partition's entries in a
+    request of its own, and what that costs depends little on what is in it.
     """
     await asyncio.to_thread(_ensure_topics, settings)
 
@@ -77,14 +80,21 @@ def _ensure_topics(settings: KafkaSettings) -> None:
         config = {"retention.ms": str(RETENTION), "min.insync.replicas": str(max(1, replicas - 1))}
         names = [topic_name(settings.prefix, topic) for topic in TOPICS]
         missing = [name for name in names if name not in cluster.topics]
-        _settled(admin.create_topics(
-            [NewTopic(name, num_partitions=PARTITIONS, replication_factor=replicas, config=config) for name in missing],
-            operation_timeout=ADMIN_SECONDS,
-        ) if missing else {}, fine=KafkaError.TOPIC_ALREADY_EXISTS)
-        narrow = [name for name in names if name in cluster.topics and len(cluster.topics[name].partitions) < PARTITIONS]
-        _settled(admin.create_partitions([NewPartitions(name, PARTITIONS) for name in narrow]) if narrow else {}, fine=None)
+        partitions = min(PARTITIONS, len(cluster.brokers))
+        new = [NewTopic(name, num_partitions=partitions, replication_factor=replicas, config=config) for name in missing]
+        _settled(admin.create_topics(new, operation_timeout=ADMIN_SECONDS) if new else {}, fine=KafkaError.TOPIC_ALREADY_EXISTS)
     except KafkaException as error:
         raise Unavailable(f"Kafka: {error.args[0]}") from error
+
+
+def count_places(client: Consumer | Producer, name: str) -> int | None:
+    """How many partitions a topic has in Kafka; None while nobody can say. Waits for the cluster."""
+    try:
+        found = client.list_topics(name, timeout=COUNT_SECONDS).topics[name]
+    except KafkaException as error:
+        log.warning("kafka_error", code=error.args[0].name())
+        return None
+    return len(found.partitions) or None
 
 
 def _describe_topics(settings: KafkaSettings) -> str:

@@ -6,8 +6,8 @@ Nothing here is believed: the reader holds every message against the positions t
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from queue import SimpleQueue
+from time import monotonic
 from typing import Any, Final
 
 import structlog
@@ -15,8 +15,8 @@ from confluent_kafka import OFFSET_STORED, Consumer, KafkaException, TopicPartit
 
 from guilder.config import KafkaSettings
 from guilder.core.crash import crash_point
-from guilder.log.kafka.client import client_settings
-from guilder.log.kafka.message import Message, message_of, topic_name
+from guilder.log.kafka.client import client_settings, count_places
+from guilder.log.kafka.message import Message, message_of, place_of, topic_name
 from guilder.log.kafka.shelf import Shelf
 from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS
 
@@ -28,6 +28,9 @@ HANDED_MAX: Final = 1_000
 IN_HAND_MAX: Final = 10_000
 # How long the thread waits for a message before it looks at what it is told.
 WAIT_SECONDS: Final = 0.1
+# How soon the cluster is asked again how many partitions the topic has: while nobody knows, and after that.
+COUNT_SECONDS: Final = 1.0
+COUNT_AGAIN_SECONDS: Final = 30.0
 # The client's own store for one partition, and how soon it asks again when that was full.
 PREFETCHED_KILOBYTES: Final = 1_024
 PREFETCH_AGAIN_MILLISECONDS: Final = 20
@@ -35,10 +38,6 @@ PREFETCH_AGAIN_MILLISECONDS: Final = 20
 # 50 ms at most, many small answers would cost more than all that is in them.
 FETCHED_BYTES: Final = {TOPIC_ATTEMPTS: 1, TOPIC_EVENTS: 65_536}
 FETCH_MILLISECONDS: Final = {TOPIC_ATTEMPTS: 500, TOPIC_EVENTS: 50}
-
-Offsets = Mapping[int, tuple[int, int]]
-"""For each partition where to go on, and the position before it."""
-
 
 class Feed:
     """Brings messages of the partitions that it is told to follow, and puts each on its partition's shelf.
@@ -52,6 +51,10 @@ class Feed:
         self._name = topic_name(settings.prefix, topic)
         self._topic = topic
         self._arrived = arrived
+        # Which partitions of the topic in Kafka are to be followed follows from which of ours are: both are the thread's.
+        self._places: int | None = None
+        self._counted = float("-inf")
+        self._followed: frozenset[int] = frozenset()
         self._loop = asyncio.get_running_loop()
         self._consumer = Consumer({
             **client_settings(settings, group),
@@ -67,7 +70,8 @@ class Feed:
             "fetch.wait.max.ms": FETCH_MILLISECONDS[topic],
         })  # fmt: skip
         self.shelves: dict[int, Shelf] = {}
-        self._orders: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self._wanted: frozenset[int] = frozenset()
+        self._reached: SimpleQueue[Mapping[int, int]] = SimpleQueue()
         self._room = threading.Event()
         self._room.set()
         self._ended = False
@@ -76,28 +80,23 @@ class Feed:
 
     def follow(self, partitions: Collection[int]) -> None:
         """Follow these and no others. New ones begin where the cluster knows that we were."""
-        gone = self.shelves.keys() - partitions
-        new = set(partitions) - self.shelves.keys()
-        if gone:
-            self._orders.put(partial(self._consumer.incremental_unassign, self._places(gone)))
-        if new:
-            self._orders.put(partial(self._consumer.incremental_assign, self._places(new)))
-        for partition in gone:
+        for partition in self.shelves.keys() - partitions:
             del self.shelves[partition]
-        self.shelves.update((partition, Shelf()) for partition in new)
+        self.shelves.update((partition, Shelf()) for partition in partitions if partition not in self.shelves)
+        self._wanted = frozenset(partitions)
 
     def make_room(self) -> None:
         """Let the thread go on, if enough has been applied."""
         if sum(map(len, self.shelves.values())) < IN_HAND_MAX:
             self._room.set()
 
-    def commit(self, offsets: Offsets) -> None:
-        """Tell the cluster how far we are, without waiting for it. A hint: whatever becomes of it, nothing is lost or doubled."""
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Tell the cluster at which offset to go on with each partition of ours, without waiting for it.
+
+        A hint: whatever becomes of it, nothing is lost or doubled.
+        """
         crash_point("offset.commit")
-        reached = [
-            TopicPartition(self._name, partition, offset, metadata=str(position)) for partition, (offset, position) in offsets.items()
-        ]
-        self._orders.put(partial(self._consumer.commit, offsets=reached, asynchronous=True))
+        self._reached.put(offsets)
 
     async def close(self) -> None:
         """End the thread and leave the cluster."""
@@ -105,13 +104,11 @@ class Feed:
         self._room.set()
         await asyncio.to_thread(self._thread.join)
 
-    def _places(self, partitions: Collection[int]) -> list[TopicPartition]:
-        return [TopicPartition(self._name, partition, OFFSET_STORED) for partition in partitions]
-
     def _follow(self) -> None:
         """The thread's work. Nobody else calls the client: some of its calls wait for each other."""
         while not self._ended:
-            self._obey()
+            self._follow_wanted()
+            self._commit()
             self._room.wait()
             try:
                 # Not a batch at once: that waits until it is full.
@@ -126,13 +123,38 @@ class Feed:
 
         self._consumer.close()
 
-    def _obey(self) -> None:
-        while not self._orders.empty():
-            try:
-                self._orders.get()()
-            except KafkaException as error:
-                # An offset that is not stored costs duplicates; a partition that is not followed is read from the outbox.
-                log.warning("kafka_error", code=error.args[0].name(), topic=self._topic)
+    def _follow_wanted(self) -> None:
+        """Follow what is wanted now, as far as the cluster can be asked how its topic is cut."""
+        now = monotonic()
+        if now - self._counted >= (COUNT_SECONDS if self._places is None else COUNT_AGAIN_SECONDS):
+            self._counted = now
+            self._places = count_places(self._consumer, self._name) or self._places
+        if self._places is None:
+            return
+        wanted = frozenset(place_of(partition, self._places) for partition in self._wanted)
+        if gone := self._followed - wanted:
+            self._tell(self._consumer.incremental_unassign, [TopicPartition(self._name, place) for place in gone])
+        if new := wanted - self._followed:
+            self._tell(self._consumer.incremental_assign, [TopicPartition(self._name, place, OFFSET_STORED) for place in new])
+        self._followed = wanted
+
+    def _commit(self) -> None:
+        """Of ours that share a partition in Kafka the furthest counts: what another has not applied by then comes from the outbox."""
+        while self._places is not None and not self._reached.empty():
+            furthest: dict[int, int] = {}
+            for partition, offset in self._reached.get().items():
+                place = place_of(partition, self._places)
+                furthest[place] = max(offset, furthest.get(place, 0))
+            places = [TopicPartition(self._name, place, offset) for place, offset in furthest.items() if place in self._followed]
+            if places:
+                self._tell(lambda reached: self._consumer.commit(offsets=reached, asynchronous=True), places)
+
+    def _tell(self, order: Callable[[list[TopicPartition]], Any], places: list[TopicPartition]) -> None:
+        try:
+            order(places)
+        except KafkaException as error:
+            # An offset that is not stored costs duplicates; a partition that is not followed is read from the outbox.
+            log.warning("kafka_error", code=error.args[0].name(), topic=self._topic)
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
         if not messages:

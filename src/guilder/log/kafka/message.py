@@ -1,11 +1,14 @@
-"""An entry as a message of Kafka's: key and payload as they are, its position and its stream in headers. Pure."""
+"""An entry as a message of Kafka's: key and payload as they are, its position and its stream in headers. Pure.
+
+Its partition follows from the key. A topic may have fewer partitions than the log: several of ours then share one of Kafka's.
+"""
 
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
 
-from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry
+from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS, Entry, partition_of
 
 TOPICS: Final = {TOPIC_ATTEMPTS: "attempts", TOPIC_EVENTS: "events"}
 POSITION: Final = "position"
@@ -16,8 +19,6 @@ DIGITS_MAX: Final = 19
 
 class Raw(Protocol):
     """A message as the client library has it."""
-
-    def partition(self) -> int | None: ...
 
     def offset(self) -> int | None: ...
 
@@ -41,6 +42,11 @@ def topic_name(prefix: str, topic: int) -> str:
     return f"{prefix}.{TOPICS[topic]}"
 
 
+def place_of(partition: int, places: int) -> int:
+    """In which of a topic's partitions the entries of one of ours are."""
+    return partition % places
+
+
 def headers_of(position: int, stream: str) -> list[tuple[str, str | bytes | None]]:
     """The headers of an entry's message."""
     return [(POSITION, b"%d" % position), (STREAM, stream.encode())]
@@ -50,12 +56,13 @@ def message_of(raw: Raw, topic: int) -> Message | None:
     """What a message says; None when it is none of ours, whatever it holds."""
     headers = dict(raw.headers() or ())
     position, stream = headers.get(POSITION), headers.get(STREAM)
-    partition, offset, key, payload = raw.partition(), raw.offset(), raw.key(), raw.value()
-    if position is None or stream is None or partition is None or offset is None or key is None or payload is None:
+    offset, key, payload = raw.offset(), raw.key(), raw.value()
+    if position is None or stream is None or offset is None or key is None or payload is None:
         return None
     if not position.isdigit() or len(position) > DIGITS_MAX or b"\0" in key:
         return None
     try:
-        return Message(Entry(topic, partition, int(position), key.decode(), payload), stream.decode(), offset)
+        name = key.decode()
+        return Message(Entry(topic, partition_of(name), int(position), name, payload), stream.decode(), offset)
     except UnicodeDecodeError:
         return None

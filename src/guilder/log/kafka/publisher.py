@@ -10,8 +10,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from guilder.config import KafkaSettings
 from guilder.db.connection import Record
-from guilder.log.kafka.client import client_settings
-from guilder.log.kafka.message import headers_of, topic_name
+from guilder.log.kafka.client import client_settings, count_places
+from guilder.log.kafka.message import headers_of, place_of, topic_name
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +31,10 @@ class Publisher:
         self._settings = settings
         self._name = topic_name(settings.prefix, topic)
         self._producer: Producer | None = None
+        # How many partitions the topic has; None: to be asked.
+        self._places: int | None = None
+        # Those of its partitions that did not take all of the batch.
+        self._refused: set[int] = set()
         self._closed = threading.Event()
         self.problem = ""
 
@@ -48,47 +52,52 @@ class Publisher:
 
     def _publish(self, rows: Sequence[Record]) -> dict[int, int]:
         self.problem = ""
-        reached: dict[int, int] = {}
-        refused: set[int] = set()
-
-        def told(partition: int, position: int, error: KafkaError | None) -> None:
-            # Called by flush, in the order of a partition; what follows a refused one waits for it.
-            if error is not None:
-                refused.add(partition)
-                self.problem = error.name()
-            elif partition not in refused:
-                reached[partition] = position
-
+        self._refused.clear()
         try:
             producer = self._producer = self._producer or Producer(self._client())
-            for row in rows:
-                self._produce(producer, row, told)
-            while producer.flush(SLICE_SECONDS) and not self._closed.is_set():
-                pass
+            places = self._places = self._places or count_places(producer, self._name)
+            if places is None:
+                self.problem = "the topic is not known"
+                return {}
+            self._produce(producer, rows, places)
+            while producer.flush(SLICE_SECONDS):
+                if self._closed.is_set():
+                    return {}
         except (KafkaException, BufferError) as error:
             self.problem = str(error)
             log.warning("kafka_producer_begun_anew", reason=self.problem)
             # A fatal error (a lost producer id) ends a producer for good.
             self._producer = None
-        return reached
+            return {}
+        if self._refused:
+            # The topic may be another one by now.
+            self._places = None
+        return {row["partition"]: row["position"] for row in rows if place_of(row["partition"], places) not in self._refused}
 
-    def _produce(self, producer: Producer, row: Record, told: Any) -> None:
-        partition, position = row["partition"], row["position"]
-        producer.produce(
-            self._name,
-            key=row["key"].encode(),
-            value=row["payload"],
-            partition=partition,
-            headers=headers_of(position, row["stream"]),
-            timestamp=row["created_at"] // 1000,
-            on_delivery=lambda error, _message: told(partition, position, error),
-        )
+    def _produce(self, producer: Producer, rows: Sequence[Record], places: int) -> None:
+        for row in rows:
+            producer.produce(
+                self._name,
+                key=row["key"].encode(),
+                value=row["payload"],
+                partition=place_of(row["partition"], places),
+                headers=headers_of(row["position"], row["stream"]),
+                timestamp=row["created_at"] // 1000,
+            )
+
+    def _told(self, error: KafkaError | None, message: Any) -> None:
+        """Called by flush for what was refused. What the cluster has taken of that partition is published again with it."""
+        if error is not None:
+            self._refused.add(message.partition())
+            self.problem = error.name()
 
     def _client(self) -> dict[str, Any]:
         return {
             **client_settings(self._settings, "relay"),
             "acks": "all",
             "enable.idempotence": True,
+            "on_delivery": self._told,
+            "delivery.report.only.error": True,
             "message.timeout.ms": MESSAGE_MILLISECONDS,
             "message.max.bytes": MESSAGE_BYTES_MAX,
             # A batch is handed over at once and flushed: waiting for more would only add to the time of each.

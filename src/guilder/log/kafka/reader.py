@@ -28,11 +28,11 @@ log = structlog.get_logger(__name__)
 STALL_SECONDS: Final = 2.0
 # How often we look for what nobody has told us about: new partitions, moved positions, entries that do not come.
 LOOK_SECONDS: Final = 0.5
-# How long what arrives is gathered before the consumer is told: every partition comes by itself, and a claim or a transaction
+# How long what arrives is gathered before the consumer is told: partitions come one after the other, and a claim or a transaction
 # for each would cost more than all that is in them.
-GATHER_SECONDS: Final = 0.004
+GATHER_SECONDS: Final = 0.001
 # How often the cluster is told how far we are. What that costs at most is duplicates, at the next start.
-COMMIT_SECONDS: Final = 1.0
+COMMIT_SECONDS: Final = 5.0
 
 _HELD: Final = """
 SELECT c.partition, c.applied_to, c.log, h.head, (SELECT id FROM log_stream) AS stream
@@ -79,7 +79,7 @@ class KafkaReader:
             else:
                 entries += shelf.following(each)
         self._feed.make_room()
-        self._commit(held, now)
+        self._commit(now)
         entries += await entries_after(self._db, self.topic, missing, each)
         counts = Counter(entry.partition for entry in entries)
         # Where the outbox is read nobody tells us when there is more; and what was read of a partition may not have been all.
@@ -110,14 +110,11 @@ class KafkaReader:
             for shelf in shelves.values():
                 shelf.late = True
 
-    def _commit(self, held: Mapping[int, Held], now: float) -> None:
+    def _commit(self, now: float) -> None:
         if now - self._committed < COMMIT_SECONDS:
             return
         self._committed = now
-        behind = {
-            partition: (shelf.behind, held[partition].applied_to)
-            for partition, shelf in self._feed.shelves.items() if shelf.behind is not None
-        }  # fmt: skip
+        behind = {partition: shelf.behind for partition, shelf in self._feed.shelves.items() if shelf.behind is not None}
         if behind:
             self._feed.commit(behind)
             for partition in behind:

@@ -21,7 +21,7 @@ from guilder.db.pool import Database
 from guilder.log.kafka.client import ensure_topics
 from guilder.log.kafka.message import TOPICS
 from guilder.log.kafka.publisher import Publisher
-from guilder.log.model import TOPIC_ATTEMPTS, TOPIC_EVENTS
+from guilder.log.model import PARTITIONS, TOPIC_ATTEMPTS, TOPIC_EVENTS
 from guilder.log.partitions import hold_partitions
 
 log = structlog.get_logger(__name__)
@@ -32,21 +32,25 @@ EACH_MAX: Final = 128
 
 
 class Pace(Struct, frozen=True):
-    """How often a topic is looked at.
+    """How far the rounds of a topic are apart.
 
-    Every partition of a round is a request of its own to the cluster, so fewer rounds are cheaper for all.
+    A round is a request to every broker, whatever it holds, so under load fewer rounds are cheaper for all. A lone entry goes at once.
 
     Args:
-        poll_seconds: so often at least.
-        gather_seconds: after a notification, so that the round takes those too that come close behind.
+        quiet_seconds: between two rounds, after one of less than CROWD entries.
+        crowd_seconds: after any other.
+        poll_seconds: how long beyond that a word is waited for that there is something.
     """
 
+    quiet_seconds: float
+    crowd_seconds: float
     poll_seconds: float
-    gather_seconds: float
 
 
-# Buyers wait for what attempts wake; nobody waits for events, whose consumers look every 50 ms at most.
-PACES: Final = {TOPIC_ATTEMPTS: Pace(0.25, 0.005), TOPIC_EVENTS: Pace(0.05, 0.05)}
+# Buyers wait for what attempts wake; nobody waits for events, and nobody tells us of them.
+PACES: Final = {TOPIC_ATTEMPTS: Pace(0.005, 0.015, 0.25), TOPIC_EVENTS: Pace(0.05, 0.1, 0.0)}
+# With fewer entries, a round saves too little to be waited for.
+CROWD: Final = 8
 # How often partitions are shared out anew.
 HOLD_SECONDS: Final = 1.0
 # After a round that the cluster did not take.
@@ -105,11 +109,13 @@ class Lane:
         """Round by round. Raises Unavailable when the cluster or the database does not go along."""
         while True:
             self._wake.clear()
-            await self.run_once()
+            copied = await self.run_once()
+            if copied >= EACH_MAX * PARTITIONS:
+                continue
+            await sleep(self._pace.crowd_seconds if copied >= CROWD else self._pace.quiet_seconds)
             try:
                 async with asyncio.timeout(self._pace.poll_seconds):
                     await self._wake.wait()
-                await sleep(self._pace.gather_seconds)
             except TimeoutError:
                 continue
 
@@ -132,8 +138,6 @@ class Lane:
             )
         if self._publisher.problem or len(reached) < len(before):
             raise Unavailable(f"Kafka does not take entries: {self._publisher.problem}")
-        if len(rows) >= EACH_MAX:
-            self.wake()
         return len(rows)
 
     async def close(self) -> None:
