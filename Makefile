@@ -32,10 +32,10 @@ test-fast: $(DEVELOPMENT) ## unit and contract tests
 	$(BIN)/pytest tests/unit tests/contract
 
 fmt: $(DEVELOPMENT) ## format the code
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks chaos
 
 lint: $(DEVELOPMENT) ## ruff
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks chaos
 
 types: $(DEVELOPMENT) ## mypy --strict
 	$(BIN)/mypy

@@ -1,0 +1,107 @@
+"""The lab: the system under test with everything of ours around it. Faults and checks are handed one."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from msgspec import Struct
+
+from chaos import entry
+from chaos.proxy import FrameProxy
+from chaos.receiver import Receiver
+from chaos.system import System
+
+# How long faults last, by name, in seconds; a run scales them all by one factor.
+DURATIONS: Final[Mapping[str, float]] = {
+    "lease": 6.0,  # longer than the 3.5 s after which another takes over
+    "outage": 8.0,  # a part is away
+    "trouble": 6.0,  # something answers badly
+    "lock": 3.0,  # somebody holds a lock that everybody needs
+    "arrival": 15.0,  # how long a named point is waited for
+    "step": 2.0,  # between two steps of a clock
+}
+
+
+class Window(Struct):
+    """When a fault was in force, on the clients' clock (nanoseconds of CLOCK_MONOTONIC)."""
+
+    fault: str
+    kind: str
+    began: int
+    ended: int = 0
+    # The part that was down, if the fault is one.
+    down: str = ""
+
+
+class Lab:
+    """One run's instruments.
+
+    Args:
+        seed: all chance of the run comes from it.
+        scale: factor on DURATIONS.
+        bug: the defect to plant, by name; none in a real run.
+    """
+
+    def __init__(self, folder: Path, *, seed: int, scale: float = 1.0, bug: str = "", variables: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.scale = scale
+        self.chance = Random(seed)
+        self.proxy = FrameProxy(Random(seed + 1))
+        self.receiver = Receiver(Random(seed + 2))
+        self.histories = folder / "clients"
+        self.clocks = folder / "clocks"
+        self.windows: list[Window] = []
+        self.findings: list[str] = []
+        self.notes: list[str] = []
+        self.kills = 0
+        self.failovers = 0
+        # When a process that was paused went on, and the references that were in hand when it stood still.
+        self.zombies: list[tuple[float, set[str]]] = []
+        # What must stand nowhere in the clear; and each endpoint's id and its merchant's key, by the receiver's name for it.
+        self.secrets: list[str] = []
+        self.endpoints: dict[str, tuple[str, str]] = {}
+        self._bug = bug
+        self._variables = dict(variables or {})
+        self.system = System(folder, {})
+
+    async def start(self) -> None:
+        """Proxy, receiver, system."""
+        self.clocks.mkdir(parents=True, exist_ok=True)
+        await self.proxy.start()
+        await self.receiver.start()
+        self.system = System(self.folder, self._variables | {
+            entry.ACQUIRER: str(self.proxy.port), entry.CLOCKS: str(self.clocks), **({entry.BUG: self._bug} if self._bug else {}),
+        })  # fmt: skip
+        await self.up()
+
+    async def up(self) -> None:
+        """Start the system, also again; the proxy follows it to its ports."""
+        await self.system.up()
+        self.proxy.aim(self.system.running()["ports"]["network_iso"])
+
+    async def stop(self) -> None:
+        """End everything, in order."""
+        await self.system.down()
+        await self.proxy.close()
+        await self.receiver.close()
+
+    def seconds(self, name: str) -> float:
+        """How long a fault of this name lasts in this run."""
+        return DURATIONS[name] * self.scale
+
+    def begin(self, fault: str, kind: str, down: str = "") -> Window:
+        """A fault is in force from now on."""
+        window = Window(fault, kind, time.monotonic_ns(), down=down)
+        self.windows.append(window)
+        return window
+
+    def finding(self, invariant: str, text: str) -> None:
+        """Something is not as it must be."""
+        self.findings.append(f"{invariant} {text}")
+
+    def note(self, text: str) -> None:
+        """Worth telling, and no violation."""
+        self.notes.append(text)
