@@ -19,6 +19,8 @@ WAIT_MAX_SECONDS: Final = 2.0
 # Statuses that promise nothing: repeat with the same key. 503 promises that nothing was stored.
 UNTOLD: Final = frozenset({500, 502, 504})
 UNAVAILABLE: Final = 503
+# Of those who are told 503, so many do not come back.
+LEFT: Final = 0.2
 
 
 class Merchant(Struct, frozen=True):
@@ -82,6 +84,10 @@ class Client:
             if answer is not None and answer.definite:
                 return answer
             if time.monotonic() > self.until:
+                return None
+            if answer is not None and answer.status == UNAVAILABLE and self.chance.random() < LEFT:
+                # It was told that nothing is stored, and goes elsewhere: nothing may be.
+                self._history.write("left", request.op, key=request.key, merchant=request.merchant.number, params=request.params)
                 return None
             await asyncio.sleep(wait * self.chance.random())
             wait = min(2 * wait, WAIT_MAX_SECONDS)

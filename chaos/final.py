@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -14,11 +15,9 @@ from chaos.history import History, Line, read
 from chaos.invariants import INVARIANTS
 from chaos.lab import Lab, Window
 from chaos.records import Effects, Records, read_books
-from chaos.system import Broken, until
+from chaos.system import Broken
 from chaos.workload import World
 
-# After healing nothing may be in doubt for longer (I18).
-REST_SECONDS: Final = 60.0
 # Business time that the final phase lets pass: all questions about what was undone have been asked again by then.
 DAYS: Final = ("90s", "20m", "25h")
 # A repeat long after the first answer: so many keys of a run.
@@ -41,15 +40,15 @@ _CONNECTIONS: Final = "SELECT count(*) AS count FROM pg_stat_activity WHERE datn
 CONNECTIONS_MAX: Final = 17
 
 
-async def conclude(lab: Lab, world: World) -> Records:
-    """Everything after the last fault; findings are left in the lab."""
+async def conclude(lab: Lab, world: World, days: Sequence[str] = DAYS) -> Records:
+    """Everything after the last fault; findings are left in the lab. Business time moves by each of `days`."""
     await _rest(lab)
     async with aiohttp.ClientSession() as session:
         history = History(lab.histories, FINAL_CLIENT)
         client = Client(lab.system.ready["api"], session, history, Random(lab.seed), until=time.monotonic() + 120)
         await _settle(lab, world, client)
         await _rest(lab)
-        for step in DAYS:
+        for step in days:
             status, said = await lab.system.command("clock", "advance", step)
             if status:
                 raise Broken(f"clock advance {step}: {said}")
@@ -63,8 +62,10 @@ async def conclude(lab: Lab, world: World) -> Records:
 
 
 async def _rest(lab: Lab) -> None:
-    """I18: within a minute nothing is in doubt, no consumer lags, and every webhook has arrived."""
-    end = time.monotonic() + REST_SECONDS
+    """I18: within a minute nothing is in doubt, no consumer lags, and every webhook has arrived. Waits no more once that failed."""
+    if any(finding.startswith("I18") for finding in lab.findings):
+        return
+    end = time.monotonic() + lab.rest_seconds
     moved = False
     while True:
         open_, lag, undelivered = [await lab.system.rows(sql) for sql in (_OPEN, _LAG, _UNDELIVERED)]
@@ -78,7 +79,7 @@ async def _rest(lab: Lab) -> None:
             for row in undelivered[:3]:
                 lab.finding("I18", f"not delivered a minute after healing: {dict(row)}")
             return
-        if not moved and time.monotonic() > end - REST_SECONDS / 2 and not any(row["state"] == "in_doubt" for row in open_):
+        if not moved and time.monotonic() > end - lab.rest_seconds / 2 and not any(row["state"] == "in_doubt" for row in open_):
             # Reversals and deliveries that have failed for long wait for up to an hour of business time.
             moved = True
             await lab.system.command("clock", "advance", "1h")
@@ -89,17 +90,12 @@ async def _settle(lab: Lab, world: World, client: Client) -> None:
     """What a client was told nothing definite about is asked again under its key, until it is known. Else the run is unknown: red."""
     open_: dict[tuple[int, str], Line] = {}
     for line in read(lab.histories):
-        if not line.key:
-            continue
-        place = (line.merchant, line.key)
-        if line.phase == "invoke" and line.op != "misuse":
-            open_.setdefault(place, line)
-        elif line.phase == "ok" and line.op != "misuse":
-            open_.pop(place, None)
-    told = set()
-    for line in read(lab.histories):
-        if line.phase == "ok" and line.op != "misuse":
-            told.add((line.merchant, line.key))
+        if line.key and line.phase == "invoke" and line.op != "misuse":
+            open_.setdefault((line.merchant, line.key), line)
+    told = {
+        (line.merchant, line.key) for line in read(lab.histories)
+        if (line.phase == "ok" and line.op != "misuse") or line.phase == "left"
+    }  # fmt: skip
     waiting = [line for place, line in open_.items() if place not in told and line.op != "gone"]
     lab.note(f"{len(waiting)} requests had no answer before the final phase")
 
@@ -118,6 +114,9 @@ async def _repeat(lab: Lab, world: World, client: Client) -> None:
         (line.merchant, line.key): line for line in read(lab.histories)
         if line.phase == "invoke" and line.key and line.op not in ("misuse", "gone")
     }  # fmt: skip
+    for line in read(lab.histories):
+        if line.phase == "left":
+            asked.pop((line.merchant, line.key), None)
     chosen = lab.chance.sample(sorted(asked), min(REPEATED_MAX, len(asked)))
     for at in range(0, len(chosen), 16):
         lines = [asked[place] for place in chosen[at : at + 16]]
@@ -155,6 +154,7 @@ async def _read(lab: Lab, shown: Mapping[str, Mapping[str, Any]]) -> Records:
     return Records(
         lines=list(read(lab.histories)), truth=Effects(truth), books=books, shown=shown, webhooks=lab.receiver.seen,
         endpoints=lab.endpoints, counted=lab.proxy.counted,
+        sent=Counter(one.reference for one in lab.proxy.sent if one.mti in ("0100", "0200")),
     )  # fmt: skip
 
 
@@ -229,12 +229,3 @@ def _holds(file: Path, wanted: Sequence[bytes]) -> bytes | None:
     except OSError:
         return None
     return next((secret for secret in wanted if secret in content), None)
-
-
-async def at_rest(lab: Lab) -> None:
-    """Wait until nothing new is in doubt: between two orders of a sweep."""
-    await until(lambda: _nothing_open(lab), "nothing is open", REST_SECONDS)
-
-
-async def _nothing_open(lab: Lab) -> bool:
-    return not await lab.system.rows(_OPEN)

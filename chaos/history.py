@@ -3,6 +3,7 @@
 invoke   about to be sent
 ok       a definite answer: 2xx, 402, or a 4xx that says why
 fail     certainly without effect: 503, which may be sent only when nothing was stored, or no connection
+left     the client believes a 503 and never repeats
 info     nobody knows: the answer is lost, or says that it is not known yet
 """
 

@@ -47,12 +47,19 @@ def i1_no_double_charge(r: Records) -> Finding:
     for payment, amount in returned.items():
         if amount > sum(one for _, one in taken[payment]):
             yield f"{payment}: {amount} refunded, {sum(one for _, one in taken[payment])} captured"
-    # By the amounts alone, which no two orders share: whatever our books say belongs together.
+    yield from _orders_taken_twice(r)
+
+
+def _orders_taken_twice(r: Records) -> Finding:
+    """By the amounts alone, which no two orders share: whatever our books say belongs together."""
     whole = {(line.amount, line.currency) for line in r.lines if line.op in ("pay", "pay_3ds") and line.object.startswith("pi_")}
-    twice = Counter(
-        (amount, currency) for reference in r.truth.net for (kind, amount, currency), times in r.truth.of(reference).items()
-        for _ in range(times) if kind == "capture" and (amount, currency) in whole
-    )  # fmt: skip
+    twice: Counter[tuple[int, str]] = Counter()
+    for reference in r.truth.net:
+        effects = r.truth.of(reference)
+        for (kind, amount, currency), times in effects.items():
+            # A purchase is both in one; the capture of a part may have any amount.
+            if kind == "capture" and ("authorization", amount, currency) in effects and (amount, currency) in whole:
+                twice[amount, currency] += times
     yield from (f"an order of {amount} {currency} was captured {times} times" for (amount, currency), times in twice.items() if times > 1)
 
 
@@ -199,7 +206,7 @@ def i9_idempotency(r: Records) -> Finding:
         if line.phase != "ok" or not line.key:
             continue
         if line.op == "misuse":
-            if line.status != 400 or line.error != "idempotency_error":
+            if line.status != 400 or line.error not in ("idempotency_error", "exists_with_different_amount"):
                 yield f"the key {line.key} was used for something else and answered {line.status} {line.error}"
         elif line.error != "lock_timeout":
             first = answers.setdefault((line.merchant, line.key), line)
@@ -305,6 +312,30 @@ def i12_webhooks(r: Records) -> Finding:
                 yield f"{name} got two events under the number {seen.number}"
 
 
+def i2_honest_503(r: Records) -> Finding:
+    """Who was only ever told 503, and left, left nothing behind."""
+    phases: dict[tuple[int, str], set[str]] = defaultdict(set)
+    left: dict[tuple[int, str], Line] = {}
+    for line in r.lines:
+        if line.phase == "left":
+            left[line.merchant, line.key] = line
+        elif line.phase != "invoke" and line.key:
+            phases[line.merchant, line.key].add(line.phase)
+    orders = {(shown.get("metadata") or {}).get("order"): payment for payment, shown in r.shown.items()}
+    for place, line in left.items():
+        order = ((line.params or {}).get("metadata") or {}).get("order")
+        if phases[place] == {"fail"} and order in orders and order is not None:
+            yield f"the key {line.key} was told 503, and {orders[order]} was made"
+
+
+def i17_sent_once(r: Records) -> Finding:
+    """The first request for a new payment leaves once: what may have arrived is asked about, not sent again."""
+    new = {attempt["reference"] for attempt in r.books.attempts if attempt["operation"] in ("purchase", "authorize")}
+    for reference, times in r.sent.items():
+        if times > 1 and reference in new:
+            yield f"the first request of {reference} left {times} times"
+
+
 def i20_bounded(r: Records) -> Finding:
     """No storm: at most 1.1 requests for each operation, queries and reversals apart."""
     sends = sum(count for mti, count in r.counted.items() if mti in FIRST)
@@ -316,5 +347,5 @@ def i20_bounded(r: Records) -> Finding:
 INVARIANTS: Final[Mapping[str, Callable[[Records], Finding]]] = {
     "I1": i1_no_double_charge, "I2": i2_no_loss, "I3": i3_no_phantom, "I4": i4_never_reported_failed, "I5": i5_double_entry,
     "I6": i6_wallets, "I7": i7_each_entry_once, "I8": i8_forward_only, "I9": i9_idempotency, "I10": i10_one_attempt, "I11": i11_replay,
-    "I12": i12_webhooks, "I20": i20_bounded,
+    "I12": i12_webhooks, "I2 503": i2_honest_503, "I17": i17_sent_once, "I20": i20_bounded,
 }  # fmt: skip

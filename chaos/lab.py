@@ -24,6 +24,10 @@ DURATIONS: Final[Mapping[str, float]] = {
 }
 
 
+# After healing nothing may be in doubt for longer (I18).
+REST_SECONDS: Final = 60.0
+
+
 class Window(Struct):
     """When a fault was in force, on the clients' clock (nanoseconds of CLOCK_MONOTONIC)."""
 
@@ -58,6 +62,7 @@ class Lab:
         self.notes: list[str] = []
         self.kills = 0
         self.failovers = 0
+        self.rest_seconds = REST_SECONDS
         # When a process that was paused went on, and the references that were in hand when it stood still.
         self.zombies: list[tuple[float, set[str]]] = []
         # What must stand nowhere in the clear; and each endpoint's id and its merchant's key, by the receiver's name for it.

@@ -108,7 +108,7 @@ class Records(Struct, frozen=True, kw_only=True):
         lines: the clients' histories, in time order.
         shown: every payment as the API shows it at the end, by id, with its charge's amounts.
         webhooks: what the receiver has seen, by its own name for each endpoint; `endpoints` tells their ids.
-        sent: how many requests of attempts passed the wire, by message type; and each first one.
+        sent: how many requests of attempts passed the wire, by message type (`counted`), and how often each first request (`sent`).
     """
 
     lines: Sequence[Line]
@@ -118,3 +118,4 @@ class Records(Struct, frozen=True, kw_only=True):
     webhooks: Mapping[str, Sequence[Seen]]
     endpoints: Mapping[str, tuple[str, str]]
     counted: Mapping[str, int]
+    sent: Mapping[str, int]

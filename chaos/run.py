@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from chaos.client import Client
 from chaos.faults import Fault
-from chaos.final import conclude
+from chaos.final import DAYS, conclude
 from chaos.history import History
 from chaos.lab import Lab
 from chaos.records import Records
@@ -42,6 +42,7 @@ class Size(Struct, frozen=True, kw_only=True):
     cards: int = 2_000
     pause: float = 0.15
     scale: float = 1.0
+    rest_seconds: float = 60.0
 
 
 class Verdict(Struct, kw_only=True):
@@ -65,11 +66,14 @@ class Verdict(Struct, kw_only=True):
         return bool(self.findings)
 
 
-async def run(script: Script, *, seed: int, size: Size, bug: str = "", keep: Path | None = None) -> Verdict:
+async def run(
+    script: Script, *, seed: int, size: Size, bug: str = "", keep: Path | None = None, days: Sequence[str] = DAYS,
+) -> Verdict:  # fmt: skip
     """The whole of it, on a folder of its own, which stays there when the verdict is red (or with `keep`)."""
     began = time.monotonic()
     folder = keep or Path(tempfile.mkdtemp(prefix="guilder-chaos-"))
     lab = Lab(folder, seed=seed, scale=size.scale, bug=bug)
+    lab.rest_seconds = size.rest_seconds
     records: Records | None = None
     world: World | None = None
     try:
@@ -80,7 +84,7 @@ async def run(script: Script, *, seed: int, size: Size, bug: str = "", keep: Pat
             await _endpoints(lab, world, session)
             await _under_load(script, lab, world, session, size)
         loaded = time.monotonic()
-        records = await conclude(lab, world)
+        records = await conclude(lab, world, days)
         lab.note(f"{loaded - began:.0f} s until the load ended, {time.monotonic() - loaded:.0f} s of final phase")
         await lab.stop()
     except (Broken, TimeoutError, aiohttp.ClientError, OSError) as error:

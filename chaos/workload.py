@@ -65,6 +65,7 @@ class World:
         self.paid: list[tuple[Merchant, str, int]] = []
         self.shares = [1 / (number + 1) ** ZIPF for number in range(len(merchants))]
         self.done = 0
+        self.payments = 0
 
     def keep(self, merchant: Merchant, payment: str, amount: int) -> None:
         """A payment that succeeded may be refunded or read by anybody; the oldest are forgotten."""
@@ -170,6 +171,12 @@ class Shopper:
         luck = self._chance.random()
         if luck < 0.2:
             await self._do("cancel", merchant, f"/v1/payment_intents/{payment}/cancel", {})
+        elif luck < 0.3:
+            # Two people at once: one takes it, the other gives it up.
+            await asyncio.gather(
+                self._do("cancel", merchant, f"/v1/payment_intents/{payment}/cancel", {}),
+                self._do("capture", merchant, f"/v1/payment_intents/{payment}/capture", {}),
+            )  # fmt: skip
         elif luck < 0.9:
             whole = params["amount"]
             step = CURRENCIES[params["currency"]]
@@ -187,6 +194,11 @@ class Shopper:
             params["amount"] = max(amount // self._chance.randint(2, 4) // 10 * 10, 10)
         if luck < 0.8:
             await self._do("refund", merchant, "/v1/refunds", params)
+            return
+        if luck > 0.9:
+            # Two people at once, each with most of the amount: one of them must be refused.
+            most = {"payment_intent": payment, "amount": max(amount * 2 // 3 // 10 * 10, 10)}
+            await asyncio.gather(*(self._do("refund", merchant, "/v1/refunds", most) for _ in range(2)))
             return
         # Clicked twice: the same key at once.
         request = self._post("refund", merchant, "/v1/refunds", params)
@@ -212,6 +224,7 @@ class Shopper:
         """An order of somebody's: an amount that nobody else has in this currency, and a mark to find it by."""
         [merchant] = self._chance.choices(self._world.merchants, self._world.shares)
         number = next(self._world.numbers)
+        self._world.payments += 1
         currency = self._chance.choice(list(CURRENCIES))
         params: dict[str, Any] = {
             "amount": (AMOUNT_FIRST + number) * CURRENCIES[currency], "currency": currency, "confirm": True,

@@ -1,0 +1,113 @@
+"""Plans: what a run does to the system. A plan is a script; the seed decides what it leaves to chance."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from chaos.faults import FAULTS, Fault
+from chaos.faults.processes import KILLED, FailedAt, Killed, KilledAt, Paused
+from chaos.faults.surroundings import Away
+from chaos.lab import Lab
+from chaos.run import Script, say
+from chaos.workload import World
+
+# Long enough for every operation to have passed every point once, also the rare ones.
+RECORD_SECONDS: Final = 12.0
+# A mix: faults at once, and the share of quiet periods.
+AT_ONCE_MAX: Final = 3
+QUIET_SHARE: Final = 0.25
+PERIOD_SECONDS: Final = (5.0, 20.0)
+# What is away while whoever only has to accept still does.
+AWAY: Final = ("executor", "worker", "network", "vault")
+# Not the product's doing: whoever starts has no clients yet.
+STARTING: Final = frozenset({"supervisor"})
+
+
+def sweep(*, statements_fail: bool, only: str = "") -> Script:
+    """Every point that the running system has passed: killed there, one by one; and each statement failing there."""
+
+    async def script(lab: Lab, _world: World) -> None:
+        await asyncio.sleep(RECORD_SECONDS)
+        points = [
+            (role, point) for role, passed in sorted(lab.system.passed().items()) for point in sorted(passed)
+            if role not in STARTING and only in f"{role} {point}"
+        ]  # fmt: skip
+        say(f"  {len(points)} points are passed by running roles")
+        missed = []
+        for role, point in points:
+            fault = KilledAt(role, point)
+            await fault.suffer(lab)
+            if not fault.reached:
+                missed.append(f"{role} {point}")
+        for role, point in points if statements_fail else ():
+            if point.startswith("sql "):
+                await FailedAt(role, point).suffer(lab)
+        lab.note(f"{len(points) - len(missed)} of {len(points)} recorded points were killed at")
+        if missed:
+            lab.note(f"passed once and not again in time: {', '.join(missed)}")
+
+    return script
+
+
+def everything_once() -> Script:
+    """Every fault once, every role killed, paused and away once."""
+
+    async def script(lab: Lab, _world: World) -> None:
+        faults: list[Fault] = [
+            *(Killed(role) for role in KILLED), *(fault() for fault in FAULTS), *(Paused(role) for role in ("api", "worker", "network")),
+            *(Away(role) for role in AWAY),
+        ]  # fmt: skip
+        for fault in faults:
+            say(f"  {fault.describe()}")
+            await fault.suffer(lab)
+            await asyncio.sleep(lab.scale)
+
+    return script
+
+
+def until_payments(count: int, seconds_max: float) -> Script:
+    """Load, until so many operations have been done in all."""
+
+    async def script(lab: Lab, world: World) -> None:
+        end = time.monotonic() + seconds_max
+        while world.payments < count and time.monotonic() < end:
+            await asyncio.sleep(1.0)
+        lab.note(f"{world.payments} payments were asked for")
+
+    return script
+
+
+def mix(minutes: float) -> Script:
+    """For so long: periods in which chance has up to three faults at once, and quiet ones."""
+
+    async def script(lab: Lab, _world: World) -> None:
+        end = time.monotonic() + 60 * minutes
+        while time.monotonic() < end:
+            drawn = () if lab.chance.random() < QUIET_SHARE else draw(lab.chance)
+            say(f"  {', '.join(fault.describe() for fault in drawn) or 'quiet'}")
+            await asyncio.gather(*(fault.suffer(lab) for fault in drawn))
+            await asyncio.sleep(lab.chance.uniform(*PERIOD_SECONDS) * lab.scale)
+
+    return script
+
+
+def draw(chance: Random) -> Sequence[Fault]:
+    """Up to three faults, of different kinds, since two of a kind would heal each other."""
+    found: dict[str, Fault] = {}
+    for _ in range(chance.randint(1, AT_ONCE_MAX)):
+        luck = chance.random()
+        fault = Killed(chance.choice(KILLED)) if luck < 0.4 else chance.choice(FAULTS)()
+        found.setdefault(fault.kind[0], fault)
+    return tuple(found.values())
+
+
+def in_turn(*scripts: Script) -> Script:
+    """One after the other, in one run."""
+
+    async def script(lab: Lab, world: World) -> None:
+        for one in scripts:
+            await one(lab, world)
+
+    return script
