@@ -40,7 +40,7 @@ CLOCK_LOOK_SECONDS: Final = 0.1
 STATEMENTS: Final = ("fetch", "fetchrow", "fetchval", "execute", "executemany")
 
 _WORDS: Final = re.compile(
-    r"(?is)\b(insert\s+into|update|delete\s+from|from|select)\s+(?:only\s+)?(?:\*\s+from\s+)?([a-z_]+)",
+    r"(?is)\b(insert\s+into|update|delete\s+from|from|select)\s+(?:only\s+)?([a-z_]+)",
 )  # fmt: skip
 
 role = "supervisor"
@@ -54,7 +54,8 @@ def label(sql: str) -> str:
     if not words:
         return f"sql {sql.split(maxsplit=1)[0].lower() if sql.split() else 'nothing'} -"
     writing = [found for found in words if found[0].lower() not in ("from", "select")]
-    verb, target = (writing or words)[0]
+    reading = [found for found in words if found[0].lower() == "from"]
+    verb, target = (writing or reading or words)[0]
     return f"sql {verb.split()[0].lower()} {target.lower()}"
 
 

@@ -19,7 +19,7 @@ DURATIONS: Final[Mapping[str, float]] = {
     "outage": 8.0,  # a part is away
     "trouble": 6.0,  # something answers badly
     "lock": 3.0,  # somebody holds a lock that everybody needs
-    "arrival": 15.0,  # how long a named point is waited for
+    "arrival": 6.0,  # how long a named point is waited for
     "step": 2.0,  # between two steps of a clock
 }
 

@@ -70,13 +70,24 @@ class KilledAt(Fault):
         window.ended = time.monotonic_ns()
 
 
+class KilledAtStart(KilledAt):
+    """P1: the same, of a process that begins because the one before it was killed."""
+
+    async def inject(self, lab: Lab) -> None:
+        await super().inject(lab)
+        pid = await lab.system.signal(self.role, signal.SIGKILL)
+        lab.kills += 1
+        await until(lambda: not alive(pid), f"{self.role} is dead")
+
+
 class KilledTwice(Fault):
     """P2: the executor is killed, and its replacement while it takes over."""
 
     kind = "P2"
     lasts = "step"
     points: ClassVar[tuple[str, ...]] = (
-        "sql from sender after", "claim.before", "claim.after", "send.before query", "answer query", "sql from payments_claim after",
+        "sql select sender_take_over after", "claim.before", "claim.after", "send.before query", "answer query",
+        "sql from payments_claim after",
     )  # fmt: skip
 
     async def inject(self, lab: Lab) -> None:
