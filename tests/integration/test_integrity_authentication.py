@@ -75,6 +75,22 @@ async def test_a_payment_that_was_authenticated_is_sound(world):
     assert await found(world, [*effects, told]) == {}
 
 
+async def test_a_payment_that_failed_after_its_authentication_is_sound(world):
+    """The issuer has seen the buyer and declines all the same: an approved attempt, and no charge that succeeded."""
+
+    def answer(order):
+        if order.operation is Operation.AUTHENTICATE:
+            return Approved(order.reference, authentication=Authentication("proof"))
+        return Declined("generic_decline", "05") if order.proof else WANTS
+
+    world.psp.answer = answer
+    command = CreatePayment(amount=1000, currency="eur", confirm=True, payment_method=world.card())
+    assert (await create(world.services, world.claim(), command)).answer.status == 402
+    [asked] = world.psp.sent(Operation.AUTHENTICATE)
+    told = {"reference": asked.reference, "kind": "authentication", "result": "Y", "amount": 1000, "currency": "eur", "original": None}
+    assert await found(world, [told]) == {}
+
+
 async def test_the_story_tells_the_buyers_way(world):
     """Soft decline, authentication, the buyer's way to his bank and back, and the authorization with the proof."""
     await passed(world)

@@ -4,11 +4,11 @@ from typing import Final
 
 from guilder.integrity.model import Examination
 
-# What the approved attempts of each payment took.
+# What the approved attempts of each payment took; an authentication moves nothing, whatever follows it.
 _APPROVED: Final = """
     SELECT payment, count(*) FILTER (WHERE operation IN ('purchase', 'authorize')) AS count,
            coalesce(sum(amount) FILTER (WHERE operation IN ('purchase', 'capture')), 0) AS taken
-    FROM attempt WHERE state = 'approved' AND refund IS NULL GROUP BY payment
+    FROM attempt WHERE state = 'approved' AND refund IS NULL AND operation <> 'authenticate' GROUP BY payment
 """
 _CHARGES: Final = f"""
 SELECT coalesce(c.id, a.payment) AS subject, c.succeeded, c.captured, coalesce(a.count, 0) AS count, coalesce(a.taken, 0) AS taken
