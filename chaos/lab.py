@@ -15,7 +15,7 @@ from chaos.system import System
 
 # How long faults last, by name, in seconds; a run scales them all by one factor.
 DURATIONS: Final[Mapping[str, float]] = {
-    "lease": 6.0,  # longer than the 3.5 s after which another takes over
+    "lease": 6.0,  # longer than the 3.5 s after which another takes over, at any scale
     "outage": 8.0,  # a part is away
     "trouble": 6.0,  # something answers badly
     "lock": 3.0,  # somebody holds a lock that everybody needs
@@ -87,15 +87,14 @@ class Lab:
         await self.system.up()
         self.proxy.aim(self.system.running()["ports"]["network_iso"])
 
-    async def stop(self) -> None:
-        """End everything, in order."""
-        await self.system.down()
+    async def close(self) -> None:
+        """End what is ours."""
         await self.proxy.close()
         await self.receiver.close()
 
     def seconds(self, name: str) -> float:
         """How long a fault of this name lasts in this run."""
-        return DURATIONS[name] * self.scale
+        return DURATIONS[name] * (max(self.scale, 1.0) if name == "lease" else self.scale)
 
     def begin(self, fault: str, kind: str, down: str = "") -> Window:
         """A fault is in force from now on."""

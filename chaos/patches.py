@@ -83,12 +83,14 @@ def install(patches: Sequence[Patch]) -> None:
 
 def _patch_migrations(patches: Sequence[Patch]) -> None:
     """Migrations are read as text."""
-    by_path = {SOURCE / patch.file: patch for patch in patches}
+    files = {SOURCE / patch.file for patch in patches}
     read = Path.read_text
 
     def patched(self: Path, *arguments: str | None, **named: str | None) -> str:
         text = read(self, *arguments, **named)
-        return by_path[self].apply(text) if self in by_path else text
+        for patch in patches if self in files else ():
+            text = patch.apply(text) if SOURCE / patch.file == self else text
+        return text
 
-    if by_path:
+    if patches:
         Path.read_text = patched  # type: ignore[method-assign]

@@ -97,6 +97,8 @@ class FrameProxy:
         self.reset()
         if self._server is not None:
             self._server.close()
+            await self._server.wait_closed()
+        await asyncio.sleep(0)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuse or not self._target:

@@ -109,6 +109,7 @@ class Records(Struct, frozen=True, kw_only=True):
         shown: every payment as the API shows it at the end, by id, with its charge's amounts.
         webhooks: what the receiver has seen, by its own name for each endpoint; `endpoints` tells their ids.
         sent: how many requests of attempts passed the wire, by message type (`counted`), and how often each first request (`sent`).
+        clocks_agree: no wall clock was made wrong in this run, so that times of different processes can be compared.
     """
 
     lines: Sequence[Line]
@@ -119,3 +120,4 @@ class Records(Struct, frozen=True, kw_only=True):
     endpoints: Mapping[str, tuple[str, str]]
     counted: Mapping[str, int]
     sent: Mapping[str, int]
+    clocks_agree: bool = True

@@ -86,11 +86,12 @@ async def run(
         loaded = time.monotonic()
         records = await conclude(lab, world, days)
         lab.note(f"{loaded - began:.0f} s until the load ended, {time.monotonic() - loaded:.0f} s of final phase")
-        await lab.stop()
+        await lab.system.down()
     except (Broken, TimeoutError, aiohttp.ClientError, OSError) as error:
         lab.finding("unknown", f"{type(error).__name__}: {error}")
     finally:
         lab.system.kill_what_is_left()
+        await lab.close()
     return _verdict(lab, world, records, folder, began, kept=keep is not None)
 
 

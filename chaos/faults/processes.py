@@ -119,15 +119,15 @@ class Zombie(Fault):
         self._held = {row["reference"] for row in await lab.system.rows(sql)}
 
     async def heal(self, lab: Lab) -> None:
-        woken = time.monotonic()
-        if alive(self._pid):
-            os.kill(self._pid, signal.SIGCONT)
-        lab.zombies.append((woken, self._held))
-
         async def taken_over() -> bool:
             return len(await lab.system.rows(LOST)) > self._lost
 
-        await until(taken_over, "another has taken over")
+        try:
+            await until(taken_over, "another has taken over")
+        finally:
+            lab.zombies.append((time.monotonic(), self._held))
+            if alive(self._pid):
+                os.kill(self._pid, signal.SIGCONT)
         await lab.system.without("executor")
 
 
