@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from chaos import entry
+from chaos.cluster import Cluster
 from chaos.proxy import FrameProxy
 from chaos.receiver import Receiver
 from chaos.system import System
@@ -46,9 +47,10 @@ class Lab:
         seed: all chance of the run comes from it.
         scale: factor on DURATIONS.
         bug: the defect to plant, by name; none in a real run.
+        clustered: PostgreSQL with a synchronous standby, which the harness runs, in place of the embedded one.
     """
 
-    def __init__(self, folder: Path, *, seed: int, scale: float = 1.0, bug: str = "", variables: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, *, seed: int, scale: float = 1.0, bug: str = "", clustered: bool = False) -> None:
         self.folder = folder
         self.seed = seed
         self.scale = scale
@@ -69,11 +71,17 @@ class Lab:
         self.secrets: list[str] = []
         self.endpoints: dict[str, tuple[str, str]] = {}
         self._bug = bug
-        self._variables = dict(variables or {})
+        self._clustered = clustered
+        self._variables: dict[str, str] = {}
         self.system = System(folder, {})
+        self.cluster: Cluster | None = None
 
     async def start(self) -> None:
-        """Proxy, receiver, system."""
+        """Proxy, receiver, system; before it the cluster, where there is to be one."""
+        if self._clustered:
+            self.cluster = Cluster(self.folder / "cluster")
+            await self.cluster.start()
+            self._variables["GUILDER_DATABASE_URL"] = self.cluster.url
         self.clocks.mkdir(parents=True, exist_ok=True)
         await self.proxy.start()
         await self.receiver.start()
@@ -89,6 +97,8 @@ class Lab:
 
     async def close(self) -> None:
         """End what is ours."""
+        if self.cluster is not None:
+            self.cluster.close()
         await self.proxy.close()
         await self.receiver.close()
 

@@ -7,10 +7,11 @@ from random import Random
 from typing import Final
 
 from chaos.faults import FAULTS, Fault
+from chaos.faults.failover import CLUSTER
 from chaos.faults.processes import KILLED, FailedAt, Killed, KilledAt, KilledAtStart, Paused
 from chaos.faults.surroundings import Away
 from chaos.lab import Lab
-from chaos.run import Script, say
+from chaos.run import Script, one_after_the_other, say
 from chaos.workload import World
 
 # Long enough for every operation to have passed every point once, also the rare ones.
@@ -67,6 +68,11 @@ def everything_once() -> Script:
             await asyncio.sleep(lab.scale)
 
     return script
+
+
+def failovers() -> Script:
+    """Everything that a cluster can suffer, once."""
+    return one_after_the_other([fault() for fault in CLUSTER])
 
 
 def until_payments(count: int, seconds_max: float) -> Script:

@@ -68,11 +68,12 @@ class Verdict(Struct, kw_only=True):
 
 async def run(
     script: Script, *, seed: int, size: Size, bug: str = "", keep: Path | None = None, days: Sequence[str] = DAYS,
+    clustered: bool = False,
 ) -> Verdict:  # fmt: skip
     """The whole of it, on a folder of its own, which stays there when the verdict is red (or with `keep`)."""
     began = time.monotonic()
     folder = keep or Path(tempfile.mkdtemp(prefix="guilder-chaos-"))
-    lab = Lab(folder, seed=seed, scale=size.scale, bug=bug)
+    lab = Lab(folder, seed=seed, scale=size.scale, bug=bug, clustered=clustered)
     lab.rest_seconds = size.rest_seconds
     records: Records | None = None
     world: World | None = None

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from chaos.bugs import BUGS
 from chaos.patches import SOURCE
 from chaos.simulation.world import verdict
