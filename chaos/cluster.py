@@ -8,6 +8,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote, urlsplit
@@ -22,6 +23,7 @@ from guilder.db.launcher import choose
 STANDBY: Final = "standby"
 DATABASE: Final = "guilder"
 # A failover by the harness: detect, promote, point the way.
+LOOK_SECONDS: Final = 0.02
 PROMOTED_SECONDS: Final = 30.0
 REPLICATION: Final = "local replication all scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n"
 
@@ -106,6 +108,7 @@ class Cluster:
         old = self._primary
         if lost:
             _kill(old)
+        _signal(standby, signal.SIGCONT)
         connection = await self._superuser(standby)
         try:
             await connection.execute("SELECT pg_promote(true, 30)")
@@ -120,12 +123,25 @@ class Cluster:
     async def without_standby(self, seconds: float) -> None:
         """G3: the standby is lost and comes back; commits wait for it, they do not go on without."""
         standby = self._standby
-        if standby is None:
-            return
-        for number in (signal.SIGSTOP, signal.SIGCONT):
-            for pid in processes_in(standby.pgdata):
-                os.kill(pid, number)
+        if standby is not None:
+            _signal(standby, signal.SIGSTOP)
             await asyncio.sleep(seconds)
+            _signal(standby, signal.SIGCONT)
+
+    async def lose_the_tail(self, seconds: float) -> int:
+        """G5: the standby stands still, whoever waits for it is canceled, and then the primary is lost with what only it had.
+
+        PostgreSQL answers a canceled wait with success and a warning. Returns how many waits were canceled.
+        """
+        if self._standby is None:
+            return 0
+        _signal(self._standby, signal.SIGSTOP)
+        end, canceled = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            canceled += await self.cancel_waits()
+            await asyncio.sleep(LOOK_SECONDS)
+        await self.fail_over()
+        return canceled
 
     async def cancel_waits(self) -> int:
         """G5: whoever waits for the standby is canceled, which PostgreSQL answers with success and a warning."""
@@ -147,6 +163,10 @@ class Cluster:
 
 def _kill(server: EmbeddedServer) -> None:
     """SIGKILL of a server and all of its processes: a machine that is gone."""
-    for pid in processes_in(server.pgdata):
-        os.kill(pid, signal.SIGKILL)
+    _signal(server, signal.SIGKILL)
     server.stop(seconds=0)
+
+
+def _signal(server: EmbeddedServer, number: int) -> None:
+    for pid in processes_in(server.pgdata):
+        os.kill(pid, number)

@@ -58,18 +58,16 @@ class StandbyLost(_Clustered):
         await self.cluster(lab).without_standby(lab.seconds("lock"))
 
 
-class WaitsCanceled(_Clustered):
-    """G5: waits for the standby are canceled, which PostgreSQL answers with success and a warning; then the primary is lost."""
+class TailLost(PrimaryLost):
+    """G5: waits for the standby are canceled, answered with success and a warning; then the primary is lost with that tail."""
 
     kind = "G5"
 
     async def inject(self, lab: Lab) -> None:
-        away = asyncio.ensure_future(self.cluster(lab).without_standby(lab.seconds("lock")))
-        canceled = 0
-        while not away.done():
-            canceled += await self.cluster(lab).cancel_waits()
-            await asyncio.sleep(0.05)
-        lab.note(f"G5: {canceled} waits for the standby were canceled")
+        canceled = await self.cluster(lab).lose_the_tail(lab.seconds("lock"))
+        lab.kills += 1
+        lab.failovers += 1
+        lab.note(f"G5: {canceled} waits for the standby were canceled, and their commits lost")
 
 
 class AnswersLost(_Clustered):
@@ -78,10 +76,11 @@ class AnswersLost(_Clustered):
     kind = "G6"
 
     async def inject(self, lab: Lab) -> None:
-        for marker in ("payments_flush", "payments_claim", "payments_flush", "idempotency_key"):
-            self.cluster(lab).way.lose_answers(marker, 2)
+        for _ in range(5):
+            # The clients' idempotency keys, which accepts and outcomes carry.
+            self.cluster(lab).way.lose_answers(f"s{lab.seed:x}-", 3)
             await asyncio.sleep(lab.seconds("step"))
         lab.note(f"G6: {self.cluster(lab).way.cuts} answers were lost after their commit")
 
 
-CLUSTER: tuple[type[Fault], ...] = (AnswersLost, StandbyLost, PrimaryLost, WaitsCanceled, SplitBrain, PrimaryLost)
+CLUSTER: tuple[type[Fault], ...] = (AnswersLost, StandbyLost, PrimaryLost, TailLost, SplitBrain, TailLost, PrimaryLost)
