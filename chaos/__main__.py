@@ -22,6 +22,8 @@ from chaos.run import Script, Size, run, say, show
 from chaos.system import ROOT
 
 QUICK: Final = Size(clients=16, pause=0.1, scale=0.5)
+SMALL: Final = Size(clients=6, merchants=5, cards=50, pause=0.05, scale=0.5)
+DISK_BYTES: Final = 500 * 1024 * 1024
 QUICK_PAYMENTS: Final = 10_000
 # What remains to come to the 10,000 payments after the faults; a slow machine is told how far it came.
 FILL_SECONDS_MAX: Final = 240.0
@@ -50,8 +52,11 @@ def main() -> int:
     return _quick(given, seed)
 
 
-def _run(name: str, script: Script, size: Size, given: argparse.Namespace, seed: int) -> int:
-    verdict = asyncio.run(run(script, seed=seed, size=size, keep=given.keep))
+def _run(
+    name: str, script: Script, size: Size, given: argparse.Namespace, seed: int, *, clustered: bool = False, disk_bytes: int = 0,
+) -> int:  # fmt: skip
+    say(f"{name}:")
+    verdict = asyncio.run(run(script, seed=seed, size=size, keep=given.keep, clustered=clustered, disk_bytes=disk_bytes))
     show(verdict)
     if not given.no_results:
         results.keep(name, verdict)
@@ -68,6 +73,8 @@ def _quick(given: argparse.Namespace, seed: int) -> int:
     fill = plans.until_payments(QUICK_PAYMENTS, FILL_SECONDS_MAX)
     script = plans.in_turn(plans.sweep(statements_fail=False, only=given.only), plans.everything_once(), fill)
     red = _run("quick", script, QUICK, given, seed)
+    red |= _run("failovers", plans.failovers(), SMALL, given, seed, clustered=True)
+    red |= _run("full disk", plans.full_disk(), SMALL, given, seed, disk_bytes=DISK_BYTES)
     canary = not all(found.found_by for found in bench.prove("canary", seed))
     if canary:
         say("RED: the canary was not seen: the harness proves nothing")
@@ -77,8 +84,8 @@ def _quick(given: argparse.Namespace, seed: int) -> int:
 
 def _bugs(given: argparse.Namespace, seed: int) -> int:
     found = bench.prove(given.only, seed)
-    if not given.only and not given.no_results:
-        results.BUGS.write_text(results.table(found))
+    if not given.no_results:
+        results.keep_found(found)
     missed = [one.name for one in found if not one.found_by]
     say(f"{len(found) - len(missed)} of {len(found)} found" + (f"; not found: {', '.join(missed)}" if missed else ""))
     return int(bool(missed))

@@ -1,5 +1,6 @@
 """The lab: the system under test with everything of ours around it. Faults and checks are handed one."""
 
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,10 +48,11 @@ class Lab:
         seed: all chance of the run comes from it.
         scale: factor on DURATIONS.
         bug: the defect to plant, by name; none in a real run.
+        disk_bytes: the data folder is a file system of its own of this size; 0 for where it is.
         clustered: PostgreSQL with a synchronous standby, which the harness runs, in place of the embedded one.
     """
 
-    def __init__(self, folder: Path, *, seed: int, scale: float = 1.0, bug: str = "", clustered: bool = False) -> None:
+    def __init__(self, folder: Path, *, seed: int, scale: float = 1.0, bug: str = "", clustered: bool = False, disk_bytes: int = 0) -> None:
         self.folder = folder
         self.seed = seed
         self.scale = scale
@@ -72,12 +74,17 @@ class Lab:
         self.endpoints: dict[str, tuple[str, str]] = {}
         self._bug = bug
         self._clustered = clustered
+        self._disk_bytes = disk_bytes
         self._variables: dict[str, str] = {}
         self.system = System(folder, {})
         self.cluster: Cluster | None = None
 
     async def start(self) -> None:
         """Proxy, receiver, system; before it the cluster, where there is to be one."""
+        if self._disk_bytes:
+            self.system.data.mkdir()
+            options = f"size={self._disk_bytes}"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.system.data)], check=True, capture_output=True)
         if self._clustered:
             self.cluster = Cluster(self.folder / "cluster")
             await self.cluster.start()
@@ -101,6 +108,8 @@ class Lab:
             self.cluster.close()
         await self.proxy.close()
         await self.receiver.close()
+        if self._disk_bytes:
+            subprocess.run(["umount", "-l", str(self.system.data)], check=False, capture_output=True)
 
     def seconds(self, name: str) -> float:
         """How long a fault of this name lasts in this run."""

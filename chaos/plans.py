@@ -7,6 +7,7 @@ from random import Random
 from typing import Final
 
 from chaos.faults import FAULTS, Fault
+from chaos.faults.disk import FullDisk
 from chaos.faults.failover import CLUSTER
 from chaos.faults.processes import KILLED, FailedAt, Killed, KilledAt, KilledAtStart, Paused
 from chaos.faults.surroundings import Away
@@ -73,6 +74,11 @@ def everything_once() -> Script:
 def failovers() -> Script:
     """Everything that a cluster can suffer, once."""
     return one_after_the_other([fault() for fault in CLUSTER])
+
+
+def full_disk() -> Script:
+    """The disk full, twice, on a file system of the run's own."""
+    return one_after_the_other([FullDisk(), FullDisk()])
 
 
 def until_payments(count: int, seconds_max: float) -> Script:

@@ -7,7 +7,7 @@ from typing import Final
 from chaos.faults.base import Fault
 from chaos.faults.database import ServerKilled
 from chaos.faults.processes import Killed, KilledAt
-from chaos.faults.psp import BadAnswers, LateAnswers, LostAnswers
+from chaos.faults.psp import AtBank, BadAnswers, LateAnswers, LostAnswers
 from chaos.faults.surroundings import Receivers
 from chaos.lab import Lab
 from chaos.run import Script, one_after_the_other
@@ -43,8 +43,15 @@ class Canary(Nothing):
         writer.close()
 
 
+class Doubts(AtBank):
+    """A third of all connections close in place of an answer."""
+
+    kind = "X7"
+    rules = ({"kind": "close", "probability": 0.3},)
+
+
 FAULTS: Final[Mapping[str, Sequence[type[Fault]]]] = {
-    "quiet": (Nothing,), "doubt": (LateAnswers,), "errors": (BadAnswers, BadAnswers), "losses": (LostAnswers,),
+    "quiet": (Nothing,), "doubt": (LateAnswers,), "errors": (BadAnswers, BadAnswers), "cards": (Doubts, Doubts), "losses": (LostAnswers,),
     "receivers": (Receivers,), "outages": (ServerKilled,) * 5, "canary": (Canary,),
 }  # fmt: skip
 

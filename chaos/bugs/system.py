@@ -47,7 +47,7 @@ SYSTEM: Final = (
         patches=(Patch("idempotency/once.py", "    if row[\"fingerprint\"] != claim.fingerprint:\n", "    if row[\"fingerprint\"] is None:\n"),),
     ),
     Bug(
-        name="card-in-messages", defect="messages to the PSP are kept as they are, card number and all", drill="doubt",
+        name="card-in-messages", defect="messages to the PSP are kept as they are, card number and all", drill="cards",
         patches=(Patch(
             LANE, "Direction.SENT, describe(flight.message), flight.sent_at", "Direction.SENT, str(flight.message.fields), flight.sent_at",
         ),),

@@ -7,10 +7,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from chaos.bugs import BUGS as BANK
 from chaos.run import Verdict
 
 FOLDER: Final = Path(__file__).parent
 HISTORY: Final = FOLDER / "history.jsonl"
+FOUND: Final = FOLDER / "bugs.jsonl"
 BUGS: Final = FOLDER / "bugs.md"
 
 
@@ -33,6 +35,19 @@ def keep(plan: str, verdict: Verdict) -> None:
     }  # fmt: skip
     with HISTORY.open("ab") as file:
         file.write(msgspec.json.encode(row) + b"\n")
+
+
+def keep_found(found: list[Found]) -> None:
+    """Take over what a run of the bug bank found, in place of what stood there for the same defects; and the table of all."""
+    known = {one.name: one for one in _decode(FOUND.read_bytes())} if FOUND.exists() else {}
+    known |= {one.name: one for one in found}
+    kept = [known[bug.name] for bug in BANK if bug.name in known]
+    FOUND.write_bytes(b"\n".join(msgspec.json.encode(one) for one in kept) + b"\n")
+    BUGS.write_text(table(kept))
+
+
+def _decode(lines: bytes) -> list[Found]:
+    return [msgspec.json.decode(line, type=Found) for line in lines.splitlines()]
 
 
 def table(found: list[Found]) -> str:
