@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chaos.faults.base import Fault
-from chaos.faults.database import ServerKilled
-from chaos.faults.processes import Killed, KilledAt
+from chaos.faults.processes import FailedAt, Killed, KilledAt
 from chaos.faults.psp import AtBank, BadAnswers, LateAnswers, LostAnswers
 from chaos.faults.surroundings import Receivers
 from chaos.lab import Lab
@@ -16,6 +15,7 @@ from guilder.iso8583 import Mti, Processing, Tag, encode, pack_tags
 from guilder.psp.model import transmission_time
 
 QUIET_SECONDS: Final = 8.0
+COMMITS_LOST: Final = 40
 
 
 class Nothing(Fault):
@@ -52,7 +52,7 @@ class Doubts(AtBank):
 
 FAULTS: Final[Mapping[str, Sequence[type[Fault]]]] = {
     "quiet": (Nothing,), "doubt": (LateAnswers,), "errors": (BadAnswers, BadAnswers), "cards": (Doubts, Doubts), "losses": (LostAnswers,),
-    "receivers": (Receivers,), "outages": (ServerKilled,) * 5, "canary": (Canary,),
+    "receivers": (Receivers,), "canary": (Canary,),
 }  # fmt: skip
 
 
@@ -61,6 +61,8 @@ def drill(name: str) -> Script:
     if name == "kills":
         killed = (KilledAt("executor", "send.after purchase"), KilledAt("executor", "answer purchase"), Killed("executor"))
         return one_after_the_other(killed)
+    if name == "commits":
+        return one_after_the_other([FailedAt("api", "sql from payments_flush after") for _ in range(COMMITS_LOST)], quiet=0.1)
     return one_after_the_other([fault() for fault in FAULTS[name]])
 
 

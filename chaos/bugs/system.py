@@ -80,11 +80,8 @@ SYSTEM: Final = (
         patches=(Patch(LOG, "SELECT i.topic, i.partition, m.base + i.n, i.key", "SELECT i.topic, i.partition, m.base + i.n + (i.n % 7 = 3)::int, i.key"),),
     ),
     Bug(
-        name="unknown-is-503", defect="whatever is not known is told as 503, nothing stored", drill="outages",
-        patches=(Patch(
-            "api/app.py", "            refusal = _unavailable() if request.method == \"GET\" else _unknown(request.method)\n        except HungUp",
-            "            refusal = _unavailable()\n        except HungUp",
-        ),),
+        name="lost-commit-is-503", defect="a commit whose answer is lost is told as 503, nothing stored", drill="commits",
+        patches=(Patch("db/errors.py", "    if committing:\n        return ResultUnknown(", "    if committing is None:\n        return ResultUnknown("),),
     ),
     Bug(
         name="canary", defect="money appears at the bank that nobody asked for: the plainest violation there is", drill="canary", patches=(),
