@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from chaos.simulation.bank import Bank
+from chaos.simulation.checks import check, check_end
 from chaos.simulation.executor import Died, Executor
 from chaos.simulation.store import Store, Violation
 from guilder.core.clock import HOUR, SECOND, Micros
@@ -22,10 +23,10 @@ from guilder.core.outcome import NotFound, Outcome
 from guilder.idempotency.model import Claim
 from guilder.payments.begin import Try, follow, take
 from guilder.payments.cancel import given_up, void
-from guilder.payments.model import NEW_PAYMENTS, Change, Key, Payment, Terms
+from guilder.payments.model import Change, Key, Payment, Terms
 from guilder.payments.refund import offered
 from guilder.payments.refunds import counted
-from guilder.payments.states import PAYMENT, AttemptState, PaymentEvent, PaymentState, after, allows
+from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.payments.store import KEY_TAKEN
 from guilder.psp.model import Operation, Order
 from guilder.psp.router import Choice
@@ -43,8 +44,6 @@ WIRE_SECONDS: Final = 600.0
 STEP_SECONDS: Final = 12
 PATIENCE: Final = 200 * HOUR
 EVENTS_MAX: Final = 60_000
-# Of one operation, however often it is in doubt: queries and reversals apart, and those are bounded by their schedules.
-REQUESTS_MAX: Final = 60
 
 
 class Time:
@@ -195,7 +194,7 @@ class World:
     def commit(self, change: Change) -> str | None:
         """A flush whose answer may be lost: then it is decided again on what stands."""
         stored = self.store.flush(change)
-        self.check(change.payment.id)
+        check(self, change.payment.id)
         return "stale" if stored is None and self.luck(0.02) else stored
 
     # --- clients ---------------------------------------------------------------------------------------------------------
@@ -238,7 +237,7 @@ class World:
         """The API: the key first, then the plan on the payment as it stands, then whatever answer there is."""
         row = self.store.keys.get(request.key)
         if row is not None:
-            self._tell(request)
+            self.tell(request)
             return
         for _ in range(10):
             change = self._plan(request)
@@ -246,12 +245,13 @@ class World:
                 return
             stored = self.store.flush(change)
             if stored is None:
-                self.check(change.payment.id)
-                self.later(self.chance.uniform(1, 30), lambda: self._tell(request))
+                check(self, change.payment.id)
+                self.later(self.chance.uniform(1, 30), lambda: self.tell(request))
             if stored in (None, KEY_TAKEN) or (stored or "").startswith("funds"):
                 return
 
-    def _tell(self, request: Request) -> None:
+    def tell(self, request: Request) -> None:
+        """What stands under the key is what was told before, to whoever asks."""
         row = self.store.keys[request.key]
         if row.answer is not None:
             answers = self.told.setdefault(request.key, set())
@@ -317,83 +317,6 @@ class World:
             account=ACCOUNT, livemode=False, payment=facts, expected=payment.version, claim=claim, confirmations=payment.confirmations,
         )  # fmt: skip
 
-    # --- what must hold --------------------------------------------------------------------------------------------------
-
-    def check(self, payment_id: str) -> None:
-        """At every commit: amounts, wallet, and nothing shown as failed that the bank holds as approved."""
-        store, payment = self.store, self.store.payments[payment_id]
-        if store.wallet() != sum(sum(amounts) for amounts in store.entries.values()):
-            raise Violation(f"I5 the wallet has {store.wallet()}, its entries make {sum(sum(a) for a in store.entries.values())}")
-        opened = {row.attempt for row in store.rows.values()}
-        for id_, state in store.ended.items():
-            attempt = store.attempts[id_]
-            if attempt.payment != payment_id or id_ in opened or attempt.operation not in NEW_PAYMENTS:
-                continue
-            stands = self.bank.stands(attempt.facts.wire.reference)
-            if stands and state in (AttemptState.DECLINED, AttemptState.NOT_SENT):
-                raise Violation(f"I4 {attempt.operation} is shown as {state}, and the bank has it")
-            if not stands and state == AttemptState.APPROVED:
-                raise Violation(f"I2 {attempt.operation} is approved here, and the bank has nothing")
-        processing = payment.facts.status == PaymentState.PROCESSING
-        if processing != (not store.slot_free(payment_id)):
-            raise Violation(f"I10 the payment is {payment.facts.status}, its slot {'taken' if not processing else 'free'}")
-
-    def check_end(self) -> None:
-        """At rest: the bank's truth is what the books say, to the minor unit; every key has its answer."""
-        store = self.store
-        self._check_attempts()
-        for payment_id, payment in store.payments.items():
-            self._check_payment(payment_id, payment)
-        for key, row in store.keys.items():
-            if row.answer is None:
-                raise Violation(f"I9 the key {key} has no answer")
-        for request in self.requests:
-            if request.key in store.keys:
-                self._tell(request)
-        held = sum(one.facts.amount for one in store.payments.values() if one.facts.status == PaymentState.REQUIRES_CAPTURE)
-        if store.held() != held:
-            raise Violation(f"I6 {store.held()} is held or reserved in the ledger, {held} is authorized")
-        if any(times > REQUESTS_MAX for times in self.sends.values()):
-            raise Violation(f"I20 one request was sent {max(self.sends.values())} times")
-
-    def _check_attempts(self) -> None:
-        store = self.store
-        for id_, attempt in store.attempts.items():
-            reference, approved = attempt.facts.wire.reference, store.ended.get(id_) == AttemptState.APPROVED
-            if self.bank.stands(reference) != approved:
-                raise Violation(f"I2 {attempt.operation} {store.ended.get(id_)}, at the bank {self.bank.amounts.get(reference)}")
-            if approved and self.bank.amounts[reference][1:] != (attempt.amount, attempt.currency):
-                raise Violation(f"I2 {attempt.amount} {attempt.currency} at the bank as {self.bank.amounts[reference]}")
-        for reference in self.bank.amounts:
-            if not any(attempt.facts.wire.reference == reference for attempt in store.attempts.values()):
-                raise Violation(f"I3 the bank did {self.bank.amounts[reference]} under {reference}, which nobody intended")
-
-    def _check_payment(self, payment_id: str, payment: Payment) -> None:
-        charge = payment.charge
-        mine = [one for one in self.store.attempts.values() if one.payment == payment_id and self.bank.stands(one.facts.wire.reference)]
-        taken = [one.amount for one in mine if one.operation in (Operation.PURCHASE, Operation.CAPTURE)]
-        back = sum(one.amount for one in mine if one.operation is Operation.REFUND)
-        if len(taken) > 1 or sum(taken) > payment.facts.amount:
-            raise Violation(f"I1 the bank took {taken} of {payment.facts.amount}")
-        if payment.facts.amount_received != sum(taken):
-            raise Violation(f"I2 {payment.facts.amount_received} received, the bank took {sum(taken)}")
-        if charge is not None and charge.facts.amount_captured != sum(taken) and charge.facts.captured:
-            raise Violation(f"I2 the charge shows {charge.facts.amount_captured} captured, the bank took {sum(taken)}")
-        if any(one.currency != payment.facts.currency for one in mine):
-            raise Violation(f"I2 a payment in {payment.facts.currency} was followed by {[one.currency for one in mine]}")
-        if back > sum(taken):
-            raise Violation(f"I1 the bank gave {back} back of {taken}")
-        # What the wallet has of a payment is what was taken, less fee and refunds.
-        fee = sum(round_half_up(amount * 150, 10_000) for amount in taken)
-        found = sum(self.store.entries[payment_id])
-        if found != sum(taken) - back - fee:
-            raise Violation(f"I6 the wallet has {found} of a payment of {taken}, {back} given back, {fee} fee")
-
-
-def round_half_up(dividend: int, divisor: int) -> int:
-    """The nearest integer, half up."""
-    return (2 * dividend + divisor) // (2 * divisor)
-
 
 def simulate(seed: int) -> World:
     """One seed, to its end. Raises Violation, or InvariantBroken by the product's own guards."""
@@ -412,7 +335,7 @@ def simulate(seed: int) -> World:
             raise Violation(f"I18 still open after days: {list(world.store.rows.values())[:3]}")
         world.clock.move(min(row.retry_at for row in world.store.rows.values()))
         world.run_to(world.clock.real() + STEP_SECONDS * SECOND)
-    world.check_end()
+    check_end(world)
     return world
 
 
