@@ -71,7 +71,7 @@ def _quick(given: argparse.Namespace, seed: int) -> int:
         cwd=ROOT, check=False,
     ).returncode  # fmt: skip
     fill = plans.until_payments(QUICK_PAYMENTS, FILL_SECONDS_MAX)
-    script = plans.in_turn(plans.sweep(statements_fail=False, only=given.only), plans.everything_once(), fill)
+    script = plans.in_turn(plans.sweep(given.only), plans.everything_once(), fill)
     red = _run("quick", script, QUICK, given, seed)
     red |= _run("failovers", plans.failovers(), SMALL, given, seed, clustered=True)
     red |= _run("full disk", plans.full_disk(), SMALL, given, seed, disk_bytes=DISK_BYTES)

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from random import Random
 from typing import Final
 
 from chaos.faults import FAULTS, Fault
@@ -23,12 +22,24 @@ QUIET_SHARE: Final = 0.25
 PERIOD_SECONDS: Final = (5.0, 20.0)
 # What is away while whoever only has to accept still does.
 AWAY: Final = ("executor", "worker", "network", "vault")
+# Statements that fail, before they are sent or with their answer lost: the commits of a payment, and what reads for them.
+FAILING: Final = tuple(
+    (role, f"sql {what} {when}")
+    for role, what in (
+        ("api", "from payments_flush"), ("executor", "from payments_flush"), ("executor", "from payments_claim"), ("api", "from payment"),
+        ("executor", "update sender"), ("worker", "update log_consumer"), ("vault", "insert vault_card"),
+    )
+    for when in ("before", "after")
+)
+# Faults that give an order to whoever passes a point.
+ORDERED: Final = frozenset({"P1", "P2", "P7", "G7"})
+ORDERS: Final = "order"
 # Not the product's doing: whoever starts has no clients yet.
 STARTING: Final = frozenset({"supervisor"})
 
 
-def sweep(*, statements_fail: bool, only: str = "") -> Script:
-    """Every point that the running system has passed: killed there, one by one; and each statement failing there."""
+def sweep(only: str = "") -> Script:
+    """Every point that the running system has passed: the process that passes it is killed there, one by one."""
 
     async def script(lab: Lab, _world: World) -> None:
         await asyncio.sleep(RECORD_SECONDS)
@@ -40,9 +51,6 @@ def sweep(*, statements_fail: bool, only: str = "") -> Script:
         missed = [(role, point) for role, point in points if not await _killed_at(lab, KilledAt(role, point))]
         # What a process passes only when it begins is reached by one that begins.
         missed = [(role, point) for role, point in missed if not await _killed_at(lab, KilledAtStart(role, point))]
-        for role, point in points if statements_fail else ():
-            if point.startswith("sql "):
-                await FailedAt(role, point).suffer(lab)
         lab.note(f"{len(points) - len(missed)} of {len(points)} recorded points were killed at")
         if missed:
             lab.note(f"passed once and not again in time: {', '.join(f'{role} {point}' for role, point in missed)}")
@@ -60,8 +68,8 @@ def everything_once() -> Script:
 
     async def script(lab: Lab, _world: World) -> None:
         faults: list[Fault] = [
-            *(Killed(role) for role in KILLED), *(fault() for fault in FAULTS), *(Paused(role) for role in ("api", "worker", "network")),
-            *(Away(role) for role in AWAY),
+            *(Killed(role) for role in KILLED), *(FailedAt(role, point) for role, point in FAILING), *(fault() for fault in FAULTS),
+            *(Paused(role) for role in ("api", "worker", "network")), *(Away(role) for role in AWAY),
         ]  # fmt: skip
         for fault in faults:
             say(f"  {fault.describe()}")
@@ -99,7 +107,7 @@ def mix(minutes: float) -> Script:
     async def script(lab: Lab, _world: World) -> None:
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
-            drawn = () if lab.chance.random() < QUIET_SHARE else draw(lab.chance)
+            drawn = () if lab.chance.random() < QUIET_SHARE else draw(lab)
             say(f"  {', '.join(fault.describe() for fault in drawn) or 'quiet'}")
             await asyncio.gather(*(fault.suffer(lab) for fault in drawn))
             await asyncio.sleep(lab.chance.uniform(*PERIOD_SECONDS) * lab.scale)
@@ -107,13 +115,23 @@ def mix(minutes: float) -> Script:
     return script
 
 
-def draw(chance: Random) -> Sequence[Fault]:
+def draw(lab: Lab) -> Sequence[Fault]:
     """Up to three faults, of different kinds, since two of a kind would heal each other."""
     found: dict[str, Fault] = {}
-    for _ in range(chance.randint(1, AT_ONCE_MAX)):
-        luck = chance.random()
-        fault = Killed(chance.choice(KILLED)) if luck < 0.4 else chance.choice(FAULTS)()
-        found.setdefault(fault.kind[0], fault)
+    passed = [(role, point) for role, points in sorted(lab.system.passed().items()) if role not in STARTING for point in sorted(points)]
+    for _ in range(lab.chance.randint(1, AT_ONCE_MAX)):
+        luck = lab.chance.random()
+        fault: Fault
+        if luck < 0.2 and passed:
+            fault = KilledAt(*lab.chance.choice(passed))
+        elif luck < 0.35 and passed:
+            fault = FailedAt(*lab.chance.choice([one for one in passed if one[1].startswith("sql ")]))
+        elif luck < 0.55:
+            fault = Killed(lab.chance.choice(KILLED))
+        else:
+            fault = lab.chance.choice(FAULTS)()
+        # Orders to die, stop or fail share a file, and so do deadlocks: one of them at a time.
+        found.setdefault(ORDERS if fault.kind in ORDERED else fault.kind[0], fault)
     return tuple(found.values())
 
 
