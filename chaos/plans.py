@@ -67,9 +67,11 @@ def everything_once() -> Script:
     """Every fault once, every role killed, paused and away once."""
 
     async def script(lab: Lab, _world: World) -> None:
+        # First those whose availability is judged: a process whose clock was wrong accepts nothing until its next look at it.
         faults: list[Fault] = [
-            *(Killed(role) for role in KILLED), *(FailedAt(role, point) for role, point in FAILING), *(fault() for fault in FAULTS),
-            *(Paused(role) for role in ("api", "worker", "network")), *(Away(role) for role in AWAY),
+            *(Away(role) for role in AWAY), *(Killed(role) for role in KILLED), *(FailedAt(role, point) for role, point in FAILING),
+            *(fault() for fault in FAULTS),
+            *(Paused(role) for role in ("api", "worker", "network")),
         ]  # fmt: skip
         for fault in faults:
             say(f"  {fault.describe()}")
