@@ -56,7 +56,8 @@ def _run(
     name: str, script: Script, size: Size, given: argparse.Namespace, seed: int, *, clustered: bool = False, disk_bytes: int = 0,
 ) -> int:  # fmt: skip
     say(f"{name}:")
-    verdict = asyncio.run(run(script, seed=seed, size=size, keep=given.keep, clustered=clustered, disk_bytes=disk_bytes))
+    folder = given.keep and given.keep / name.replace(" ", "-")
+    verdict = asyncio.run(run(script, seed=seed, size=size, keep=folder, clustered=clustered, disk_bytes=disk_bytes))
     show(verdict)
     if not given.no_results:
         results.keep(name, verdict)

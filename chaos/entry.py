@@ -10,6 +10,7 @@ Run as `python -m chaos.entry up ...`. By environment:
     GUILDER_CHAOS_POINTS     a folder in which each process notes the points that it passes, one line each, once.
     GUILDER_CHAOS_BUG        the defect of the bank to plant, by name.
     GUILDER_CHAOS_ACQUIRER   the port on which the executor finds the acquirer: the harness's own proxy before the real one.
+    GUILDER_CHAOS_WEB        the same for the web PSP.
 
 A point is one of the product's recovery points with its detail (`outcome.before approved`), or `sql VERB TARGET before|after`
 around every statement: what is committed by a statement has been sent before, and acknowledged after it. `disk before|after`
@@ -34,6 +35,7 @@ from chaos.patches import install
 POINTS: Final = "GUILDER_CHAOS_POINTS"
 BUG: Final = "GUILDER_CHAOS_BUG"
 ACQUIRER: Final = "GUILDER_CHAOS_ACQUIRER"
+WEB: Final = "GUILDER_CHAOS_WEB"
 CLOCKS: Final = "GUILDER_CHAOS_CLOCKS"
 STORM: Final = 0.33
 CLOCK_LOOK_SECONDS: Final = 0.1
@@ -153,7 +155,6 @@ def arm() -> None:
     if CLOCKS in os.environ:
         time.time_ns = wrong_clock()
     from guilder import children, supervisor
-    from guilder.psp.connectors import configured
 
     run_role: Callable[..., int] = getattr(supervisor, "run_role")  # noqa: B009 - a name that it only uses
 
@@ -165,10 +166,24 @@ def arm() -> None:
     setattr(supervisor, "run_role", run_named_role)  # noqa: B010
     # Deaths by the dozen are what this is for; the growing waits after them are the product's own, tested elsewhere.
     children.DEATHS_MAX = 10**6  # type: ignore[misc]
-    acquirer = os.environ.get(ACQUIRER)
+    redirect()
+
+
+def redirect() -> None:
+    """The connectors find their PSPs behind the harness's proxies."""
+    from guilder.psp.connectors import configured
+
+    acquirer, web = os.environ.get(ACQUIRER), os.environ.get(WEB)
     if acquirer:
-        settings: Callable[..., Any] = getattr(configured, "CardnetSettings")  # noqa: B009
-        setattr(configured, "CardnetSettings", lambda **named: settings(**(named | {"port": int(acquirer)})))  # noqa: B010
+        _with(configured, "CardnetSettings", port=int(acquirer))
+    if web:
+        _with(configured, "WebpspSettings", url=f"http://127.0.0.1:{web}")
+
+
+def _with(module: object, name: str, **instead: object) -> None:
+    """What a module makes under this name is made with these arguments in place of its own."""
+    make: Callable[..., Any] = getattr(module, name)
+    setattr(module, name, lambda **named: make(**(named | instead)))
 
 
 CRASH_FILE: Final = Path(os.environ.get("GUILDER_CRASH_FILE") or "/nonexistent/order")

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from chaos.history import Line
+from chaos.http_proxy import FIRST_PATHS
 from chaos.proxy import FIRST
 from chaos.records import EFFECTS, Records
 
@@ -52,7 +53,7 @@ def i1_no_double_charge(r: Records) -> Finding:
 
 def _orders_taken_twice(r: Records) -> Finding:
     """By the amounts alone, which no two orders share: whatever our books say belongs together."""
-    whole = {(line.amount, line.currency) for line in r.lines if line.op in ("pay", "pay_3ds") and line.object.startswith("pi_")}
+    whole = {(line.amount, line.currency) for line in r.lines if line.op in ("pay", "pay_3ds", "page") and line.object.startswith("pi_")}
     twice: Counter[tuple[int, str]] = Counter()
     for reference in r.truth.net:
         effects = r.truth.of(reference)
@@ -221,7 +222,7 @@ def _owned_once(answers: Iterable[Line]) -> Finding:
     """No two keys made the same object."""
     owners: dict[str, str] = {}
     for line in answers:
-        if line.method == "POST" and line.status == 200 and line.op in ("pay", "pay_3ds", "authorize", "refund"):
+        if line.method == "POST" and line.status == 200 and line.op in ("pay", "pay_3ds", "page", "authorize", "refund"):
             other = owners.setdefault(line.object, line.key)
             if other != line.key:
                 yield f"two keys, {line.key} and {other}, were answered with the same {line.object}"
@@ -338,7 +339,7 @@ def i17_sent_once(r: Records) -> Finding:
 
 def i20_bounded(r: Records) -> Finding:
     """No storm: at most 1.1 requests for each operation, queries and reversals apart."""
-    sends = sum(count for mti, count in r.counted.items() if mti in FIRST)
+    sends = sum(count for kind, count in r.counted.items() if kind in FIRST | FIRST_PATHS)
     operations = sum(attempt["operation"] != "void" for attempt in r.books.attempts)
     if operations and sends > AMPLIFICATION_MAX * operations + 10:
         yield f"{sends} requests for {operations} operations"

@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from chaos import entry
 from chaos.cluster import Cluster
-from chaos.proxy import FrameProxy
+from chaos.http_proxy import HttpProxy
+from chaos.proxy import FrameProxy, Way
 from chaos.receiver import Receiver
 from chaos.system import System
 
@@ -26,6 +27,18 @@ DURATIONS: Final[Mapping[str, float]] = {
 }
 
 
+# Both PSPs take part: a share of what is paid by card goes to the second one, and what the first one cannot take goes on there.
+ROUTES: Final = """
+[[rule]]
+name = "pounds and francs"
+currencies = ["gbp", "chf"]
+own_page = false
+connectors = { cardnet = 1, webpsp = 2 }
+"""
+TUNING: Final = """
+[fallback]
+next_connector = true
+"""
 # After healing nothing may be in doubt for longer (I18).
 REST_SECONDS: Final = 60.0
 
@@ -58,6 +71,8 @@ class Lab:
         self.scale = scale
         self.chance = Random(seed)
         self.proxy = FrameProxy(Random(seed + 1))
+        self.web = HttpProxy(Random(seed + 3))
+        self.ways: tuple[Way, ...] = (self.proxy, self.web)
         self.receiver = Receiver(Random(seed + 2))
         self.histories = folder / "clients"
         self.clocks = folder / "clocks"
@@ -90,23 +105,31 @@ class Lab:
             await self.cluster.start()
             self._variables["GUILDER_DATABASE_URL"] = self.cluster.url
         self.clocks.mkdir(parents=True, exist_ok=True)
-        await self.proxy.start()
+        for way in self.ways:
+            await way.start()
         await self.receiver.start()
+        (self.folder / "routes.toml").write_text(ROUTES)
+        (self.folder / "guilder.toml").write_text(TUNING)
         self.system = System(self.folder, self._variables | {
-            entry.ACQUIRER: str(self.proxy.port), entry.CLOCKS: str(self.clocks), **({entry.BUG: self._bug} if self._bug else {}),
+            entry.ACQUIRER: str(self.proxy.port), entry.WEB: str(self.web.port), entry.CLOCKS: str(self.clocks),
+            "GUILDER_ROUTES": str(self.folder / "routes.toml"), "GUILDER_CONFIG": str(self.folder / "guilder.toml"),
+            **({entry.BUG: self._bug} if self._bug else {}),
         })  # fmt: skip
         await self.up()
 
     async def up(self) -> None:
-        """Start the system, also again; the proxy follows it to its ports."""
+        """Start the system, also again; the proxies follow it to its ports."""
         await self.system.up()
-        self.proxy.aim(self.system.running()["ports"]["network_iso"])
+        ports = self.system.running()["ports"]
+        self.proxy.aim(ports["network_iso"])
+        self.web.aim(ports["network_http"])
 
     async def close(self) -> None:
         """End what is ours."""
         if self.cluster is not None:
             self.cluster.close()
-        await self.proxy.close()
+        for way in self.ways:
+            await way.close()
         await self.receiver.close()
         if self._disk_bytes:
             subprocess.run(["umount", "-l", str(self.system.data)], check=False, capture_output=True)

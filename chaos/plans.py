@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from chaos.faults import FAULTS, Fault
+from chaos.faults import FAULTS, ONCE, Fault
 from chaos.faults.disk import FullDisk
 from chaos.faults.failover import CLUSTER
 from chaos.faults.processes import KILLED, FailedAt, Killed, KilledAt, KilledAtStart, Paused
@@ -71,7 +71,7 @@ def everything_once() -> Script:
         faults: list[Fault] = [
             *(Away(role) for role in AWAY), *(Killed(role) for role in KILLED), *(FailedAt(role, point) for role, point in FAILING),
             *(fault() for fault in FAULTS),
-            *(Paused(role) for role in ("api", "worker", "network")),
+            *(Paused(role) for role in ("api", "worker", "network")), *(fault() for fault in ONCE),
         ]  # fmt: skip
         for fault in faults:
             say(f"  {fault.describe()}")

@@ -1,6 +1,6 @@
 """Proxies of our own in user space: one that knows the acquirer's frames, and one for any bytes (the database's).
 
-Both listen on 127.0.0.1 and pass on until told otherwise; what is told counts for every connection, and until it is taken back.
+They listen on 127.0.0.1 and pass on until told otherwise; what is told counts for every connection, and until it is taken back.
 """
 
 import asyncio
@@ -55,8 +55,11 @@ class Sent(Struct, frozen=True):
     connection: int
 
 
-class FrameProxy:
-    """Between executor and acquirer. Remembers each request that passed, so that what was sent is known from the wire itself."""
+class Way:
+    """A way from the executor to a PSP: a port, what it leads to, and the weather on it.
+
+    Remembers each request that passed (`sent`) and counts them by type, so that what was sent is known from the wire itself.
+    """
 
     def __init__(self, chance: Random) -> None:
         self.weather = CLEAR
@@ -68,15 +71,17 @@ class FrameProxy:
         self._target = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
-        self._connections = 0
 
     async def start(self) -> None:
         """Listen; `aim` says where to."""
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
     def aim(self, port: int) -> None:
-        """Where the acquirer is."""
+        """Where the PSP is."""
         self._target = port
 
     def change(self, **weather: float) -> None:
@@ -99,6 +104,14 @@ class FrameProxy:
             self._server.close()
             await self._server.wait_closed()
         await asyncio.sleep(0)
+
+
+class FrameProxy(Way):
+    """Between executor and acquirer: ISO 8583 frames."""
+
+    def __init__(self, chance: Random) -> None:
+        super().__init__(chance)
+        self._connections = 0
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuse or not self._target:

@@ -1,14 +1,15 @@
 """What the clients do: the mix of faults-and-invariants, by chance from the run's seed.
 
     pay               purchases in six currencies with exponents 0, 2 and 3, amounts that no other payment has
+    pay at the PSP    at the second PSP's own page, where buyers pay, give up, close the window, and merchants cancel meanwhile
     pay by 3DS        frictionless, and with a challenge that the buyer answers at his bank
     auth + capture    in part or whole, or canceled
     refund            whole, in part, and clicked twice
     transfer          between wallets of the merchant, in the ledger
     read              what was made before
 
-Clients repeat a third of their requests under the same key at once or later, send some keys with other parameters, and of
-some requests never hear again. Payouts and disputes come with the operations themselves.
+A share of the cards goes to the second PSP (lab.py). Clients repeat a third of their requests under the same key at once or
+later, send some keys with other parameters, and of some requests never hear again. Payouts and disputes come with the operations.
 """
 
 import asyncio
@@ -30,7 +31,11 @@ from chaos.system import System
 # Minor units per step: what the API takes of a currency with three decimals is a multiple of ten.
 CURRENCIES: Final[Mapping[str, int]] = {"eur": 1, "usd": 1, "gbp": 1, "chf": 1, "jpy": 1, "kwd": 10}
 AMOUNT_FIRST: Final = 1_000
-WEIGHTS: Final[Mapping[str, int]] = {"pay": 55, "pay_3ds": 5, "authorize": 10, "refund": 10, "transfer": 10, "decline": 3, "read": 7}
+# What only the first PSP takes: those that the routes send to the second one are left out.
+AT_FIRST: Final = ("eur", "usd", "jpy", "kwd")
+WEIGHTS: Final[Mapping[str, int]] = {
+    "pay": 52, "pay_3ds": 5, "page": 4, "authorize": 10, "refund": 10, "transfer": 10, "decline": 3, "read": 6,
+}  # fmt: skip
 REPEATED: Final = 0.3
 OTHER_PARAMETERS: Final = 0.02
 GONE: Final = 0.01
@@ -44,6 +49,17 @@ HANG_UP_SECONDS: Final = 0.005
 BUYER_SECONDS: Final = 15.0
 # When the load ends, repeats go on for so long; what has no answer by then is for the final phase.
 GIVE_UP_SECONDS: Final = 15.0
+# What waits for its buyer at the PSP, newest first.
+PAGE_OPEN: Final = """
+SELECT a.reference, a.id, a.amount, a.currency FROM attempt_open o JOIN attempt a ON a.id = o.attempt
+WHERE o.state = 'awaiting_buyer' ORDER BY o.since_at DESC LIMIT 10
+"""
+PAGE_LOOKS: Final = 20
+# Buyers who close the window, and as many who say no; of those who have paid, how many come back; and merchants who cancel meanwhile.
+PAGE_CLOSED: Final = 0.12
+PAGE_RETURNS: Final = 0.8
+PAGE_CANCELED: Final = 0.15
+PAGE_CARD: Final = {"number": "4242424242424242", "expiry": "12/40", "cvc": "123"}
 
 
 class Wallet(Struct, frozen=True):
@@ -101,7 +117,7 @@ class Shopper:
         self._pause = pause
         self._later: list[asyncio.Task[Any]] = []
         self._operations: Mapping[str, Callable[[], Awaitable[None]]] = {
-            "pay": self._pay, "pay_3ds": self._pay_3ds, "authorize": self._authorize, "refund": self._refund,
+            "pay": self._pay, "pay_3ds": self._pay_3ds, "page": self._page, "authorize": self._authorize, "refund": self._refund,
             "transfer": self._transfer, "decline": self._decline, "read": self._read,
         }  # fmt: skip
 
@@ -135,7 +151,7 @@ class Shopper:
         await self._do("decline", merchant, "/v1/payment_intents", params)
 
     async def _pay_3ds(self) -> None:
-        merchant, params = self._order("pay_3ds")
+        merchant, params = self._order("pay_3ds", self._chance.choice(AT_FIRST))
         params.pop("payment_method_data", None)
         challenged = self._chance.random() < 0.5
         params["payment_method"] = f"pm_card_{'threeDSecure2Required' if challenged else 'threeDSecureFrictionless'}"
@@ -161,6 +177,47 @@ class Shopper:
             if "refresh" not in page and not back:
                 return
             await asyncio.sleep(0.2)
+
+    async def _page(self) -> None:
+        """The buyer is to pay at the PSP's own page; and does, or not, or the merchant changes his mind."""
+        merchant, params = self._order("page")
+        for name in ("payment_method", "payment_method_data"):
+            params.pop(name, None)
+        params |= {
+            "payment_method_types": ["psp_page"], "payment_method_data": {"type": "psp_page"}, "return_url": "https://shop.example/done",
+        }  # fmt: skip
+        answer = await self._do("page", merchant, "/v1/payment_intents", params)
+        if answer is None or answer.status != 200:
+            return
+        payment = answer.document["id"]
+        way = await self._way(merchant, payment)
+        canceled = self._chance.random() < PAGE_CANCELED
+        buying = asyncio.ensure_future(self._buy(way))
+        if canceled:
+            await asyncio.sleep(self._chance.random())
+            await self._do("cancel", merchant, f"/v1/payment_intents/{payment}/cancel", {})
+        await buying
+
+    async def _way(self, merchant: Merchant, payment: str) -> str:
+        """Where the buyer is sent; empty when that is not known in time."""
+        for _ in range(PAGE_LOOKS):
+            shown = await self._client.once(Request("look", merchant, "GET", f"/v1/payment_intents/{payment}"))
+            action = shown.document.get("next_action") if shown is not None and shown.status == 200 else None
+            if action:
+                return str(action["redirect_to_url"]["url"])
+            await asyncio.sleep(0.2)
+        return ""
+
+    async def _buy(self, way: str) -> None:
+        with suppress(aiohttp.ClientError, TimeoutError):
+            page, _ = await self._client.browse(way) if way else ("", "")
+            luck = self._chance.random()
+            if not page or luck < PAGE_CLOSED:
+                return
+            choice = PAGE_CARD | {"answer": "pay"} if luck > 2 * PAGE_CLOSED else {"answer": "cancel"}
+            back, _ = await self._client.browse(page, choice)
+            if back and self._chance.random() < PAGE_RETURNS:
+                await self._client.browse(back)
 
     async def _authorize(self) -> None:
         merchant, params = self._order("authorize")
@@ -220,12 +277,12 @@ class Shopper:
 
     # --- how they ask ----------------------------------------------------------------------------------------------------
 
-    def _order(self, op: str) -> tuple[Merchant, dict[str, Any]]:
-        """An order of somebody's: an amount that nobody else has in this currency, and a mark to find it by."""
+    def _order(self, op: str, currency: str = "") -> tuple[Merchant, dict[str, Any]]:
+        """An order of somebody's: an amount that nobody else has in its currency (any, unless given), and a mark to find it by."""
         [merchant] = self._chance.choices(self._world.merchants, self._world.shares)
         number = next(self._world.numbers)
         self._world.payments += 1
-        currency = self._chance.choice(list(CURRENCIES))
+        currency = currency or self._chance.choice(list(CURRENCIES))
         params: dict[str, Any] = {
             "amount": (AMOUNT_FIRST + number) * CURRENCIES[currency], "currency": currency, "confirm": True,
             "metadata": {"order": f"{self._world.mark}-{number}", "op": op},

@@ -3,10 +3,11 @@
     processes.py   P   killed, paused, restarted, cut off from power
     database.py    G   PostgreSQL killed, locked, full, contended
     psp.py         X   the acquirer's own faults, by its control port
-    wire.py        N   the way to the acquirer, by our proxy
+    web.py         X   what needs notifications, keys that run out, rate limits, or two PSPs
+    wire.py        N   the ways to the PSPs, by our proxies
     surroundings.py T, D, H  clocks, and everybody around
 
-What is not there (K: Kafka; X10, X11, X12, X18: a second PSP and its notifications) comes with what it breaks.
+What needs a system of its own kind is not among FAULTS: failover.py (a standby), disk.py (a small disk), kafka.py (K: brokers).
 """
 
 from chaos.faults.base import Fault
@@ -14,9 +15,10 @@ from chaos.faults.database import DATABASE
 from chaos.faults.processes import PROCESSES
 from chaos.faults.psp import PSP
 from chaos.faults.surroundings import SURROUNDINGS
+from chaos.faults.web import ONCE, WEB
 from chaos.faults.wire import WIRE
 
-FAULTS: tuple[type[Fault], ...] = (*PROCESSES, *DATABASE, *PSP, *WIRE, *SURROUNDINGS)
+FAULTS: tuple[type[Fault], ...] = (*PROCESSES, *DATABASE, *PSP, *WEB, *WIRE, *SURROUNDINGS)
 """Every fault that a mix may draw, in the order of faults-and-invariants."""
 
-__all__ = ["FAULTS", "Fault"]
+__all__ = ["FAULTS", "ONCE", "Fault"]

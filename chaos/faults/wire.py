@@ -1,4 +1,4 @@
-"""N, and X1: the way between executor and acquirer, by our proxy."""
+"""N, and X1: the ways between the executor and both PSPs, by our proxies."""
 
 import asyncio
 from typing import Any, ClassVar
@@ -13,29 +13,33 @@ class Weathered(Fault):
     weather: ClassVar[dict[str, Any]]
 
     async def inject(self, lab: Lab) -> None:
-        lab.proxy.change(**self.weather)
+        for way in lab.ways:
+            way.change(**self.weather)
 
     async def heal(self, lab: Lab) -> None:
-        lab.proxy.clear()
+        for way in lab.ways:
+            way.clear()
 
 
 class Refused(Fault):
-    """X1: the acquirer refuses connections."""
+    """X1: both PSPs refuse connections."""
 
     kind = "X1"
     lasts = "outage"
     down = "psp"
 
     async def inject(self, lab: Lab) -> None:
-        lab.proxy.refuse = True
-        lab.proxy.reset()
+        for way in lab.ways:
+            way.refuse = True
+            way.reset()
 
     async def heal(self, lab: Lab) -> None:
-        lab.proxy.clear()
+        for way in lab.ways:
+            way.clear()
 
 
 class Blackhole(Weathered):
-    """X1: the acquirer takes everything and says nothing."""
+    """X1: both PSPs take everything and say nothing."""
 
     kind = "X1"
     lasts = "outage"
@@ -50,7 +54,8 @@ class Reset(Fault):
 
     async def inject(self, lab: Lab) -> None:
         for _ in range(3):
-            lab.proxy.reset()
+            for way in lab.ways:
+                way.reset()
             await asyncio.sleep(lab.seconds("step"))
 
 
@@ -90,7 +95,7 @@ class OneWay(Weathered):
 
 
 class HalfOpen(Weathered):
-    """N6: connections stay open and carry nothing to the acquirer."""
+    """N6: connections stay open and carry nothing to the PSPs."""
 
     kind = "N6"
     weather = {"blocked_out": True}
