@@ -58,7 +58,7 @@ bench-large: $(DEVELOPMENT) ## the ledger with ten million transfers in the book
 chaos: $(DEVELOPMENT) ## faults mixed by chance for MINUTES=10, the seed printed; SEED=n repeats one
 	$(BIN)/python -m chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-chaos-quick: $(DEVELOPMENT) ## what CI runs: every crash point, every fault once, 10,000 payments, failovers, a full disk, the canary
+chaos-quick: $(DEVELOPMENT) ## what CI runs: every crash point, every fault once, 10,000 payments, failovers, a full disk, three brokers, the canary
 	$(BIN)/python -m chaos quick $(if $(SEED),--seed $(SEED))
 
 chaos-bugs: $(DEVELOPMENT) ## plant each seeded defect; every one must be found
@@ -69,6 +69,7 @@ chaos-simulation: $(DEVELOPMENT) ## the payment core in a simulated world, thous
 
 ci: lint types arch test generate ## what CI runs
 	git diff --exit-code -- docs
+	$(BIN)/python -m chaos quick --no-results
 
 lock: ## renew both locks (needs uv)
 	uv pip compile -q pyproject.toml --extra demo --extra build --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/runtime.lock

@@ -11,9 +11,12 @@ from typing import Any, Final
 import aiohttp
 
 from chaos.client import Client, Merchant, Request
+from chaos.faults.kafka import judge_topics
 from chaos.history import History, Line, read
+from chaos.http_proxy import FIRST_PATHS
 from chaos.invariants import INVARIANTS
 from chaos.lab import Lab, Window
+from chaos.proxy import FIRST
 from chaos.records import Effects, Records, read_books
 from chaos.system import Broken
 from chaos.workload import World
@@ -40,6 +43,7 @@ WHERE h.head > c.applied_to
 _UNDELIVERED: Final = "SELECT id, tries FROM webhook_delivery WHERE state = 'pending' LIMIT 20"
 _CONNECTIONS: Final = "SELECT count(*) AS count FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 CONNECTIONS_MAX: Final = 17
+RELAY_CONNECTIONS: Final = 2
 
 
 async def conclude(lab: Lab, world: World, days: Sequence[str] = DAYS) -> Records:
@@ -172,8 +176,10 @@ async def judge(lab: Lab, records: Records) -> None:
         lab.finding("I12", f"{count} deliveries to {name} were not signed as they should be")
     _judge_zombies(lab)
     _judge_availability(lab.windows, records.lines, lab)
+    _judge_closed(lab, records)
     await _judge_size(lab)
     _judge_secrecy(lab)
+    await judge_topics(lab)
     status, said = await lab.system.command("check", seconds=300)
     if status:
         lab.finding("check", said[-1_500:])
@@ -192,7 +198,7 @@ def _judge_availability(windows: Sequence[Window], lines: Sequence[Line], lab: L
     for window in windows:
         alone = not any(other is not window and other.began < (window.ended or 2**63) and window.began < (other.ended or 2**63)
                         for other in windows)  # fmt: skip
-        if not window.down or not alone:
+        if window.down not in NEEDLESS or not alone:
             continue
         answers = [
             line for line in lines if line.phase != "invoke" and window.began < line.at < (window.ended or 2**63) and line.op in ACCEPTED
@@ -203,14 +209,33 @@ def _judge_availability(windows: Sequence[Window], lines: Sequence[Line], lab: L
             lab.finding("I19", f"{window.down} was away, and {refused} of {len(answers)} requests were refused")
 
 
+def _judge_closed(lab: Lab, records: Records) -> None:
+    """I16: with the database away nothing new is sent once the lease is over; with the vault away, nothing that needs a card."""
+    cards = {one["reference"] for one in records.books.attempts if one["operation"] in NEED_VAULT}
+    for window in lab.windows:
+        if (allowed := STILL_SENT_SECONDS.get(window.down)) is None:
+            continue
+        sent = [
+            one for one in (*lab.proxy.sent, *lab.web.sent) if one.mti in FIRST | FIRST_PATHS
+            and window.began / 1e9 + allowed < one.at < window.ended / 1e9 and (window.down == "database" or one.reference in cards)
+        ]  # fmt: skip
+        if sent:
+            lab.finding("I16", f"{window.down} was away, and {len(sent)} new requests were sent, {sent[0].reference} among them")
+
+
+# For so long may be sent what had its card, or its lease, before: a lease is 3 s.
+STILL_SENT_SECONDS: Final[Mapping[str, float]] = {"vault": 1.0, "database": 3.2}
+NEED_VAULT: Final = frozenset({"purchase", "authorize", "authenticate"})
 ACCEPTED: Final = frozenset({"pay", "page", "authorize", "refund", "capture", "cancel", "transfer", "read"})
+# Who only has to accept needs none of these, the vault for cards apart.
+NEEDLESS: Final = frozenset({"executor", "worker", "relay", "network", "vault", "psp", "cardnet", "broker", "brokers"})
 NEED_CARDS: Final = frozenset({"pay", "authorize"})
 
 
 async def _judge_size(lab: Lab) -> None:
     """I20: connections and memory stay within their bounds."""
     [row] = await lab.system.rows(_CONNECTIONS)
-    if row["count"] > CONNECTIONS_MAX:
+    if row["count"] > CONNECTIONS_MAX + (RELAY_CONNECTIONS if lab.brokers else 0):
         lab.finding("I20", f"{row['count']} connections to the database")
     for role, pids in lab.system.running()["roles"].items():
         for pid in pids:

@@ -1,7 +1,7 @@
 """The invariants I1 to I20, as far as their parts exist: pure functions over the three records, each yielding what is wrong.
 
-I13 and I14 (settlement files, Merkle proofs) come with their parts; I16 and I17 are judged where their faults are (final.py);
-I18 by the drain.
+I13 without settlement files, which come with reconciliation; I14 (Merkle proofs) comes with its part; I16, a part of I17 and I19 are
+judged where their faults are (final.py); I18 by the drain.
 """
 
 from collections import Counter, defaultdict
@@ -22,6 +22,7 @@ AMPLIFICATION_MAX: Final = 1.1
 FINAL_EVENTS: Final = frozenset({
     "payment_intent.succeeded", "payment_intent.canceled", "payment_intent.payment_failed", "charge.captured", "charge.refunded",
 })  # fmt: skip
+CLEARING: Final = "psp_clearing"
 # The ledger knows a merchant's transfer as ID.ACCOUNT.MODE.
 SCOPE: Final = "."
 
@@ -313,6 +314,21 @@ def i12_webhooks(r: Records) -> Finding:
                 yield f"{name} got two events under the number {seen.number}"
 
 
+def i13_ledger_as_the_bank(r: Records) -> Finding:
+    """What PSPs owe by the ledger is, in each currency, what the bank took less what it gave back: added up, not attempt by attempt."""
+    moved: Counter[str] = Counter()
+    for reference in r.truth.net:
+        for (kind, amount, currency), times in r.truth.of(reference).items():
+            moved[currency] += amount * times * {"capture": 1, "refund": -1}.get(kind, 0)
+    owed: Counter[str] = Counter()
+    for row in r.books.standing:
+        if row["kind"] == CLEARING:
+            owed[row["currency"]] += row["debits_posted"] - row["credits_posted"]
+    for currency in moved.keys() | owed.keys():
+        if moved[currency] != owed[currency]:
+            yield f"the ledger has {owed[currency]} {currency} taken by PSPs, the bank {moved[currency]}"
+
+
 def i2_honest_503(r: Records) -> Finding:
     """Who was only ever told 503, and left, left nothing behind."""
     phases: dict[tuple[int, str], set[str]] = defaultdict(set)
@@ -348,5 +364,5 @@ def i20_bounded(r: Records) -> Finding:
 INVARIANTS: Final[Mapping[str, Callable[[Records], Finding]]] = {
     "I1": i1_no_double_charge, "I2": i2_no_loss, "I3": i3_no_phantom, "I4": i4_never_reported_failed, "I5": i5_double_entry,
     "I6": i6_wallets, "I7": i7_each_entry_once, "I8": i8_forward_only, "I9": i9_idempotency, "I10": i10_one_attempt, "I11": i11_replay,
-    "I12": i12_webhooks, "I2 503": i2_honest_503, "I17": i17_sent_once, "I20": i20_bounded,
+    "I12": i12_webhooks, "I13": i13_ledger_as_the_bank, "I2 503": i2_honest_503, "I17": i17_sent_once, "I20": i20_bounded,
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """The lab: the system under test with everything of ours around it. Faults and checks are handed one."""
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Mapping
@@ -8,6 +9,8 @@ from random import Random
 from typing import Final
 
 from msgspec import Struct
+from tests.kafka.brokers import Cluster as Brokers
+from tests.kafka.brokers import can_run
 
 from chaos import entry
 from chaos.cluster import Cluster
@@ -43,6 +46,10 @@ next_connector = true
 REST_SECONDS: Final = 60.0
 
 
+class NotHere(Exception):
+    """This machine cannot do what the run needs."""
+
+
 class Window(Struct):
     """When a fault was in force, on the clients' clock (nanoseconds of CLOCK_MONOTONIC)."""
 
@@ -63,9 +70,12 @@ class Lab:
         bug: the defect to plant, by name; none in a real run.
         disk_bytes: the data folder is a file system of its own of this size; 0 for where it is.
         clustered: PostgreSQL with a synchronous standby, which the harness runs, in place of the embedded one.
+        brokers: the log goes through so many Kafka brokers, which the harness runs; 0 for the outbox.
     """
 
-    def __init__(self, folder: Path, *, seed: int, scale: float = 1.0, bug: str = "", clustered: bool = False, disk_bytes: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, seed: int, scale: float = 1.0, bug: str = "", clustered: bool = False, disk_bytes: int = 0, brokers: int = 0,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.seed = seed
         self.scale = scale
@@ -93,6 +103,8 @@ class Lab:
         self._variables: dict[str, str] = {}
         self.system = System(folder, {})
         self.cluster: Cluster | None = None
+        self.brokers: Brokers | None = None
+        self._brokers = brokers
 
     async def start(self) -> None:
         """Proxy, receiver, system; before it the cluster, where there is to be one."""
@@ -104,6 +116,12 @@ class Lab:
             self.cluster = Cluster(self.folder / "cluster")
             await self.cluster.start()
             self._variables["GUILDER_DATABASE_URL"] = self.cluster.url
+        if self._brokers:
+            if not await asyncio.to_thread(can_run):
+                raise NotHere("neither Java 17 nor Maven can bring Kafka here")
+            self.brokers = Brokers(self.folder / "kafka", self._brokers)
+            await asyncio.to_thread(self.brokers.start)
+            self._variables["GUILDER_KAFKA_BOOTSTRAP"] = self.brokers.bootstrap
         self.clocks.mkdir(parents=True, exist_ok=True)
         for way in self.ways:
             await way.start()
@@ -128,6 +146,8 @@ class Lab:
         """End what is ours."""
         if self.cluster is not None:
             self.cluster.close()
+        if self.brokers is not None:
+            await asyncio.to_thread(self.brokers.stop)
         for way in self.ways:
             await way.close()
         await self.receiver.close()

@@ -8,6 +8,7 @@ from typing import Final
 from chaos.faults import FAULTS, ONCE, Fault
 from chaos.faults.disk import FullDisk
 from chaos.faults.failover import CLUSTER
+from chaos.faults.kafka import KAFKA
 from chaos.faults.processes import KILLED, FailedAt, Killed, KilledAt, KilledAtStart, Paused
 from chaos.faults.surroundings import Away
 from chaos.lab import Lab
@@ -34,18 +35,23 @@ FAILING: Final = tuple(
 # Faults that give an order to whoever passes a point.
 ORDERED: Final = frozenset({"P1", "P2", "P7", "G7"})
 ORDERS: Final = "order"
+# What the log through Kafka adds.
+KAFKA_POINTS: Final = ("relay", "offset.commit")
 # Not the product's doing: whoever starts has no clients yet.
 STARTING: Final = frozenset({"supervisor"})
 
 
-def sweep(only: str = "") -> Script:
-    """Every point that the running system has passed: the process that passes it is killed there, one by one."""
+def sweep(*only: str) -> Script:
+    """Every point that the running system has passed: the process that passes it is killed there, one by one.
+
+    Only those in which one of the words stands, where some are given.
+    """
 
     async def script(lab: Lab, _world: World) -> None:
         await asyncio.sleep(RECORD_SECONDS)
         points = [
             (role, point) for role, passed in sorted(lab.system.passed().items()) for point in sorted(passed)
-            if role not in STARTING and only in f"{role} {point}"
+            if role not in STARTING and (not only or any(one in f"{role} {point}" for one in only))
         ]  # fmt: skip
         say(f"  {len(points)} points are passed by running roles")
         missed = [(role, point) for role, point in points if not await _killed_at(lab, KilledAt(role, point))]
@@ -84,6 +90,12 @@ def everything_once() -> Script:
 def failovers() -> Script:
     """Everything that a cluster can suffer, once."""
     return one_after_the_other([fault() for fault in CLUSTER])
+
+
+def through_kafka() -> Script:
+    """On three brokers: every point of the relay and of those who read, whatever can happen to brokers, and one part away after another."""
+    faults = [*(Away(role) for role in ("relay", "executor", "worker")), *(fault() for fault in KAFKA), Killed("relay"), Paused("relay")]
+    return in_turn(sweep(*KAFKA_POINTS), one_after_the_other(faults))
 
 
 def full_disk() -> Script:

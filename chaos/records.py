@@ -23,8 +23,8 @@ FROM ledger_transfer t JOIN ledger_account d ON d.number = t.debit JOIN ledger_a
 WHERE NOT t.livemode ORDER BY t.index
 """
 _STANDING: Final = """
-SELECT s.number, a.id, a.currency, s.debits_pending, s.debits_posted, s.credits_pending, s.credits_posted, s.overdraft, s.debits_limited,
-       s.credits_limited
+SELECT s.number, a.id, a.kind, a.currency, s.debits_pending, s.debits_posted, s.credits_pending, s.credits_posted, s.overdraft,
+       s.debits_limited, s.credits_limited
 FROM ledger_standing s JOIN ledger_account a ON a.number = s.number WHERE NOT a.livemode
 """
 _LOG: Final = """

@@ -1,6 +1,7 @@
 """One run: the system up, clients at work, faults one after the other or drawn by chance, then the final phase and the verdict."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from chaos.client import Client
 from chaos.faults import Fault
 from chaos.final import DAYS, conclude
 from chaos.history import History
-from chaos.lab import Lab
+from chaos.lab import Lab, NotHere
 from chaos.records import Records
 from chaos.system import Broken
 from chaos.workload import Shopper, World, prepare
@@ -71,12 +72,12 @@ class Verdict(Struct, kw_only=True):
 
 async def run(
     script: Script, *, seed: int, size: Size, bug: str = "", keep: Path | None = None, days: Sequence[str] = DAYS,
-    clustered: bool = False, disk_bytes: int = 0,
+    clustered: bool = False, disk_bytes: int = 0, brokers: int = 0,
 ) -> Verdict:  # fmt: skip
     """The whole of it, on a folder of its own, which stays there when the verdict is red (or with `keep`)."""
     began = time.monotonic()
     folder = keep or Path(tempfile.mkdtemp(prefix="guilder-chaos-"))
-    lab = Lab(folder, seed=seed, scale=size.scale, bug=bug, clustered=clustered, disk_bytes=disk_bytes)
+    lab = Lab(folder, seed=seed, scale=size.scale, bug=bug, clustered=clustered, disk_bytes=disk_bytes, brokers=brokers)
     lab.rest_seconds = size.rest_seconds
     records: Records | None = None
     world: World | None = None
@@ -92,13 +93,23 @@ async def run(
         lab.note(f"{loaded - began:.0f} s until the load ended, {time.monotonic() - loaded:.0f} s of final phase")
         await lab.system.down()
     except subprocess.CalledProcessError as error:
-        lab.note(f"not run: this machine does not let us mount a file system ({error.stderr.decode().strip()})")
+        _not_run(lab, f"this machine does not let us mount a file system ({error.stderr.decode().strip()})")
+    except NotHere as error:
+        _not_run(lab, str(error))
     except (Broken, TimeoutError, aiohttp.ClientError, OSError) as error:
         lab.finding("unknown", f"{type(error).__name__}: {error}")
     finally:
         lab.system.kill_what_is_left()
         await lab.close()
     return _verdict(lab, world, records, folder, began, kept=keep is not None)
+
+
+def _not_run(lab: Lab, why: str) -> None:
+    """Skipped with its reason; where everything is required, that is a failure."""
+    if os.environ.get("GUILDER_REQUIRE") == "all":
+        lab.finding("not run", why)
+    else:
+        lab.note(f"not run: {why}")
 
 
 async def _under_load(script: Script, lab: Lab, world: World, session: aiohttp.ClientSession, size: Size) -> None:

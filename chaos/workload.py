@@ -6,6 +6,7 @@
     auth + capture    in part or whole, or canceled
     refund            whole, in part, and clicked twice
     transfer          between wallets of the merchant, in the ledger
+    set up            an endpoint that hears of nothing, and is deleted again; a ledger account and its balance
     read              what was made before
 
 A share of the cards goes to the second PSP (lab.py). Clients repeat a third of their requests under the same key at once or
@@ -34,7 +35,7 @@ AMOUNT_FIRST: Final = 1_000
 # What only the first PSP takes: those that the routes send to the second one are left out.
 AT_FIRST: Final = ("eur", "usd", "jpy", "kwd")
 WEIGHTS: Final[Mapping[str, int]] = {
-    "pay": 52, "pay_3ds": 5, "page": 4, "authorize": 10, "refund": 10, "transfer": 10, "decline": 3, "read": 6,
+    "pay": 52, "pay_3ds": 5, "page": 4, "authorize": 10, "refund": 10, "transfer": 10, "decline": 3, "read": 5, "set_up": 1,
 }  # fmt: skip
 REPEATED: Final = 0.3
 OTHER_PARAMETERS: Final = 0.02
@@ -119,6 +120,7 @@ class Shopper:
         self._operations: Mapping[str, Callable[[], Awaitable[None]]] = {
             "pay": self._pay, "pay_3ds": self._pay_3ds, "page": self._page, "authorize": self._authorize, "refund": self._refund,
             "transfer": self._transfer, "decline": self._decline, "read": self._read,
+            "set_up": self._set_up,
         }  # fmt: skip
 
     async def work(self, stop: asyncio.Event) -> None:
@@ -269,6 +271,17 @@ class Shopper:
             "id": f"{self._world.mark}-{number}", "debit": first.id, "credit": second.id, "amount": self._chance.randint(1, 100_000),
         }  # fmt: skip
         await self._do("transfer", self._world.merchants[first.merchant], "/v1/ledger/transfers", params)
+
+    async def _set_up(self) -> None:
+        """What merchants do now and then, off the path of payments."""
+        [merchant] = self._chance.choices(self._world.merchants, self._world.shares)
+        account = await self._do("set_up", merchant, "/v1/ledger/accounts", {"currency": "eur"})
+        if account is not None and account.status == 200:
+            await self._client.once(Request("look", merchant, "GET", f"/v1/ledger/accounts/{account.document['id']}"))
+        params = {"url": "https://shop.example/events", "enabled_events": ["customer.deleted"]}
+        endpoint = await self._do("set_up", merchant, "/v1/webhook_endpoints", params)
+        if endpoint is not None and endpoint.status == 200:
+            await self._client.once(Request("look", merchant, "DELETE", f"/v1/webhook_endpoints/{endpoint.document['id']}"))
 
     async def _read(self) -> None:
         if self._world.paid:

@@ -1,6 +1,7 @@
 """G: PostgreSQL dies, is locked by an operator, gives no connections, and ends statements that it should not."""
 
 import asyncio
+import os
 import signal
 from contextlib import suppress
 
@@ -9,6 +10,7 @@ import asyncpg
 from chaos.faults.base import Fault
 from chaos.lab import Lab
 from chaos.system import alive, until
+from guilder.db.embedded import processes_in
 
 CONNECTIONS_MAX = 60
 
@@ -97,4 +99,25 @@ class LongLock(Fault):
             self._session.terminate()
 
 
-DATABASE: tuple[type[Fault], ...] = (ServerKilled, BackendsKilled, Deadlocks, NoConnections, LongLock)
+class ServerAway(Fault):
+    """I16: PostgreSQL stands still for longer than a lease: nothing is accepted, and nothing is sent."""
+
+    kind = "I16"
+    lasts = "lease"
+    down = "database"
+
+    def __init__(self) -> None:
+        self._paused: list[int] = []
+
+    async def inject(self, lab: Lab) -> None:
+        self._paused = processes_in(lab.system.data / "postgres" / "pgdata")
+        for pid in self._paused:
+            os.kill(pid, signal.SIGSTOP)
+
+    async def heal(self, lab: Lab) -> None:
+        for pid in self._paused:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+DATABASE: tuple[type[Fault], ...] = (ServerKilled, BackendsKilled, Deadlocks, NoConnections, LongLock, ServerAway)

@@ -15,6 +15,8 @@ from chaos.workload import PAGE_OPEN
 HEADER = "Webpsp-Signature"
 # A PSP knows a key for a day; what it says that it does not know a day after that, it never did.
 WINDOW = "25h"
+# A refund that was undone by that is begun anew when the last question about it has been asked.
+ANEW = "27h"
 _ELSEWHERE = """
 SELECT count(*) FROM attempt a WHERE operation IN ('purchase', 'authorize') AND position('webpsp'::bytea IN facts) > 0
 AND EXISTS (SELECT FROM attempt b WHERE b.payment = a.payment AND b.created_at <= a.created_at AND b.id <> a.id AND b.state = 'not_sent')
@@ -30,15 +32,16 @@ class KeyWindow(AtBank):
     )
 
     async def heal(self, lab: Lab) -> None:
-        await self._advance(lab)
+        await self._advance(lab, WINDOW)
         await super().heal(lab)
-        await asyncio.sleep(lab.seconds("step"))
         # Past the horizon, what the PSP does not know is known not to have happened.
-        await self._advance(lab)
+        for step in (WINDOW, ANEW):
+            await asyncio.sleep(lab.seconds("step"))
+            await self._advance(lab, step)
 
     @staticmethod
-    async def _advance(lab: Lab) -> None:
-        status, said = await lab.system.command("clock", "advance", WINDOW)
+    async def _advance(lab: Lab, step: str) -> None:
+        status, said = await lab.system.command("clock", "advance", step)
         if status:
             lab.note(f"clock advance: {said.strip()}")
 
