@@ -44,6 +44,9 @@ WIRE_SECONDS: Final = 600.0
 STEP_SECONDS: Final = 12
 PATIENCE: Final = 200 * HOUR
 EVENTS_MAX: Final = 60_000
+ABOUT_OTHERS: Final = (Operation.QUERY, Operation.REVERSAL)
+# The share of requests that the question about them overtakes.
+OVERTAKEN: Final = 0.03
 
 
 class Time:
@@ -108,6 +111,9 @@ class World:
         self._numbers = count()
         self._done = 0
         self._silent_to = 0
+        # Requests that arrive right after the PSP has said that it does not know them, by reference; chance of their own.
+        self._overtaken: dict[str, list[Callable[[], None]]] = {}
+        self._after_not_found = Random(seed + 2)
         self.executors = [Executor(self, "a"), Executor(self, "b")]
 
     # --- time ------------------------------------------------------------------------------------------------------------
@@ -175,15 +181,21 @@ class World:
         number = next(self._numbers)
         if self.store.senders[executor.claim_of(order)[0]].lost:
             raise Violation(f"I17 {order.operation} {order.reference} leaves under a claim that another has taken over")
-        self.sends[order.reference] += order.operation not in (Operation.QUERY, Operation.REVERSAL)
+        self.sends[order.reference] += order.operation not in ABOUT_OTHERS
         for _ in range(2 if self.luck(0.05) else 1):
             if self.luck(0.06) or self._silent_to > self.clock.real():
                 continue
             late = self.chance.uniform(9, 400) if self.luck(0.06) else self.chance.uniform(0.01, 0.3)
-            self.later(late, lambda: self._arrives(number, order, executor))
+            if order.operation not in ABOUT_OTHERS and not self.calm and self._after_not_found.random() < OVERTAKEN:
+                self._overtaken.setdefault(order.reference, []).append(lambda: self._arrives(number, order, executor))
+            else:
+                self.later(late, lambda: self._arrives(number, order, executor))
         return number
 
     def _arrives(self, number: int, order: Order, executor: Executor) -> None:
+        if order.operation is Operation.QUERY:
+            for arrive in self._overtaken.pop(order.reference, ()):
+                self.later(self._after_not_found.uniform(0.01, 1.5), arrive)
         outcome: Outcome | NotFound = self.bank.carry_out(order)
         if self.luck(0.08) or self._silent_to > self.clock.real():
             return
