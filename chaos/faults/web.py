@@ -10,6 +10,7 @@ import aiohttp
 from chaos.faults.base import Fault
 from chaos.faults.psp import AtBank
 from chaos.lab import Lab
+from chaos.system import until
 from chaos.workload import PAGE_OPEN
 
 HEADER = "Webpsp-Signature"
@@ -20,6 +21,11 @@ ANEW = "27h"
 _ELSEWHERE = """
 SELECT count(*) FROM attempt a WHERE operation IN ('purchase', 'authorize') AND position('webpsp'::bytea IN facts) > 0
 AND EXISTS (SELECT FROM attempt b WHERE b.payment = a.payment AND b.created_at <= a.created_at AND b.id <> a.id AND b.state = 'not_sent')
+"""
+
+_OLD_DOUBTS = """
+SELECT 1 FROM attempt_open o JOIN attempt a ON a.id = o.attempt
+WHERE o.state = 'in_doubt' AND a.created_at < (SELECT max(created_at) FROM attempt) - 86400000000
 """
 
 
@@ -35,9 +41,13 @@ class KeyWindow(AtBank):
         await self._advance(lab, WINDOW)
         await super().heal(lab)
         # Past the horizon, what the PSP does not know is known not to have happened.
-        for step in (WINDOW, ANEW):
-            await asyncio.sleep(lab.seconds("step"))
-            await self._advance(lab, step)
+        await self._advance(lab, WINDOW)
+        await until(lambda: self._nothing_old(lab), "what is a day old is not in doubt any more")
+        await self._advance(lab, ANEW)
+
+    @staticmethod
+    async def _nothing_old(lab: Lab) -> bool:
+        return not await lab.system.rows(_OLD_DOUBTS)
 
     @staticmethod
     async def _advance(lab: Lab, step: str) -> None:

@@ -161,7 +161,8 @@ class Cluster:
     def __init__(self, folder: Path, brokers: int = 1) -> None:
         ports = [(free_port(), free_port()) for _ in range(brokers)]
         voters = ",".join(f"{node}@127.0.0.1:{controller}" for node, (_, controller) in enumerate(ports, 1))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Its first letter is never a dash, which the tools would take for an option.
+        cluster = "K" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         replicas = min(3, brokers)
         self.bootstrap = ",".join(f"127.0.0.1:{port}" for port, _ in ports)
         self.folder = folder

@@ -33,18 +33,20 @@ class Lane:
     """One endpoint's deliveries in this process.
 
     Attributes:
-        cursor: the number of the last delivery that was read.
+        cursor: up to this number deliveries have been read, and are in hand where they waited.
+        read: number and event of the last delivery that was read; None before the first.
         leaving: it is to be given to another process as soon as nothing is in hand.
     """
 
     __slots__ = (
-        "asked_until", "cursor", "dropped", "endpoint", "fading", "failures", "flying", "in_hand", "leaving", "queue", "rests_until",
-        "signer", "stored", "width",
+        "asked_until", "cursor", "dropped", "endpoint", "fading", "failures", "flying", "in_hand", "leaving", "queue", "read",
+        "rests_until", "signer", "stored", "width",
     )  # fmt: skip
 
     def __init__(self, endpoint: str, done_to: int) -> None:
         self.endpoint = endpoint
         self.cursor = done_to
+        self.read: tuple[int, str] | None = None
         self.queue: deque[Next] = deque()
         # Numbers that were taken and whose result is not stored yet; whether each had failed before.
         self.in_hand: dict[int, bool] = {}
@@ -94,6 +96,12 @@ class Lane:
         retried = sum(self.in_hand.values())
         most = AHEAD_FAILING if self.failing else DUE_MAX
         return most + retried if self.active and retried < most else 0
+
+    def pass_by(self, number: int, event: str) -> None:
+        """This delivery was read as the next one."""
+        self.cursor = number
+        if self.read is None or number > self.read[0]:
+            self.read = (number, event)
 
     def add(self, delivery: Next) -> bool:
         """Put a delivery in the queue, unless it is in hand; those that have failed before go first."""
