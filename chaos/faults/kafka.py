@@ -124,7 +124,7 @@ class Moved(_Brokered):
         await lab.system.without("executor")
 
 
-class TailLost(_Brokered):
+class EndLost(_Brokered):
     """K6: all brokers lose power, and the end of what they had acknowledged with it."""
 
     kind = "K6"
@@ -244,5 +244,5 @@ async def judge_topics(lab: Lab) -> None:
 
 
 KAFKA: tuple[type[Fault], ...] = (
-    BrokerLost, TwoLost, BroughtAgain, Moved, OffsetsBack, Poison, SlowConsumer, TailLost, AllLost,
+    BrokerLost, TwoLost, BroughtAgain, Moved, OffsetsBack, Poison, SlowConsumer, EndLost, AllLost,
 )  # fmt: skip

@@ -42,6 +42,8 @@ class KeyWindow(AtBank):
         await super().heal(lab)
         # Past the horizon, what the PSP does not know is known not to have happened.
         await self._advance(lab, WINDOW)
+        # Clients make new payments meanwhile, by which the age of the others is told.
+        await asyncio.sleep(lab.seconds("step"))
         await until(lambda: self._nothing_old(lab), "what is a day old is not in doubt any more")
         await self._advance(lab, ANEW)
 
