@@ -13,6 +13,7 @@ from random import Random
 from typing import Final
 
 import aiohttp
+from confluent_kafka import KafkaException
 from msgspec import Struct
 
 from chaos.client import Client
@@ -96,7 +97,7 @@ async def run(
         _not_run(lab, f"this machine does not let us mount a file system ({error.stderr.decode().strip()})")
     except NotHere as error:
         _not_run(lab, str(error))
-    except (Broken, TimeoutError, aiohttp.ClientError, OSError) as error:
+    except (Broken, TimeoutError, aiohttp.ClientError, KafkaException, OSError) as error:
         lab.finding("unknown", f"{type(error).__name__}: {error}")
     finally:
         lab.system.kill_what_is_left()

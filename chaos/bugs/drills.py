@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chaos.faults.base import Fault
+from chaos.faults.kafka import Poison
 from chaos.faults.processes import FailedAt, Killed, KilledAt
 from chaos.faults.psp import AtBank, BadAnswers, LateAnswers, LostAnswers
 from chaos.faults.surroundings import Receivers
+from chaos.faults.web import ElsewhereInDoubt, Notices
 from chaos.lab import Lab
 from chaos.run import Script, one_after_the_other
 from guilder.core.clock import Micros
@@ -16,6 +18,7 @@ from guilder.psp.model import transmission_time
 
 QUIET_SECONDS: Final = 8.0
 COMMITS_LOST: Final = 40
+RELAYS_KILLED: Final = 8
 
 
 class Nothing(Fault):
@@ -52,6 +55,7 @@ class Doubts(AtBank):
 
 FAULTS: Final[Mapping[str, Sequence[type[Fault]]]] = {
     "quiet": (Nothing,), "doubt": (LateAnswers,), "errors": (BadAnswers, BadAnswers), "cards": (Doubts, Doubts), "losses": (LostAnswers,),
+    "notices": (Notices,), "elsewhere": (ElsewhereInDoubt,), "poison": (Poison,),
     "receivers": (Receivers,), "canary": (Canary,),
 }  # fmt: skip
 
@@ -61,6 +65,8 @@ def drill(name: str) -> Script:
     if name == "kills":
         killed = (KilledAt("executor", "send.after purchase"), KilledAt("executor", "answer purchase"), Killed("executor"))
         return one_after_the_other(killed)
+    if name == "relay":
+        return one_after_the_other([KilledAt("relay", "relay.publish") for _ in range(RELAYS_KILLED)])
     if name == "commits":
         return one_after_the_other([FailedAt("api", "sql from payments_flush after") for _ in range(COMMITS_LOST)], quiet=0.1)
     return one_after_the_other([fault() for fault in FAULTS[name]])

@@ -13,9 +13,11 @@ class Bug(Struct, frozen=True, kw_only=True):
         defect: what is wrong, in a sentence.
         patches: what plants it.
         drill: the run that must turn red: `simulation`, or a drill of chaos.bugs.drills on the real system.
+        brokers: the drill's log goes through so many Kafka brokers.
     """
 
     name: str
     defect: str
     patches: tuple[Patch, ...]
     drill: str = "simulation"
+    brokers: int = 0

@@ -84,6 +84,49 @@ SYSTEM: Final = (
         patches=(Patch("db/errors.py", "    if committing:\n        return ResultUnknown(", "    if committing is None:\n        return ResultUnknown("),),
     ),
     Bug(
+        name="forged-notification-taken", defect="a notification's signature is looked at and not compared", drill="notices",
+        patches=(Patch("psp/connectors/webpsp/notifications.py", "    if not any(matches):\n", "    if not matches:\n"),),
+    ),
+    Bug(
+        name="goes-on-in-doubt", defect="a payment goes on at the second PSP while it is in doubt at the first", drill="elsewhere",
+        patches=(
+            Patch("payments/ways.py", " or not isinstance(outcome, NotSent | Declined):\n", " or isinstance(outcome, NotFound):\n"),
+            Patch("payments/fallback.py", "        case _:\n            return False\n\n\ndef _next(", "        case _:\n            return True\n\n\ndef _next("),
+            Patch(
+                "payments/settle.py", "        case NotSent() | Unknown():\n            return _in_doubt(s, outcome)\n",
+                "        case Unknown() if s.onward is not None and s.open.state == AttemptState.CREATED:\n"
+                "            return goes_on(s, s.onward, NotSent(outcome.reason))\n"
+                "        case NotSent() | Unknown():\n            return _in_doubt(s, outcome)\n",
+            ),
+        ),
+    ),
+    Bug(
+        name="published-before-it-is", defect="the relay notes that Kafka has an entry before it has sent it", drill="relay", brokers=1,
+        patches=(Patch(
+            "log/kafka/relay.py", "        crash_point(\"relay.publish\")\n",
+            "        ends = {row[\"partition\"]: row[\"position\"] for row in rows}\n"
+            "        begins = {row[\"partition\"]: row[\"applied_to\"] for row in rows}\n"
+            "        moved = sorted(ends)\n"
+            "        await self._db.execute(\n"
+            "            _MOVE, self._consumer, self._sender(), moved, [begins[p] for p in moved], [ends[p] for p in moved],\n"
+            "        )\n"
+            "        crash_point(\"relay.publish\")\n",
+        ),),
+    ),
+    Bug(
+        name="lost-tail-not-read", defect="what Kafka has lost is waited for, and never read from the outbox", drill="relay", brokers=1,
+        patches=(Patch(
+            "log/kafka/shelf.py", "        return self.late or not held.through_kafka or any(position <= held.head for position in self._messages)",
+            "        return not held.through_kafka",
+        ),),
+    ),
+    Bug(
+        name="stream-not-compared", defect="messages of another installation count as entries of this one", drill="poison", brokers=1,
+        patches=(Patch(
+            "log/kafka/shelf.py", "        if held is None or message.stream != held.stream:\n", "        if held is None:\n",
+        ),),
+    ),
+    Bug(
         name="canary", defect="money appears at the bank that nobody asked for: the plainest violation there is", drill="canary", patches=(),
     ),
 )  # fmt: skip

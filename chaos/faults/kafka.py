@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -22,6 +23,7 @@ BROUGHT_AGAIN: Final = 2_000
 STEP_SECONDS: Final = 0.2
 _CONSUMERS: Final = "SELECT DISTINCT consumer, topic FROM log_consumer WHERE awaited"
 _STREAM: Final = "SELECT id FROM log_stream"
+_HEADS: Final = "SELECT topic, partition, head FROM log_head"
 
 
 class _Brokered(Fault):
@@ -179,21 +181,24 @@ class Poison(_Brokered):
     async def inject(self, lab: Lab) -> None:
         [row] = await lab.system.rows(_STREAM)
         for _ in range(TIMES):
-            await asyncio.to_thread(self.topics(lab).put, _poison(lab.chance, row["id"]))
+            heads = {(TOPICS[one["topic"] - 1], one["partition"]): one["head"] for one in await lab.system.rows(_HEADS)}
+            await asyncio.to_thread(self.topics(lab).put, _poison(lab.chance, row["id"], heads))
             await asyncio.sleep(lab.seconds("step") / 2)
 
 
-def _poison(chance: Random, stream: str) -> list[Record]:
+def _poison(chance: Random, stream: str, heads: Mapping[tuple[str, int], int]) -> list[Record]:
     made = []
     for topic in TOPICS:
         for partition in range(PARTITIONS):
             junk = Record(topic, partition, b"junk", chance.randbytes(200))
-            position = (("position", b"%d" % chance.randint(1, 9)),)
+            old = (("position", b"%d" % chance.randint(1, 9)), ("stream", stream.encode()))
+            head = heads[topic, partition]
             made += [
                 junk, replace(junk, key=None, value=None), replace(junk, headers=(("position", b"\xff"), ("stream", b"\xfe"))),
-                # An entry of another installation, and one of ours that was applied long ago, with something else in it.
-                replace(junk, headers=(*position, ("stream", b"another"))), replace(junk, headers=(*position, ("stream", stream.encode()))),
-            ]  # fmt: skip
+                # An entry of ours that was applied long ago, with something else in it; and what another installation has next.
+                replace(junk, headers=old),
+                *(replace(junk, headers=(("position", b"%d" % (head + n)), ("stream", b"another"))) for n in range(1, 4)),
+            ]
         made.append(Record(topic, chance.randrange(PARTITIONS), b"huge", bytes(MESSAGE_BYTES_MAX - 1_000)))
     chance.shuffle(made)
     return made
