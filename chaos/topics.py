@@ -1,7 +1,8 @@
 """The log's topics in Kafka, from outside: what is in them, and what somebody puts there who should not."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -12,8 +13,23 @@ TOPICS: Final = (f"{PREFIX}.attempts", f"{PREFIX}.events")
 PARTITIONS: Final = 16
 SECONDS_MAX: Final = 20.0
 QUIET: Final[dict[str, Any]] = {"log_level": 0, "error_cb": lambda _error: None}
+PATIENCE_SECONDS: Final = 60.0
+PAUSE_SECONDS: Final = 0.5
+Answer = TypeVar("Answer")
 # Brokers of ours take messages of a megabyte.
 MESSAGE_BYTES_MAX: Final = 1_000_000
+
+
+def patiently(work: Callable[[], Answer]) -> Answer:
+    """Do it until brokers that have just come back go along. Raises KafkaException when they do not in time."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return work()
+        except KafkaException:
+            if time.monotonic() > end:
+                raise
+            time.sleep(PAUSE_SECONDS)
 
 
 class Record(Struct, frozen=True):
@@ -30,7 +46,7 @@ class Record(Struct, frozen=True):
         """Stream, topic, partition and position; of what is no entry, the last is -1."""
         headers = dict(self.headers)
         position = headers.get("position", b"")
-        return headers.get("stream", b"").decode(), self.topic, self.partition, int(position) if position.isdigit() else -1
+        return headers.get("stream", b"").decode(errors="replace"), self.topic, self.partition, int(position) if position.isdigit() else -1
 
 
 class Topics:
@@ -50,14 +66,14 @@ class Topics:
 
     def all(self) -> list[Record]:
         """Everything that the topics hold now."""
-        found = []
-        for topic in TOPICS:
-            consumer = Consumer(self._brokers | {"group.id": "chaos", "enable.auto.commit": False})
-            try:
-                found += list(self._read(consumer, topic))
-            finally:
-                consumer.close()
-        return found
+        return [one for topic in TOPICS for one in patiently(lambda topic=topic: self._all_of(topic))]  # type: ignore[misc]
+
+    def _all_of(self, topic: str) -> list[Record]:
+        consumer = Consumer(self._brokers | {"group.id": "chaos", "enable.auto.commit": False})
+        try:
+            return list(self._read(consumer, topic))
+        finally:
+            consumer.close()
 
     def put(self, records: Sequence[Record]) -> None:
         """Put these in, in this order. Raises KafkaException when they are not all taken."""
@@ -69,9 +85,10 @@ class Topics:
 
     def set_offsets(self, consumer_name: str, topic: str, offset: int) -> None:
         """Say that a consumer of the product's is there, in every partition."""
+        offsets = [TopicPartition(topic, one, offset) for one in range(PARTITIONS)]
         consumer = Consumer(self._brokers | {"group.id": f"{PREFIX}.{consumer_name}"})
         try:
-            consumer.commit(offsets=[TopicPartition(topic, one, offset) for one in range(PARTITIONS)], asynchronous=False)
+            patiently(lambda: consumer.commit(offsets=offsets, asynchronous=False))
         finally:
             consumer.close()
 
