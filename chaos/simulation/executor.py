@@ -71,7 +71,7 @@ class Executor:
         # Orders on the wire: their answer is awaited until the timeout, and late after it.
         self.awaited: dict[int, Order] = {}
         wire: Any = Wire()
-        self._ways = Ways({CONNECTOR: wire}, Tuning())
+        self._ways = Ways({CONNECTOR: wire}, Tuning(), world.clock)
         store: Any = world.store
         self.sender = Sender(store, world.clock, world.ids, role="executor", lost=self._lost)
         self.work(self.beat)

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import structlog
 
-from guilder.core.clock import sleep
+from guilder.core.clock import Clock, sleep
 from guilder.core.ids import Ids
 from guilder.core.retry import Budget, Retry
 from guilder.risk.external import Opinion, Question, Silent
@@ -30,12 +30,12 @@ log = structlog.get_logger(__name__)
 class HttpRiskService:
     """Implements RiskService. Made inside its loop; one per process."""
 
-    def __init__(self, tuning: RiskTuning, retry: Retry, ids: Ids) -> None:
+    def __init__(self, tuning: RiskTuning, retry: Retry, ids: Ids, clock: Clock) -> None:
         self._url = tuning.url or ""
         self._timeout = tuning.timeout_seconds
         self._retry = retry
         self._ids = ids
-        self._budget = None if retry.budget_share is None else Budget(retry.budget_share)
+        self._budget = None if retry.budget_share is None else Budget(retry.budget_share, clock.boot)
         self._asked = asyncio.Semaphore(ASKED_MAX)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if tuning.secret is not None:

@@ -33,14 +33,14 @@ class Lane:
     """One endpoint's deliveries in this process.
 
     Attributes:
-        cursor: up to this number deliveries have been read, and are in hand where they waited.
-        read: number and event of the last delivery that was read; None before the first.
+        cursor: the number of the last delivery that was read, and has not been given back since.
+        read: number and event of the last delivery that was ever read; None before the first.
         leaving: it is to be given to another process as soon as nothing is in hand.
     """
 
     __slots__ = (
         "asked_until", "cursor", "dropped", "endpoint", "fading", "failures", "flying", "in_hand", "leaving", "queue", "read",
-        "rests_until", "signer", "stored", "width",
+        "rests_until", "rewound", "signer", "stored", "width",
     )  # fmt: skip
 
     def __init__(self, endpoint: str, done_to: int) -> None:
@@ -54,6 +54,8 @@ class Lane:
         self.fading: list[int] = []
         # Those that were taken out of the queue again.
         self.dropped: list[Next] = []
+        # Whether the queue was given back since the last read began: what that read brings lies behind what was given back.
+        self.rewound = False
         self.flying = 0
         self.width = WIDTH_FIRST
         self.failures = 0
@@ -96,12 +98,6 @@ class Lane:
         retried = sum(self.in_hand.values())
         most = AHEAD_FAILING if self.failing else DUE_MAX
         return most + retried if self.active and retried < most else 0
-
-    def pass_by(self, number: int, event: str) -> None:
-        """This delivery was read as the next one."""
-        self.cursor = number
-        if self.read is None or number > self.read[0]:
-            self.read = (number, event)
 
     def add(self, delivery: Next) -> bool:
         """Put a delivery in the queue, unless it is in hand; those that have failed before go first."""
@@ -156,6 +152,16 @@ class Lane:
         for number in self.fading:
             self.in_hand.pop(number, None)
         self.fading.clear()
+        self.rewound = False
+
+    def passed(self, number: int, event: str) -> bool:
+        """Note that the read has come to this delivery; False when it is to be read again, with what lies before it."""
+        if self.rewound:
+            return False
+        self.cursor = number
+        if self.read is None or number > self.read[0]:
+            self.read = (number, event)
+        return True
 
     def done_to(self) -> int:
         """Up to here nothing waits for its first try."""
@@ -165,6 +171,7 @@ class Lane:
     def empty(self) -> None:
         """Forget what is in the queue: it is read again when it may be sent."""
         self.cursor = self.done_to()
+        self.rewound = True
         for one in self.queue:
             self.in_hand.pop(one.number, None)
         self.dropped.extend(self.queue)
