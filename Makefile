@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
 
-.PHONY: help setup demo test test-fast fmt lint types arch generate node bench bench-large ci lock clean
+.PHONY: help setup demo test test-fast fmt lint types arch generate node bench bench-large chaos chaos-quick chaos-bugs chaos-simulation ci lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,10 +32,10 @@ test-fast: $(DEVELOPMENT) ## unit and contract tests
 	$(BIN)/pytest tests/unit tests/contract
 
 fmt: $(DEVELOPMENT) ## format the code
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks chaos
 
 lint: $(DEVELOPMENT) ## ruff
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks chaos
 
 types: $(DEVELOPMENT) ## mypy --strict
 	$(BIN)/mypy
@@ -55,8 +55,21 @@ bench: $(DEVELOPMENT) ## the canonical workload; appends to benchmarks/history
 bench-large: $(DEVELOPMENT) ## the ledger with ten million transfers in the books
 	$(BIN)/python -m benchmarks.ledger --rows 10000000
 
+chaos: $(DEVELOPMENT) ## faults mixed by chance for MINUTES=10, the seed printed; SEED=n repeats one
+	$(BIN)/python -m chaos run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+chaos-quick: $(DEVELOPMENT) ## what CI runs: every crash point, every fault once, 10,000 payments, failovers, a full disk, three brokers, the canary
+	$(BIN)/python -m chaos quick $(if $(SEED),--seed $(SEED))
+
+chaos-bugs: $(DEVELOPMENT) ## plant each seeded defect; every one must be found
+	$(BIN)/python -m chaos bugs $(if $(SEED),--seed $(SEED))
+
+chaos-simulation: $(DEVELOPMENT) ## the payment core in a simulated world, thousands of seeds
+	$(BIN)/python -m chaos.simulation --seeds $(or $(SEEDS),10000)
+
 ci: lint types arch test generate ## what CI runs
 	git diff --exit-code -- docs
+	$(BIN)/python -m chaos quick --no-results
 
 lock: ## renew both locks (needs uv)
 	uv pip compile -q pyproject.toml --extra demo --extra build --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -o requirements/runtime.lock

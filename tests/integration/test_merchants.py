@@ -41,6 +41,14 @@ async def test_a_new_merchant_has_both_modes_and_the_first_price(merchants: Merc
     assert await merchants.terms(merchant.id, livemode=True) == Terms(price_version=1, basis_points=150, overdraft_units=0)
 
 
+async def test_by_a_clock_that_is_behind_a_merchant_has_its_first_price(merchants: Merchants, db: Database, clock: ManualClock) -> None:
+    """It was made by another machine, whose clock is right."""
+    merchant = await merchants.create(name="Rocket Rides")
+    behind = ManualClock(Micros(clock.now() - DAY))
+    there = Merchants(db, PurposeKeys(KEY), behind, Ids(behind))
+    assert (await there.terms(merchant.id, livemode=False)).price_version == 1
+
+
 @pytest.mark.parametrize(("kind", "livemode", "prefix"), [
     ("secret", False, "sk_test_"), ("secret", True, "sk_live_"),
     ("publishable", False, "pk_test_"), ("publishable", True, "pk_live_"),

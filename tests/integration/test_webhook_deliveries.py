@@ -22,7 +22,9 @@ from guilder.tuning import RETRIES
 from guilder.webhooks import Allowed, UpdateEndpoint, deliver
 from guilder.webhooks.connection import Answered
 from guilder.webhooks.lane import REST
+from guilder.webhooks.model import Result
 from guilder.webhooks.rules import DISABLED_EVENT
+from guilder.webhooks.store import FAN_OUT, store_results
 from guilder.webhooks.tidy import call_off, tidy_deliveries
 from guilder.webhooks.transport import NotPermitted, Transport, Unreached
 from receiver import CLOSE, HANG, RESET, Receiver, answer
@@ -388,6 +390,35 @@ async def test_two_workers_share_the_endpoints_and_hand_them_over_without_double
     await running
     await world.settled(6 * len(announced))
     assert receiver.events == Counter(dict.fromkeys(announced, 6))
+
+
+async def taken_back(world: WebhookWorld, to: int) -> None:
+    """What a failover does to deliveries that the standby never had: the numbers above `to` are free again."""
+    async with world.db.transaction() as connection:
+        await connection.execute("DELETE FROM webhook_delivery WHERE number > $1", to)
+        await connection.execute("UPDATE webhook_lane SET head = $1, done_to = least(done_to, $1)", to)
+
+
+async def test_numbers_that_a_failover_has_taken_back_reach_the_receiver_with_other_events(world: WebhookWorld, receiver: Receiver):
+    """The worker had gone beyond them, and lives through the failover."""
+    await world.endpoint(receiver.url)
+    await world.worker()
+    await world.announce(CREATED, CREATED, CREATED)
+    await world.settled(3)
+    await taken_back(world, 1)
+    again = await world.announce(PAID, PAID)
+    await world.settled(3)
+    assert [request.event for request in receiver.requests][3:] == again
+    assert await world.rows("SELECT number FROM webhook_delivery WHERE state <> 'delivered'") == []
+
+
+async def test_what_came_of_an_event_does_not_count_for_another_one_under_its_number(world: WebhookWorld, receiver: Receiver):
+    """It was on its way when the failover took its delivery back."""
+    endpoint = await world.endpoint(receiver.url)
+    await world.db.fetchval(FAN_OUT, world.clock.now(), [(ACCOUNT, False, world.ids.new("evt"), PAID, "*")])
+    late = Result(endpoint.id, 1, "evt_of_before", 1, True, world.clock.now(), 5, 200, None, "ok")
+    await store_results(world.db, [late])
+    assert await world.states() == ["pending"]
 
 
 async def test_an_event_that_cannot_be_rendered_fails_alone(world: WebhookWorld, receiver: Receiver):

@@ -12,6 +12,7 @@ import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -104,7 +105,8 @@ def free_port() -> int:
     """A port of loopback that nobody listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+        port: int = one.getsockname()[1]
+        return port
 
 
 class Broker:
@@ -159,7 +161,8 @@ class Cluster:
     def __init__(self, folder: Path, brokers: int = 1) -> None:
         ports = [(free_port(), free_port()) for _ in range(brokers)]
         voters = ",".join(f"{node}@127.0.0.1:{controller}" for node, (_, controller) in enumerate(ports, 1))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Its first letter is never a dash, which the tools would take for an option.
+        cluster = "K" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         replicas = min(3, brokers)
         self.bootstrap = ",".join(f"127.0.0.1:{port}" for port, _ in ports)
         self.folder = folder
@@ -201,7 +204,8 @@ class Cluster:
     def wait_until_served(self, brokers: int | None = None) -> None:
         """Return when so many brokers, all unless told otherwise, are known to the cluster."""
         wanted = len(self.brokers) if brokers is None else brokers
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+        quiet: dict[str, Any] = {"bootstrap.servers": self.bootstrap, "log_level": 0, "error_cb": lambda _error: None}
+        admin = AdminClient(quiet)
         began = time.monotonic()
         while True:
             with suppress(KafkaException):

@@ -140,10 +140,10 @@ def test_what_is_given_back_while_a_read_is_under_way_is_not_passed_over():
     one.begin_read()
     for _ in range(FAILURES_MAX):
         one.landed(NOW, ok=False)
-    assert not one.passed(5)
+    assert not one.passed(5, "evt_5")
     assert (one.cursor, one.done_to()) == (0, 0)
     one.begin_read()
-    assert one.passed(1)
+    assert one.passed(1, "evt_1")
     assert one.cursor == 1
 
 

@@ -28,12 +28,12 @@ SELECT_MERCHANTS: Final = """
 SELECT id, name, country, default_currency, email, statement_descriptor, created_at FROM merchant ORDER BY created_at, id LIMIT $1
 """
 
-# The newest price that is valid by now.
+# The newest price that is valid by now. The first one is from the beginning: a clock that is behind must not make a merchant unknown.
 SELECT_TERMS: Final = """
 SELECT p.version, p.basis_points, m.overdraft_units
 FROM merchant_mode m CROSS JOIN LATERAL (
     SELECT version, basis_points FROM price_list
-    WHERE account = m.account AND livemode = m.livemode AND valid_from_at <= $3 ORDER BY version DESC LIMIT 1) p
+    WHERE account = m.account AND livemode = m.livemode AND (valid_from_at <= $3 OR version = 1) ORDER BY version DESC LIMIT 1) p
 WHERE m.account = $1 AND m.livemode = $2
 """
 INSERT_KEY: Final = """

@@ -122,11 +122,14 @@ class Deliverer:
         if self._holder != self._sender.id:
             await self._drop_all()
             self._holder = self._sender.id
-        await self._release()
-        done = {id_: lane.done_to() for id_, lane in self._lanes.items()}
-        rows = await self._db.fetch(store.HOLD, self._holder, self._sender.epoch, self._role, list(done), list(done.values()))
+        said = [(lane.endpoint, lane.done_to(), *(lane.read or (None, None))) for lane in self._lanes.values()]
+        columns = [list(column) for column in zip(*said, strict=True)] or [[]] * 4
+        rows = await self._db.fetch(store.HOLD, self._holder, self._sender.epoch, self._role, *columns)
         held = {row["endpoint"]: row for row in rows}
-        for id_ in self._lanes.keys() - held.keys():
+        lost = {row["endpoint"] for row in rows if row["lost"]}
+        if lost:  # A failover has taken back what was read here, and the numbers may be other events' by now; or it was tidied away.
+            log.warning("webhooks_read_anew", count=len(lost))
+        for id_ in (self._lanes.keys() - held.keys()) | lost:
             lane = self._lanes.pop(id_)
             lane.empty()
             self._forget(lane)
@@ -136,12 +139,13 @@ class Deliverer:
         for lane in list(self._lanes.values())[rows[0]["share"] if rows else 0 :]:
             lane.leaving = True
             lane.empty()
+        await self._release()
 
     async def _release(self) -> None:
         """Give back what others are to have and is not in hand any more."""
         leaving = [lane for lane in self._lanes.values() if lane.leaving and not lane.flying and len(lane.in_hand) == len(lane.fading)]
         if leaving:
-            await self._db.execute(store.RELEASE, self._holder, [one.endpoint for one in leaving], [one.done_to() for one in leaving])
+            await self._db.execute(store.RELEASE, self._holder, [one.endpoint for one in leaving])
             for lane in leaving:
                 self._forget(lane)
                 self._lanes.pop(lane.endpoint, None)
@@ -229,7 +233,7 @@ class Deliverer:
         found: list[Next] = []
         for delivery, state in await store.next_deliveries(self._db, self._clock.now(), ids, after, rooms, dues):
             lane = self._lanes[delivery.endpoint]
-            if state != "due" and not lane.passed(delivery.number):
+            if state != "due" and not lane.passed(delivery.number, delivery.event):
                 continue
             # What has failed before, or was delivered, is not new.
             if state == "due" or (state == "pending" and delivery.attempt == 1):
@@ -327,7 +331,7 @@ class Deliverer:
         if status == GONE and lane.stored is not None:
             self._gone.append(lane.stored)
         result = Result(
-            delivery.endpoint, delivery.number, delivery.attempt, ok, sent_at, milliseconds, status, failure, answer, due,
+            delivery.endpoint, delivery.number, delivery.event, delivery.attempt, ok, sent_at, milliseconds, status, failure, answer, due,
         )  # fmt: skip
         self._results.append((lane, delivery, result))
         self._landed.set()

@@ -34,17 +34,19 @@ class Lane:
 
     Attributes:
         cursor: the number of the last delivery that was read, and has not been given back since.
+        read: number and event of the last delivery that was ever read; None before the first.
         leaving: it is to be given to another process as soon as nothing is in hand.
     """
 
     __slots__ = (
-        "asked_until", "cursor", "dropped", "endpoint", "fading", "failures", "flying", "in_hand", "leaving", "queue", "rests_until",
-        "rewound", "signer", "stored", "width",
+        "asked_until", "cursor", "dropped", "endpoint", "fading", "failures", "flying", "in_hand", "leaving", "queue", "read",
+        "rests_until", "rewound", "signer", "stored", "width",
     )  # fmt: skip
 
     def __init__(self, endpoint: str, done_to: int) -> None:
         self.endpoint = endpoint
         self.cursor = done_to
+        self.read: tuple[int, str] | None = None
         self.queue: deque[Next] = deque()
         # Numbers that were taken and whose result is not stored yet; whether each had failed before.
         self.in_hand: dict[int, bool] = {}
@@ -152,11 +154,13 @@ class Lane:
         self.fading.clear()
         self.rewound = False
 
-    def passed(self, number: int) -> bool:
-        """Note that the read has come to this number; False when it is to be read again, with what lies before it."""
+    def passed(self, number: int, event: str) -> bool:
+        """Note that the read has come to this delivery; False when it is to be read again, with what lies before it."""
         if self.rewound:
             return False
         self.cursor = number
+        if self.read is None or number > self.read[0]:
+            self.read = (number, event)
         return True
 
     def done_to(self) -> int:

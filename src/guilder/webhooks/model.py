@@ -96,6 +96,7 @@ class Result(Struct, frozen=True):
 
     endpoint: str
     number: int
+    event: str
     attempt: int
     ok: bool
     sent_at: Micros

@@ -51,11 +51,10 @@ WHERE l.failing_since <= $1 AND l.failures >= $2 AND e.state = 'enabled' ORDER B
 STILL_FAILING: Final = "SELECT failing_since <= $2 AND failures >= $3 FROM webhook_lane WHERE endpoint = $1"
 
 FAN_OUT: Final = "SELECT webhook_fan_out($1, $2::webhook_event_in[])"
-HOLD: Final = "SELECT * FROM webhook_hold($1, $2, $3, $4, $5)"
+HOLD: Final = "SELECT * FROM webhook_hold($1, $2, $3, $4, $5, $6, $7)"
 RELEASE: Final = """
 WITH locked AS (SELECT endpoint FROM webhook_lane WHERE endpoint = ANY($2) AND sender = $1 ORDER BY endpoint FOR UPDATE)
-UPDATE webhook_lane l SET sender = NULL, epoch = NULL, done_to = greatest(l.done_to, d.done)
-FROM unnest($2::text[], $3::bigint[]) AS d(endpoint, done), locked k WHERE l.endpoint = d.endpoint AND l.endpoint = k.endpoint
+UPDATE webhook_lane l SET sender = NULL, epoch = NULL FROM locked k WHERE l.endpoint = k.endpoint
 """
 NEXT: Final = "SELECT * FROM webhook_next($1, $2, $3, $4, $5)"
 RESULTS: Final = "SELECT webhook_results($1::webhook_result_in[])"
@@ -228,10 +227,9 @@ async def next_deliveries(
 
 async def store_results(db: Database, results: Sequence[Result]) -> None:
     """Store what came of these tries. One statement, one commit; safe to repeat."""
-    await db.fetchval(
-        RESULTS,
-        [
-            (one.endpoint, one.number, one.attempt, one.ok, one.sent_at, one.milliseconds, one.status, one.failure, one.answer, one.due_at)
-            for one in results
-        ],
-    )
+    await db.fetchval(RESULTS, [
+        (
+            one.endpoint, one.number, one.event, one.attempt, one.ok, one.sent_at, one.milliseconds, one.status, one.failure,
+            one.answer, one.due_at,
+        ) for one in results
+    ])  # fmt: skip

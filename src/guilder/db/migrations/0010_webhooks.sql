@@ -140,13 +140,18 @@ BEGIN
 END $$;
 
 -- Take endpoints that nobody delivers to, up to this sender's share among the living ones of its role, and say which it has.
--- p_done: how far those that it has are done. A sender that was taken over gets nothing, and so learns that it has lost all.
-CREATE FUNCTION webhook_hold(p_sender text, p_epoch bigint, p_role text, p_endpoints text[], p_done bigint[])
-RETURNS TABLE (endpoint text, done_to bigint, version int, share int)
-LANGUAGE plpgsql AS $$
+-- p_done: how far those that it has are done; p_read and p_events: the last delivery of each that it has read, null for none yet.
+-- Where that is not there any more a failover has taken it back: the lane is `lost`, what is said of it does not count, and it has to
+-- be read anew. A sender that was taken over gets nothing, and so learns that it has lost all.
+CREATE FUNCTION webhook_hold(
+    p_sender text, p_epoch bigint, p_role text, p_endpoints text[], p_done bigint[], p_read bigint[], p_events text[]
+)
+RETURNS TABLE (endpoint text, done_to bigint, version int, share int, lost boolean)
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     v_share int;
     v_held int;
+    v_lost text[];
 BEGIN
     PERFORM 1 FROM sender s WHERE s.id = p_sender AND s.epoch = p_epoch AND NOT s.lost FOR SHARE;
     IF NOT FOUND THEN
@@ -154,8 +159,13 @@ BEGIN
     END IF;
     -- Lanes are always locked by id, here, when deliveries are written, and when results are stored.
     PERFORM 1 FROM webhook_lane l WHERE l.endpoint = ANY(p_endpoints) ORDER BY l.endpoint FOR UPDATE;
+    v_lost := ARRAY(
+        SELECT l.endpoint FROM unnest(p_endpoints, p_done, p_read, p_events) AS d(endpoint, done, read, event)
+        JOIN webhook_lane l ON l.endpoint = d.endpoint
+        WHERE CASE WHEN d.read IS NULL THEN l.done_to < d.done ELSE coalesce((
+            SELECT z.event <> d.event FROM webhook_delivery z WHERE z.endpoint = d.endpoint AND z.number = d.read), true) END);
     UPDATE webhook_lane l SET done_to = d.done FROM unnest(p_endpoints, p_done) AS d(endpoint, done)
-    WHERE l.endpoint = d.endpoint AND l.sender = p_sender AND l.epoch = p_epoch AND l.done_to < d.done;
+    WHERE l.endpoint = d.endpoint AND l.sender = p_sender AND l.epoch = p_epoch AND l.done_to < d.done AND l.endpoint <> ALL (v_lost);
     SELECT ceil((SELECT count(*) FROM webhook_lane)::numeric / greatest(count(*), 1)) INTO v_share
     FROM sender s WHERE s.role = p_role AND NOT s.lost;
     SELECT count(*) INTO v_held FROM webhook_lane l WHERE l.sender = p_sender AND l.epoch = p_epoch;
@@ -163,7 +173,7 @@ BEGIN
         SELECT f.endpoint FROM webhook_lane f
         WHERE f.sender IS NULL OR EXISTS (SELECT FROM sender s WHERE s.id = f.sender AND (s.lost OR s.epoch <> f.epoch))
         ORDER BY f.endpoint LIMIT greatest(v_share - v_held, 0) FOR UPDATE SKIP LOCKED);
-    RETURN QUERY SELECT l.endpoint, l.done_to, e.version, v_share
+    RETURN QUERY SELECT l.endpoint, l.done_to, e.version, v_share, l.endpoint = ANY (v_lost)
         FROM webhook_lane l JOIN webhook_endpoint e ON e.id = l.endpoint
         WHERE l.sender = p_sender AND l.epoch = p_epoch ORDER BY l.endpoint;
 END $$;
@@ -189,9 +199,9 @@ BEGIN
     WHERE m.room > 0 AND d.state = 'pending';
 END $$;
 
--- What came of one try. `due_at` null on a failure: there is no further try.
+-- What came of one try. `due_at` null on a failure: there is no further try. After a failover a number may be another event's.
 CREATE TYPE webhook_result_in AS (
-    endpoint text, number bigint, try smallint, ok boolean, sent_at bigint, milliseconds int, status smallint, failure text, answer text,
+    endpoint text, number bigint, event text, try smallint, ok boolean, sent_at bigint, milliseconds int, status smallint, failure text, answer text,
     due_at bigint
 );
 
@@ -205,12 +215,12 @@ BEGIN
     IF v_failed THEN
         INSERT INTO webhook_attempt (endpoint, number, try, sent_at, milliseconds, status, failure, answer)
         SELECT r.endpoint, r.number, r.try, r.sent_at, r.milliseconds, r.status, r.failure, r.answer
-        FROM unnest(p_results) r JOIN webhook_delivery d ON d.endpoint = r.endpoint AND d.number = r.number
+        FROM unnest(p_results) r JOIN webhook_delivery d ON d.endpoint = r.endpoint AND d.number = r.number AND d.event = r.event
         WHERE NOT r.ok AND d.state = 'pending' AND d.tries = r.try - 1
         ON CONFLICT DO NOTHING;
         INSERT INTO webhook_retry (endpoint, number, account, livemode, due_at)
         SELECT r.endpoint, r.number, d.account, d.livemode, r.due_at
-        FROM unnest(p_results) r JOIN webhook_delivery d ON d.endpoint = r.endpoint AND d.number = r.number
+        FROM unnest(p_results) r JOIN webhook_delivery d ON d.endpoint = r.endpoint AND d.number = r.number AND d.event = r.event
         WHERE NOT r.ok AND d.state = 'pending' AND d.tries = r.try - 1
         ON CONFLICT (endpoint, number) DO UPDATE SET due_at = excluded.due_at;
     END IF;
@@ -219,9 +229,11 @@ BEGIN
         sent_at = CASE WHEN r.ok THEN r.sent_at END, milliseconds = CASE WHEN r.ok THEN r.milliseconds END,
         status = CASE WHEN r.ok THEN r.status END, answer = CASE WHEN r.ok THEN r.answer END
     FROM unnest(p_results) r
-    WHERE d.endpoint = r.endpoint AND d.number = r.number AND d.state = 'pending' AND d.tries = r.try - 1;
+    WHERE d.endpoint = r.endpoint AND d.number = r.number AND d.event = r.event AND d.state = 'pending' AND d.tries = r.try - 1;
     GET DIAGNOSTICS v_count = ROW_COUNT;
-    DELETE FROM webhook_retry q USING unnest(p_results) r WHERE r.ok AND r.try > 1 AND q.endpoint = r.endpoint AND q.number = r.number;
+    DELETE FROM webhook_retry q USING unnest(p_results) r
+    WHERE r.ok AND r.try > 1 AND q.endpoint = r.endpoint AND q.number = r.number AND EXISTS (
+        SELECT FROM webhook_delivery d WHERE d.endpoint = r.endpoint AND d.number = r.number AND d.event = r.event);
     IF v_failed OR EXISTS (SELECT FROM unnest(p_results) r JOIN webhook_lane l ON l.endpoint = r.endpoint AND l.failing_since IS NOT NULL) THEN
         PERFORM 1 FROM webhook_lane l WHERE l.endpoint = ANY(ARRAY(SELECT r.endpoint FROM unnest(p_results) r)) ORDER BY l.endpoint FOR UPDATE;
     END IF;

@@ -1,0 +1,23 @@
+"""A seeded defect: the patch that plants it, and where the harness is to see it."""
+
+from msgspec import Struct
+
+from chaos.patches import Patch
+
+
+class Bug(Struct, frozen=True, kw_only=True):
+    """One defect.
+
+    Args:
+        name: how it is switched on.
+        defect: what is wrong, in a sentence.
+        patches: what plants it.
+        drill: the run that must turn red: `simulation`, or a drill of chaos.bugs.drills on the real system.
+        brokers: the drill's log goes through so many Kafka brokers.
+    """
+
+    name: str
+    defect: str
+    patches: tuple[Patch, ...]
+    drill: str = "simulation"
+    brokers: int = 0
