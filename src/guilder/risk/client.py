@@ -73,10 +73,20 @@ class HttpRiskService:
             ):  # fmt: skip
                 if response.status != 200:
                     raise Silent("refused" if 400 <= response.status < 500 and response.status != 429 else "status")
-                return _opinion.decode(await response.content.read(ANSWER_BYTES_MAX))
+                return _opinion.decode(await _whole(response))
         except TimeoutError as error:
             raise Silent("timeout") from error
         except msgspec.MsgspecError as error:
             raise Silent("unreadable") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Silent("connect") from error
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The answer, in however many pieces it comes. Raises Silent when there is more of it than can be one."""
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            raise Silent("unreadable")
+    return bytes(body)
