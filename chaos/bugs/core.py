@@ -37,9 +37,8 @@ CORE: Final = (
     Bug(
         name="reversal-dropped", defect="a reversal is given up after two tries and counts as done",
         patches=(Patch(
-            SETTLE, "    tries = s.open.tries + 1\n    move_ = move(s, s.open.state, retry_at=",
-            "    tries = s.open.tries + 1\n    if tries > 1:\n        return _UNSENT[s.attempt.operation](s, AttemptState.UNDONE)\n"
-            "    move_ = move(s, s.open.state, retry_at=",
+            SETTLE, "    tries = s.open.tries + 1\n    # Silence",
+            "    tries = s.open.tries + 1\n    if tries > 1:\n        return _UNSENT[s.attempt.operation](s, AttemptState.UNDONE)\n    # Silence",
         ),),
     ),
     Bug(
@@ -148,8 +147,8 @@ CORE: Final = (
     Bug(
         name="doubt-forgotten", defect="an attempt in doubt is not looked at again",
         patches=(Patch(
-            "payments/schedule.py", "        return after_wait(self._by_state(state), tries, now, uniform)\n",
-            "        return after_wait(self._by_state(state), tries, now, uniform) + (400 * DAY if state == AttemptState.IN_DOUBT else 0)\n",
+            "payments/schedule.py", "        return after_wait(self._by_state(state, answered=answered), tries, now, uniform)\n",
+            "        return after_wait(self._by_state(state, answered=answered), tries, now, uniform) + (400 * DAY if state == AttemptState.IN_DOUBT else 0)\n",
         ),),
     ),
     Bug(

@@ -16,8 +16,10 @@ from guilder.db import Connection, Database
 from guilder.log import TOPIC_EVENTS, Entry, hold_partitions, partition_of, tidy_log
 from guilder.log.dead_letters import Action, Letters, Selection, act, dead_letters, discard, payload_of, replay
 from guilder.log.model import Announced, announced_bytes
+from guilder.log.parking import Parking
 from guilder.metrics import Metrics
-from log_world import CONSUMER, READER, LogWorld, log_world, settings_for
+from guilder.tuning import RETRIES
+from log_world import CONSUMER, READER, LogWorld, Poisoned, log_world, settings_for
 
 SCHEDULE = (5 * SECOND, 1 * MINUTE, 12 * MINUTE, 1 * HOUR)
 
@@ -157,6 +159,9 @@ async def test_a_discarded_entry_is_never_handled_and_its_key_goes_on(log: LogWo
     assert await log.closed() == set()
 
 
+STORE_EVENT = "INSERT INTO event (id, account, livemode, number, type, created_at, facts) VALUES ($1, $2, false, 1, $3, 0, '')"
+
+
 def announced(*events: str) -> bytes:
     """An entry as the outbox has it."""
     return announced_bytes(Announced("acct_1", False, tuple((f"evt_{event}", event) for event in events)))
@@ -215,8 +220,12 @@ async def test_an_entry_that_a_person_has_mended_is_handled_as_mended_and_stays_
     [letter] = await dead_letters(log.db)
     for text in ("no JSON", "{}", '{"account": "acct_2", "livemode": false, "events": []}', '{"account": "acct_1", "livemode": false, "events": 1}'):
         with pytest.raises(Refusal):
-            payload_of(letter, text)
-    mended = payload_of(letter, '{"account": "acct_1", "livemode": false, "events": [["evt_charge.captured", "charge.captured"]]}')
+            await payload_of(log.db, letter, text)
+    text = '{"account": "acct_1", "livemode": false, "events": [["evt_charge.captured", "charge.captured"]]}'
+    with pytest.raises(Refusal, match="no event"):
+        await payload_of(log.db, letter, text)
+    await log.db.execute(STORE_EVENT, "evt_charge.captured", "acct_1", "charge.captured")
+    mended = await payload_of(log.db, letter, text)
     assert mended == right
     assert await replay(log.db, log.clock, letter.id, mended)
     assert not await replay(log.db, log.clock, letter.id, mended)
@@ -260,6 +269,29 @@ async def test_a_dry_run_says_what_each_would_do_and_does_nothing(log: LogWorld)
     assert sorted(await log.handled()) == [b"a0", b"a1", b"b0"]
     closed = await dead_letters(log.db, Selection(closed=True))
     assert [one.text for one in await act(log.db, log.clock, Action.DISCARD, closed, dry_run=True)] == ["nothing: it was replayed before"] * 2
+
+
+async def test_two_processes_that_fail_on_the_same_parked_entry_make_one_dead_letter(log: LogWorld):
+    """Both had found it due. What the second one finds is a person's by then: it neither handles it nor makes another letter."""
+    log.poison = {b"a0"}
+    await log.append(("a", b"a0"))
+    await log.drain()
+    for wait in SCHEDULE[:-1]:
+        log.clock.advance(wait)
+        await log.drain()
+    log.clock.advance(SCHEDULE[-1])
+    first, second = (Parking(log.db, log.clock, log.ids, CONSUMER, RETRIES["consumer"]) for _ in range(2))
+    [(entry, tries)], both = await first.due(10), await second.due(10)
+    assert both == [(entry, tries)]
+    for one in (first, second):
+        await one.failed_again(entry, tries + 1, Poisoned("no"))
+    [letter] = await dead_letters(log.db, Selection(closed=True))
+    async with log.db.transaction() as connection:
+        assert not await second.take(connection, entry)
+    log.poison = set()
+    assert await replay(log.db, log.clock, letter.id)
+    await log.drain()
+    assert await log.handled("a") == [b"a0"]
 
 
 async def test_a_process_that_has_lost_its_partition_applies_nothing(log: LogWorld):

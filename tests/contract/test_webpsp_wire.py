@@ -4,18 +4,20 @@ import asyncio
 import http.client
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 from msgspec.structs import replace
 from psp_subjects import WebpspSubject
-from test_connector import CLOCK, Client, order, resend, shape, using
+from test_connector import CLOCK, Client, order, resend, shape, until, using
 
 from guilder.breaker import BreakerState
 from guilder.core.clock import SECOND
 from guilder.core.outcome import ActionRequired, Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.psp import Operation, Order, OwnPage, query_about, reversal_of
+from guilder.psp.connectors.webpsp.answers import outcome_of
 from guilder.psp.measure import Measures
 from guilder.tuning import Breaking
 
@@ -97,6 +99,40 @@ async def test_429_for_longer_than_anybody_waits_is_unknown(psp: WebpspSubject) 
         with psp.fault("rate_limited", purchase, operation="purchase"):
             assert await client.result(purchase) == Unknown("timeout")
     assert psp.truth(purchase) == []
+
+
+async def test_requests_that_are_never_answered_leave_connections_for_others(psp: WebpspSubject) -> None:
+    """However many hang, and whether they are payments or questions: once the PSP answers again, the next one is answered at once."""
+    limits = {"answer_seconds": 0.2, "queue_seconds": 1.0, "connections_max": 2, "recovery_connections_max": 2}
+    async with using(psp, **limits) as client:
+        for make in (lambda: order(Operation.PURCHASE), lambda: query_about(order(Operation.PURCHASE))):
+            hanging = [make() for _ in range(2)]
+            with ExitStack() as faults:
+                for one in hanging:
+                    faults.enter_context(psp.fault("lost_answer", one))
+                assert await client.results(*hanging) == [Unknown("timeout")] * 2
+            assert isinstance(await client.result(make()), Approved | NotFound)
+
+
+async def test_nothing_is_kept_of_a_request_whose_connection_ends_after_its_time(psp: WebpspSubject) -> None:
+    """Or the memory of a process would grow with every outage."""
+    purchase = order(Operation.PURCHASE)
+    async with using(psp, answer_seconds=0.2, silence_seconds=0.4) as client:
+        with psp.fault("lost_answer", purchase):
+            assert await client.result(purchase) == Unknown("timeout")
+        assert client.connector._late, "its answer may still come"
+        await until(lambda: not client.connector._late)
+
+
+async def test_a_card_payments_answer_that_names_a_page_is_unknown() -> None:
+    """Nobody has asked for one: it is no answer to this request, nor to the question about it."""
+    purchase = order(Operation.PURCHASE)
+    document = {
+        "kind": "purchase", "reference": purchase.reference, "status": "action_required", "amount": 1050, "currency": "eur",
+        "page": {"url": "https://psp/pay"},
+    }  # fmt: skip
+    for asked in (purchase, query_about(purchase)):
+        assert outcome_of(asked, 200, json.dumps(document).encode()) == Unknown("psp_error")
 
 
 async def test_a_stale_answer_to_a_question_says_nothing(psp: WebpspSubject, client: Client) -> None:

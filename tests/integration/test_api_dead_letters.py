@@ -39,6 +39,14 @@ class Letters:
         )  # fmt: skip
         return letter
 
+    async def event(self, id_: str, merchant: Merchant, type_: str) -> None:
+        """An event of this merchant's."""
+        self.position += 1
+        await self.connection.execute(
+            "INSERT INTO event (id, account, livemode, number, type, created_at, facts) VALUES ($1, $2, false, $3, $4, 0, '')",
+            id_, merchant.id, self.position, type_,
+        )  # fmt: skip
+
     async def parked(self, letter: str) -> asyncpg.Record | None:
         """The parked row that still waits for a person's word."""
         return await self.connection.fetchrow("SELECT * FROM log_parked WHERE dead_letter = $1", letter)
@@ -76,6 +84,7 @@ async def test_a_replay_may_bring_new_content_and_has_one_effect(chain: tuple[Ap
     letter = await letters.add(mine, "pi_2")
     path = f"/v1/dead_letters/{letter}/replay"
     content = json.dumps({"account": mine.id, "livemode": False, "events": [["evt_2", "charge.captured"]]})
+    await letters.event("evt_2", mine, "charge.captured")
     planned = await api.post(path, mine.secret, payload=content, dry_run=True)
     assert (planned["done"], "with its new content" in planned["text"]) == (False, True)
     wrong = await api.post(path, mine.secret, payload="{}")
@@ -86,6 +95,20 @@ async def test_a_replay_may_bring_new_content_and_has_one_effect(chain: tuple[Ap
     assert (await api.get(f"/v1/dead_letters/{letter}", mine.secret))["edited"]["events"] == [["evt_2", "charge.captured"]]
     stored = await letters.connection.fetchval("SELECT payload FROM log_parked WHERE key = 'pi_2'")
     assert stored == announced_bytes(Announced(mine.id, False, (("evt_2", "charge.captured"),)))
+
+
+async def test_new_content_names_no_event_of_another_merchant(chain: tuple[ApiWorld, Letters]):
+    """Or it would be sent to one's own webhook endpoints, with all that stands in it."""
+    api, letters = chain
+    mine, other = await api.merchant(), await api.merchant()
+    letter = await letters.add(mine, "pi_5")
+    await letters.event("evt_theirs", other, "charge.captured")
+    await letters.event("evt_mine", mine, "charge.captured")
+    for named in (["evt_theirs", "charge.captured"], ["evt_mine", "charge.failed"]):
+        content = json.dumps({"account": mine.id, "livemode": False, "events": [["evt_mine", "charge.captured"], named]})
+        answer = await api.post(f"/v1/dead_letters/{letter}/replay", mine.secret, payload=content)
+        assert (answer.status, answer.error["param"]) == (400, "payload")
+    assert (await letters.parked(letter)) is not None
 
 
 async def test_many_are_discarded_at_once_after_a_look(chain: tuple[ApiWorld, Letters]):

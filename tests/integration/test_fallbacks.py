@@ -1,7 +1,7 @@
 """What becomes of a payment whose PSP is down, or whose risk service says nothing: each fallback, and that it is off otherwise."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -21,7 +21,7 @@ from guilder.payments.model import CancelPayment, ConfirmPayment, CreatePayment
 from guilder.payments.services import ExternalRisk
 from guilder.psp.model import Operation
 from guilder.psp.router import Route, Rule
-from guilder.risk import TEST_RULES, HttpRiskService, Question, Silent
+from guilder.risk import TEST_RULES, HttpRiskService, Opinion, Question, Silent
 from guilder.shapes.facts import CardFacts
 from guilder.tuning import Breaking, Fallback, RiskTuning, Tuning
 
@@ -267,6 +267,48 @@ async def test_a_payment_without_a_buyer_waits_for_whichever_psp_is_back(databas
         await world.books_agree()
 
 
+async def test_a_connector_that_has_declined_is_not_asked_again_however_long_the_payment_waits(database: str):
+    """It waits for those at which nothing was sent."""
+    async with two_psps(database, WAITS) as world:
+        backup = world.connectors["backup"]
+        world.up = {"cardnet", "backup"}
+        world.psp.answer, backup.answer = (lambda _order: Declined("processing_error")), DOWN
+        answer = await pay(world, off_session=True)
+        await in_time(world, lambda: len(backup.orders) >= 2)
+        backup.answer = lambda order: Approved(order.reference)
+
+        async def paid() -> bool:
+            return (await world.payment(root(answer).id)).status == "succeeded"
+
+        await in_time(world, paid)
+        assert len(world.psp.orders) == 1
+        assert await attempts(world) == [("cardnet", "declined"), ("backup", "approved")]
+
+
+@pytest.mark.parametrize("reason", ["closed", "fenced", "vault"])
+async def test_a_payment_that_may_wait_waits_for_us_too(database: str, reason: str):
+    """A process that ends, a right to send that has lapsed, a vault that is away: nothing was sent, and all of them pass."""
+    async with two_psps(database, WAITS) as world:
+        answers = [NotSent(reason)]
+        world.psp.answer = lambda order: answers.pop() if answers else Approved(order.reference)
+        answer = await pay(world, off_session=True)
+        assert root(answer).status == "processing"
+
+        async def paid() -> bool:
+            return (await world.payment(root(answer).id)).status == "succeeded"
+
+        await in_time(world, paid)
+        assert await attempts(world) == [("cardnet", "approved")]
+
+
+async def test_a_payment_for_a_connector_that_nobody_has_any_more_goes_on_at_the_next_one(database: str):
+    """Nothing of it was sent, and nobody could ever ask."""
+    async with two_psps(database, Fallback(next_connector=True)) as world:
+        world.routes.insert(0, Route(connector="gone", psp_merchant="M0", livemode=False, declares=DECLARES))
+        assert root(await pay(world)).status == "succeeded"
+        assert await attempts(world) == [("gone", "not_sent"), ("cardnet", "approved")]
+
+
 async def test_a_payment_that_waited_too_long_is_given_up(database: str):
     """At the time that its merchant set: nothing was charged, and an event says so."""
     async with two_psps(database, WAITS) as world:
@@ -303,6 +345,19 @@ async def test_a_payment_that_waits_can_be_canceled(database: str):
         assert len(world.psp.orders) == sent
 
 
+async def test_a_payment_that_waits_is_announced_once_whatever_becomes_of_it(database: str):
+    """When it is put off, and not again when it is canceled."""
+
+    def change(world: PaymentsWorld) -> None:
+        world.tuning = Tuning(fallback=Fallback(wait_seconds=3_600))
+
+    async with payments_world(database, change) as world:
+        world.psp.answer = DOWN
+        answer = await pay(world, off_session=True)
+        await cancel(world.services, world.claim(), CancelPayment(payment=root(answer).id))
+        assert await world.event_types() == ["payment_intent.created", "payment_intent.canceled"]
+
+
 async def test_a_full_bulkhead_is_waited_for_whoever_the_buyer_is(world: PaymentsWorld):
     """There is room again soon: the attempt stays, and is sent when there is."""
     answers = [NotSent("bulkhead")]
@@ -330,9 +385,12 @@ class RiskDesk:
         self.questions: list[dict] = []
         self.say: Callable[[dict], web.Response] = lambda _question: web.json_response({"verdict": "allow", "score": 20})
         self.tokens: list[str | None] = []
+        self.answer_in: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         """POST /score."""
+        if self.answer_in is not None:
+            return await self.answer_in(request)
         self.questions.append(await request.json())
         self.tokens.append(request.headers.get("authorization"))
         return self.say(self.questions[-1])
@@ -418,6 +476,49 @@ async def test_a_risk_service_that_stays_silent_is_left_alone_until_it_is_back(d
 
         await world.until(answers)
         assert b'guilder_risk_breaker_state{state="closed"} 1.0' in metrics.text()
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_whole(database: str):
+    """As networks bring them."""
+
+    async def in_pieces(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in (b'{"verdict":', b'"refuse"}'):
+            await response.write(piece)
+            await asyncio.sleep(0.05)
+        return response
+
+    async with screened(database) as (world, desk):
+        desk.answer_in = in_pieces
+        assert (await pay(world)).answer.error.decline_code == "fraudulent"
+
+
+class Moody:
+    """A risk service that says what it is told to, errors of its own included."""
+
+    def __init__(self, *says: Exception | Opinion) -> None:
+        self.says = list(says)
+
+    async def ask(self, _question: Question) -> Opinion:
+        """See RiskService."""
+        said = self.says.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+async def test_a_payment_that_waits_for_a_risk_service_that_breaks_in_any_way_goes_on_waiting(database: str):
+    """It is looked at again, and sent when the service has spoken."""
+
+    def change(world: PaymentsWorld) -> None:
+        says = Silent("connect"), ZeroDivisionError("its own"), Opinion(verdict="allow")
+        world.risk = ExternalRisk(Moody(*says), RiskTuning(url="http://risk", larger="wait"))
+
+    async with payments_world(database, change) as world:
+        paying = asyncio.create_task(pay(world))
+        await in_time(world, paying.done)
+        assert root(await paying).status == "succeeded"
 
 
 @pytest.mark.parametrize(("verdict", "status"), [("allow", 200), ("refuse", 402)])

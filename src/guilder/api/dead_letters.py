@@ -67,7 +67,7 @@ async def retrieve(call: Call, _p: Params) -> Reply:
 async def replay(call: Call, p: Replay) -> Reply:
     """Let the consumer try the entry again, with other content where that is given."""
     letter = await _letter(call)
-    payload = None if p.payload is UNSET else payload_of(letter, p.payload)
+    payload = None if p.payload is UNSET else await payload_of(call.services.db, letter, p.payload)
     [done] = await act(call.services.db, call.services.clock, Action.REPLAY, [letter], dry_run=p.dry_run, payload=payload)
     return call.plain(result_json(done))
 

@@ -26,7 +26,8 @@ _log = structlog.get_logger()
 async def take_notification(services: Services, request: Request) -> Reply:
     """Take one notification. Commits it, and that its attempt is to be asked about now; safe to repeat.
 
-    Raises Refusal: no such connector (404), no POST (405), not the PSP's word of now (400). Unavailable: nothing was stored.
+    Raises Refusal: no such connector (404), no POST (405), not the PSP's word of now (400). Unavailable: not stored, or not heeded
+    yet; the PSP sends it again.
     """
     name = request.path.removeprefix(PATH)
     read = services.notifications.get(name)

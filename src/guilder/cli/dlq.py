@@ -100,7 +100,8 @@ def edit(
 
     letter = _found(id_, data)
     text = sys.stdin.buffer.read() if str(payload) == "-" else payload.read_bytes()
-    _act(Action.REPLAY, _selection([id_], None, None, None), data, dry_run=dry_run, as_json=as_json, payload=payload_of(letter, text))
+    new = _with_database(data, lambda db, _clock: payload_of(db, letter, text))
+    _act(Action.REPLAY, _selection([id_], None, None, None), data, dry_run=dry_run, as_json=as_json, payload=new)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from guilder.db import Database
 from guilder.db.pages import Listing, Page, fetch_page
 from guilder.log.model import TOPIC_EVENTS, Announced, announced_bytes
 from guilder.log.parking import Failure, announced_in, failures_from
+from guilder.log.read import types_of
 from guilder.metrics import Metrics, counted
 from guilder.security.mask import mask_text
 
@@ -219,8 +220,11 @@ def planned(action: Action, letter: DeadLetter, *, edited: bool = False) -> str:
     return f"hand {entry}{new} to {letter.consumer} again, at once and with a fresh schedule{after}"
 
 
-def payload_of(letter: DeadLetter, text: str | bytes) -> bytes:
-    """New content for an entry, given as JSON, as the bytes that its consumer reads. Raises Refusal (400) for what it could not read."""
+async def payload_of(db: Database, letter: DeadLetter, text: str | bytes) -> bytes:
+    """New content for an entry, given as JSON, as the bytes that its consumer reads.
+
+    Raises Refusal (400) for what it could not read, and for events that are not the merchant's: what is announced is sent to him.
+    """
     if letter.topic != TOPIC_EVENTS:
         raise Refusal(f"The entries of topic {letter.topic} cannot be edited.", param="payload")
     try:
@@ -229,6 +233,10 @@ def payload_of(letter: DeadLetter, text: str | bytes) -> bytes:
         raise Refusal(f"The new content cannot be read: {error}", param="payload") from error
     if letter.account is not None and (given.account, given.livemode) != (letter.account, letter.livemode):
         raise Refusal("An entry stays its merchant's, in its mode: leave `account` and `livemode` as they are.", param="payload")
+    own = await types_of(db, given.account, given.livemode, [id_ for id_, _ in given.events])
+    for id_, type_ in given.events:
+        if own.get(id_) != type_:
+            raise Refusal(f"This merchant has no event {id_} of the type {type_}.", param="payload")
     return announced_bytes(Announced(given.account, given.livemode, tuple(given.events)))
 
 

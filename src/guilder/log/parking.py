@@ -38,19 +38,19 @@ WHERE p.consumer = $1 AND p.retry_at <= $2 AND p.dead_letter IS NULL
   AND NOT EXISTS (SELECT FROM log_parked b WHERE b.consumer = p.consumer AND b.key = p.key AND b.position < p.position)
 ORDER BY p.retry_at LIMIT $3
 """
-_UNPARK: Final = "DELETE FROM log_parked WHERE consumer = $1 AND key = $2 AND position = $3"
+_UNPARK: Final = "DELETE FROM log_parked WHERE consumer = $1 AND key = $2 AND position = $3 AND dead_letter IS NULL"
 _NEXT_DUE: Final = """
 UPDATE log_parked SET retry_at = least(retry_at, $3) WHERE consumer = $1 AND key = $2 AND dead_letter IS NULL
 """
 _FAILED: Final = """
 UPDATE log_parked SET tries = $4, retry_at = $5, reason = $6, history = history || $7::jsonb
-WHERE consumer = $1 AND key = $2 AND position = $3
+WHERE consumer = $1 AND key = $2 AND position = $3 AND dead_letter IS NULL
 """
-# Only while it is parked: a try whose commit lost its answer may have handled it.
+# Only while it waits for a try: one whose commit lost its answer may have handled it, and another process may have tried it, too.
 _DIE: Final = """
 WITH parked AS (
     UPDATE log_parked SET dead_letter = $1, tries = $10, reason = $8, history = history || $14::jsonb
-    WHERE consumer = $2 AND key = $6 AND position = $5 RETURNING history
+    WHERE consumer = $2 AND key = $6 AND position = $5 AND dead_letter IS NULL RETURNING history
 )
 INSERT INTO dead_letter (id, consumer, topic, partition, position, key, payload, reason, trace, tries, created_at, account, livemode,
                          history, state)
@@ -112,7 +112,10 @@ class Parking:
         return [(Entry(row["topic"], row["partition"], row["position"], row["key"], row["payload"]), row["tries"]) for row in rows]
 
     async def take(self, connection: Connection, entry: Entry) -> bool:
-        """Take an entry out, to handle it in the same transaction; False when another has done so. What follows is due at once."""
+        """Take an entry out, to handle it in the same transaction; False when another has done so, or it is a dead letter.
+
+        What follows is due at once.
+        """
         if await connection.execute(_UNPARK, self._consumer, entry.key, entry.position) != "DELETE 1":
             return False
         await connection.execute(_NEXT_DUE, self._consumer, entry.key, self._clock.now())
@@ -129,11 +132,12 @@ class Parking:
         letter = self._ids.new("dl")
         trace = mask_text("".join(traceback.format_exception(error))[-TRACE_MAX:])
         told = announced_in(entry.payload)
-        await connection.execute(
+        made = await connection.execute(
             _DIE, letter, self._consumer, entry.topic, entry.partition, entry.position, entry.key, entry.payload, failure.reason, trace,
             failure.tries, failure.at, None if told is None else told.account, None if told is None else told.livemode, _history([failure]),
         )  # fmt: skip
-        log.error("dead_letter", dead_letter=letter, consumer=self._consumer, key=entry.key, reason=failure.reason)
+        if made == "INSERT 0 1":
+            log.error("dead_letter", dead_letter=letter, consumer=self._consumer, key=entry.key, reason=failure.reason)
 
 
 def announced_in(payload: bytes) -> Announced | None:

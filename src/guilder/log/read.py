@@ -43,6 +43,12 @@ async def events_by_id(db: Database, ids: Sequence[str]) -> list[StoredEvent]:
     return [_event(row) for row in await db.fetch(f"SELECT {_COLUMNS} FROM event WHERE id = ANY($1)", list(ids))]
 
 
+async def types_of(db: Database, account: str, livemode: bool, ids: Sequence[str]) -> dict[str, str]:
+    """The types of those of these events that are this account's, in this mode, by their ids."""
+    sql = "SELECT id, type FROM event WHERE id = ANY($1) AND account = $2 AND livemode = $3"
+    return {row["id"]: row["type"] for row in await db.fetch(sql, list(ids), account, livemode)}
+
+
 async def list_events(
     db: Database,
     account: str,

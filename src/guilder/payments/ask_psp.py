@@ -8,6 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from guilder.core.clock import sleep
+from guilder.core.errors import Unavailable
 from guilder.payments.model import NEW_PAYMENTS, Attempt
 from guilder.payments.recheck import reopened
 from guilder.payments.services import Services
@@ -23,8 +24,10 @@ _WITHOUT_WORD: Final = frozenset({AttemptState.NOT_SENT, AttemptState.UNDONE})
 _MOVES_MONEY: Final = NEW_PAYMENTS | {Operation.CAPTURE, Operation.REFUND}
 
 
-async def ask_psp(services: Services, attempt: Attempt) -> None:
+async def ask_psp(services: Services, attempt: Attempt) -> bool:
     """See to it that an executor asks about this attempt now. Commits at most once; safe to repeat.
+
+    False when somebody was at it all the time: what he is told may be older than what gave the reason to ask.
 
     One that has ended without the PSP's word is asked about in a slot of its own: what is found then is undone, or booked as a fact.
     """
@@ -33,16 +36,21 @@ async def ask_psp(services: Services, attempt: Attempt) -> None:
         if found in _WITHOUT_WORD:
             await _look_again(services, attempt)
         if found != HELD:
-            return
+            return True
         await sleep(PAUSE_SECONDS)
+    return False
 
 
 async def told_by_psp(services: Services, attempt_id: str | None, connector: str, reference: str) -> bool:
-    """A PSP says that something has changed about a request of ours; whether there is such a request. As ask_psp."""
+    """A PSP says that something has changed about a request of ours; whether there is such a request. As ask_psp.
+
+    Raises Unavailable when it cannot be asked yet: the PSP is to tell again.
+    """
     attempt = None if attempt_id is None else await services.store.attempt(attempt_id)
     if attempt is None or attempt.facts.connector != connector or attempt.facts.wire.reference != reference:
         return False
-    await ask_psp(services, attempt)
+    if not await ask_psp(services, attempt):
+        raise Unavailable("the PSP is being asked about this just now")
     return True
 
 

@@ -89,7 +89,9 @@ def _unclaimed(payment: Payment, claim: Claim | None, key: Key | None, reason: s
         attempt=open_.attempt, slot=open_.slot, before=open_.state, after=AttemptState.NOT_SENT, reporter=UNCLAIMED,
     )  # fmt: skip
     answer = failure(change.payment, nothing_charged(NOT_CHARGED))
-    events = (created(ids, payment.account, payment.facts, open_.key), *change.events) if open_.announces_payment else change.events
+    # What was put off has been announced by that.
+    unannounced = open_.announces_payment and not open_.tries
+    events = (created(ids, payment.account, payment.facts, open_.key), *change.events) if unannounced else change.events
     return replace(change, moves=(move,), events=events, closed=(open_.key, answer) if open_.key else None)
 
 

@@ -205,6 +205,10 @@ class Executor:
         for one in claimed:
             if one.attempt.facts.connector not in self._ways:
                 log.error("connector_not_configured", attempt=one.attempt.id, connector=one.attempt.facts.connector)
+                if one.open.state == AttemptState.CREATED:
+                    # Nothing of it was sent, and nobody here can send it; what may have been sent waits for its connector.
+                    self._in_hand[one.attempt.id, one.open.slot] = one
+                    self._settle(one, one.attempt.operation, NotSent(Reason.CONNECT.value))
                 continue
             self._in_hand[one.attempt.id, one.open.slot] = one
             # What waits to be sent ends by its time.
@@ -357,15 +361,15 @@ class Executor:
 
     async def _settle_late(self, order: Order, outcome: Outcome | NotFound) -> None:
         if not isinstance(outcome, Approved | Declined):
-            return
+            return await self._messages.store(order.attempt_id)
         attempt = await insist(lambda: self._store.attempt(order.attempt_id))
         if attempt is None:
             log.error("late_answer_about_nothing", attempt=order.attempt_id, operation=order.operation)
-            return
+            return None
         payment = await insist(lambda: self._read(attempt))
         sender, slot = claim_of(order)
         given_up = OpenSlot(slot, attempt.id, AttemptState.IN_DOUBT, None, 0)
-        await self._settle_fresh(Claimed(attempt, given_up, payment, sender, False), order.operation, outcome)
+        return await self._settle_fresh(Claimed(attempt, given_up, payment, sender, False), order.operation, outcome)
 
     # --- bookkeeping ------------------------------------------------------------------------------------------------
 

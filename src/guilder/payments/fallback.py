@@ -3,7 +3,7 @@
     next connector   only while every attempt of this confirm is *not sent* or declined for a reason that allows it: one that may
                      have moved money is settled first, so no two PSPs are ever in doubt about one payment; never from a PSP's own
                      page, where the buyer may be paying
-    wait             a payment without a buyer, while no PSP is up, until the time that its merchant sets
+    wait             a payment without a buyer, while no PSP is up or we cannot send, until the time that its merchant sets
     room             a bulkhead that is full has room again soon, whoever waits
 
 The first two are off unless they are configured (`tuning.Fallback`); each stands in the attempt that it led to.
@@ -28,6 +28,8 @@ from guilder.tuning import Fallback
 
 DOWN: Final = frozenset({Reason.CONNECT.value, Reason.BREAKER_OPEN.value})
 """Reasons that say that the PSP cannot be reached at all."""
+OURS: Final = frozenset({Reason.CLOSED.value, Reason.FENCED.value, Reason.VAULT.value})
+"""Reasons that lie with us, and pass: this process ends, its right to send has lapsed, the vault is away."""
 RISK_REFUSED: Final = "risk_refused"
 RISK_SILENT: Final = "risk_silent"
 """An attempt that was to wait for the external risk service: it said no, or nothing yet."""
@@ -42,7 +44,7 @@ def onward(
     Args:
         routes, rules: as in psp.router.choose: the operator's rules decide among those that are left, too.
         up: the connectors that can be reached now, as far as this process knows. A payment that waits goes on at whichever
-            is back, also where it has been tried before: there nothing was sent.
+            is back, also where it has been tried before, if nothing was sent there.
     """
     if not fallback.next_connector or not _may_go_on(fallback, attempt, outcome):
         return None
@@ -50,7 +52,8 @@ def onward(
     fallen = facts.fallen or Fallen()
     found = _next(routes, rules, attempt, {*fallen.tried, facts.connector})
     if found is None and fallen.waits:
-        found = _next(routes, rules, attempt, {route.connector for route in routes} - set(up) | {facts.connector})
+        down = {route.connector for route in routes} - set(up)
+        found = _next(routes, rules, attempt, {*down, *fallen.declined, facts.connector})
     return found
 
 
@@ -95,7 +98,11 @@ def goes_on(s: Settling, choice: Choice, outcome: NotSent | Declined) -> Change:
     before = s.attempt.facts
     fallen = before.fallen or Fallen()
     why = f"not sent, {outcome.reason}" if isinstance(outcome, NotSent) else f"declined, {outcome.code}"
-    fallen = replace(fallen, tried=(*fallen.tried, before.connector), notes=(*fallen.notes, f"{before.connector}: {why}"))
+    declined = () if isinstance(outcome, NotSent) else (before.connector,)
+    fallen = replace(
+        fallen, tried=(*fallen.tried, before.connector), declined=(*fallen.declined, *declined),
+        notes=(*fallen.notes, f"{before.connector}: {why}"),
+    )  # fmt: skip
     next_ = successor(s.attempt, facts, taking(facts), before.three_d_secure, execute_by=s.attempt.execute_by, now=s.now, ids=s.ids)
     next_ = replace(
         next_, begin_at=s.now if before.till else None,
@@ -115,7 +122,7 @@ def may_wait(s: Settling, outcome: NotSent) -> bool:
     match outcome.reason:
         case Reason.BULKHEAD.value | "risk_silent":
             return True
-        case reason if reason in DOWN:
+        case reason if reason in DOWN | OURS:
             return fallen is not None and fallen.waits
         case _:
             return False

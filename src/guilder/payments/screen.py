@@ -7,6 +7,7 @@ accepted and kept by the executor, which asks again until it answers or the paym
 
 from typing import Final
 
+import structlog
 from msgspec import Struct
 
 from guilder.idempotency.model import Claim
@@ -18,6 +19,8 @@ from guilder.payments.services import Services
 from guilder.psp.model import Order
 from guilder.risk import Decision, Question, RiskService, Silent, Verdict, joined, without_opinion
 from guilder.shapes.facts import PaymentIntentFacts, PaymentMethodFacts
+
+log = structlog.get_logger(__name__)
 
 PASSED: Final = "risk service: no answer, passed by its amount"
 WAITED: Final = "risk service: no answer, kept until it answers"
@@ -85,5 +88,9 @@ async def asked_again(service: RiskService, facts: PaymentIntentFacts, attempt: 
     try:
         opinion = await service.ask(question)
     except Silent:
+        return RISK_SILENT
+    except Exception:
+        # Whatever it is: an attempt that is neither sent nor put off is one that nobody looks at again.
+        log.exception("risk_service_failed", attempt=attempt.id)
         return RISK_SILENT
     return RISK_REFUSED if opinion.verdict == "refuse" else None

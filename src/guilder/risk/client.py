@@ -97,7 +97,7 @@ class HttpRiskService:
             ):  # fmt: skip
                 if response.status != 200:
                     raise Silent("refused" if 400 <= response.status < 500 and response.status != 429 else "status")
-                return _opinion.decode(await response.content.read(ANSWER_BYTES_MAX))
+                return _opinion.decode(await _whole(response))
         except TimeoutError as error:
             raise Silent("timeout") from error
         except msgspec.MsgspecError as error:
@@ -108,3 +108,13 @@ class HttpRiskService:
 
 def _moved(_before: BreakerState, after: BreakerState) -> None:
     log.warning("risk_breaker_moved", state=after.value)
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The answer, in however many pieces it comes. Raises Silent when there is more of it than can be one."""
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            raise Silent("unreadable")
+    return bytes(body)

@@ -97,7 +97,7 @@ def _standing(order: Order, operation: Operation, told: _Operation, *, query: bo
         case "in_progress":
             return _IN_PROGRESS
         case "action_required" if told.page is not None and told.page.url.startswith(("https://", "http://")):
-            return ActionRequired(told.page.url) if query or order.own_page is not None else _PSP_ERROR
+            return ActionRequired(told.page.url) if order.own_page is not None else _PSP_ERROR
         case "reversed" | "returned" if query:
             # Whatever it did has been undone: no money is where the operation would have moved it.
             return Declined("processing_error", told.code or told.status, told.status, psp_reference=told.reference)

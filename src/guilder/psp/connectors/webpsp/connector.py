@@ -156,9 +156,8 @@ class Webpsp:
         self._in_flight[recovers] += 1
         self._flights.add(flight)
         self._under_way[flight.key] = flight
-        before = self._late.pop(flight.key, None)
-        if before is not None:
-            before.replaced = True
+        if (before := self._late.get(flight.key)) is not None:
+            self._drop(before)
         self._entered.append(flight)
         asyncio.get_running_loop().call_later(self._limits.total_seconds, self._too_late, flight)
         return None
@@ -173,7 +172,7 @@ class Webpsp:
         entered = [flight for flight in entered if not flight.delivered]
         for flight in entered:
             if not wants_card(flight.order):
-                self._spawn(self._fly(flight, None))
+                flight.task = self._spawn(self._fly(flight, None))
         waiting = [flight for flight in entered if wants_card(flight.order)]
         for start in range(0, len(waiting), self._limits.reveal_list_max):
             self._spawn(self._with_cards(waiting[start : start + self._limits.reveal_list_max]))
@@ -201,7 +200,7 @@ class Webpsp:
             elif flight.order.send_cvc and card.cvc is None and not card.cvc_spent:
                 self._end(flight, Reason.NO_CVC)
             else:
-                self._spawn(self._fly(flight, card))
+                flight.task = self._spawn(self._fly(flight, card))
 
     # --- the call -------------------------------------------------------------------------------------------------------
 
@@ -221,6 +220,10 @@ class Webpsp:
         except Exception:  # whatever goes wrong on the way ends in a callback
             log().exception("psp_call_failed", attempt=flight.order.attempt_id)
             self._end(flight, _why(flight, Reason.PSP_ERROR))
+        finally:
+            # Where it was late, nothing comes any more.
+            if self._late.get(flight.key) is flight:
+                del self._late[flight.key]
 
     async def _ask(self, flight: Flight, call: Call) -> Answer:
         """Ask until there is an answer that is none of "too many requests", as long as somebody waits for it. Raises Broken.
@@ -232,7 +235,8 @@ class Webpsp:
             answer = await wire.ask(call, flight)
             if flight.delivered or not is_rate_limit(answer.status, answer.body):
                 return answer
-            await sleep(answer.retry_after or RATE_LIMIT_WAIT_SECONDS)
+            # Nobody waits for longer than for an answer; the card is not to be held in memory for as long as the PSP names.
+            await sleep(min(answer.retry_after or RATE_LIMIT_WAIT_SECONDS, self._limits.answer_seconds))
             if flight.delivered:
                 return answer
 
@@ -249,18 +253,31 @@ class Webpsp:
             return
         if flight.written:
             self._late[flight.key] = flight
+            self._make_room(recovers=flight.order.operation in RECOVERY)
         self._end(flight, _why(flight, Reason.TIMEOUT))
+
+    def _make_room(self, *, recovers: bool) -> None:
+        """Requests whose answers are late hold half of the connections at most: the oldest are dropped, and settled by asking."""
+        most = self._limits.recovery_connections_max if recovers else self._limits.connections_max
+        late = [flight for flight in self._late.values() if (flight.order.operation in RECOVERY) is recovers]
+        for flight in late[: max(0, len(late) - most // 2)]:
+            self._drop(flight)
+
+    def _drop(self, flight: Flight) -> None:
+        """Wait for its late answer no longer, and give its connection up."""
+        del self._late[flight.key]
+        if flight.task is not None:
+            flight.task.cancel()
 
     def _answered(self, flight: Flight, call: Call, answer: Answer) -> None:
         outcome = outcome_of(flight.order, answer.status, answer.body)
-        if not flight.is_plain(outcome) and not flight.replaced:
+        if not flight.is_plain(outcome):
             self._tell(flight, call, answer)
         if not flight.delivered:
             self._leave(flight)
             flight.finish(outcome, _now(), answered=True)
             return
         if self._late.get(flight.key) is flight:
-            del self._late[flight.key]
             flight.watch.late(read=_now() - (flight.left_at or flight.submitted_at))
             if isinstance(outcome, Approved | Declined | NotFound):
                 call_back(self._tell_late, flight.order, outcome)
@@ -293,10 +310,11 @@ class Webpsp:
         if self._recorder is not None:
             call_back(self._recorder, Exchange(flight.order.attempt_id, direction, text, at))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

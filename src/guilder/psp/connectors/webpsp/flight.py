@@ -33,7 +33,7 @@ class Flight:
     """One order, delivered once. A wire.Parcel."""
 
     __slots__ = (
-        "_clock", "_on_leaving", "deliver", "delivered", "held", "left_at", "order", "permit", "replaced", "sent_at", "submitted_at",
+        "_clock", "_on_leaving", "deliver", "delivered", "held", "left_at", "order", "permit", "sent_at", "submitted_at", "task",
         "watch",
     )  # fmt: skip
 
@@ -53,8 +53,8 @@ class Flight:
         # Why it was held back when its turn came.
         self.held: Reason | None = None
         self.delivered = False
-        # The same request has been sent anew: what is still to come is that one's answer.
-        self.replaced = False
+        # What sends it and reads its answer, once that has begun.
+        self.task: asyncio.Task[None] | None = None
         self.sent_at = Micros(0)
 
     @property
