@@ -165,12 +165,14 @@ class PaymentsWorld:
         for db in (self.db, self.hot, self.beats):
             await db.close()
 
-    def claim(self, key: str | None = None, *, fingerprint: bytes = b"same", expand: tuple[str, ...] = ()) -> Claim:
+    def claim(
+        self, key: str | None = None, *, fingerprint: bytes = b"same", expand: tuple[str, ...] = (), deadline: int | None = None,
+    ) -> Claim:
         """The claim of a fresh request; give a key to repeat one."""
         number = next(self._requests)
         return Claim(
             account=ACCOUNT, livemode=False, key=key or f"key-{number}", fingerprint=fingerprint, request_id=f"req_{number}",
-            expand=expand,
+            expand=expand, deadline=deadline,
         )  # fmt: skip
 
     def card(self, **changes) -> PaymentMethodFacts:

@@ -14,7 +14,7 @@ from guilder.api.auth import caller_of
 from guilder.api.call import check_expand, page_of, problem_members
 from guilder.api.fingerprint import fingerprint_of, fingerprint_of_bytes
 from guilder.api.forms import parse_form
-from guilder.api.http import Reply
+from guilder.api.http import Reply, timeout_micros
 from guilder.api.openapi import document
 from guilder.api.params import Created, ListParams
 from guilder.api.routes import registry
@@ -259,3 +259,16 @@ def test_what_changed_is_told_member_by_member_and_nothing_personal() -> None:
         "invoice_settings": {"default_payment_method": None},
         "metadata": {"a": "1", "b": "2", "c": None},
     }
+
+
+@pytest.mark.parametrize(("said", "micros"), [(b"", None), (b"2.5", 2_500_000), (b" 600 ", 600_000_000), (b"0.000001", 1)])
+def test_a_client_may_say_how_long_it_waits(said: bytes, micros: int | None) -> None:
+    """In seconds, to the microsecond."""
+    assert timeout_micros({b"request-timeout": said}) == micros
+
+
+@pytest.mark.parametrize("said", [b"0", b"-1", b"601", b"2500", b"1e3", b"nan", b"soon", b"1,5", "²".encode()])
+def test_a_timeout_that_is_none_is_refused_by_the_headers_name(said: bytes) -> None:
+    """Milliseconds would mean that nobody ever stops waiting."""
+    with pytest.raises(Refusal, match="Request-Timeout must be seconds"):
+        timeout_micros({b"request-timeout": said})

@@ -21,6 +21,7 @@ from guilder.api.http import (
     idempotency_key,
     is_json,
     outgoing_of,
+    timeout_micros,
 )
 from guilder.api.params import read
 from guilder.api.psp import PATH as PSP_PATH
@@ -56,7 +57,7 @@ class Api:
 
     async def answer(self, incoming: Incoming) -> Outgoing:
         """Answer one request, whatever it is. Raises HungUpError when there is nobody to answer."""
-        request = Request(incoming, self._services.ids.new("req"))
+        request = Request(incoming, self._services.ids.new("req"), self._services.clock.now())
         reply = await self._guarded(request)
         self._answered[reply.status] = self._answered.get(reply.status, 0) + 1
         return outgoing_of(reply, request.id, key=request.key, account=request.account)
@@ -167,6 +168,7 @@ def _claim_of(call: Call, request: Request, fingerprint: bytes, expand: tuple[st
         fingerprint=fingerprint,
         request_id=request.id,
         expand=expand,
+        deadline=None if (waits := timeout_micros(request.headers)) is None else request.came + waits,
     )
 
 

@@ -1,10 +1,12 @@
 """HTTP as this API speaks it: what is read of a request, and how a reply goes out."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
 
+from guilder.core.clock import SECOND
 from guilder.core.errors import Refusal
 from guilder.http_server import Incoming, Outgoing
 from guilder.shapes.render import API_VERSION
@@ -16,6 +18,8 @@ Headers = Mapping[bytes, bytes]
 BODY_BYTES_MAX: Final = 512 * 1024
 # What a client is told to wait when we cannot serve: the database is back within seconds, or not at all.
 RETRY_AFTER_SECONDS: Final = 1
+# The longest that a client may say it waits: nobody waits longer, and what is larger was meant in milliseconds.
+TIMEOUT_SECONDS_MAX: Final = 600
 # Stripe's limit.
 IDEMPOTENCY_KEY_CHARACTERS_MAX: Final = 255
 
@@ -43,13 +47,15 @@ class Request:
         headers: by lower-case name; of several with one name the last.
         body: reads it whole, up to a limit.
         key: the idempotency key that every answer to a POST names: the client's, or one that we made. Set once it is known.
+        came: when its head had arrived, in business time; its own timeout counts from there.
         account: the account that `Stripe-Account` named, once it is known to be the caller's; the answer names it too.
     """
 
-    __slots__ = ("account", "body", "headers", "id", "key", "method", "path", "query")
+    __slots__ = ("account", "body", "came", "headers", "id", "key", "method", "path", "query")
 
-    def __init__(self, incoming: Incoming, request_id: str) -> None:
+    def __init__(self, incoming: Incoming, request_id: str, came: int) -> None:
         self.id = request_id
+        self.came = came
         self.method = incoming.method
         self.path = incoming.path
         self.query = incoming.query
@@ -85,6 +91,18 @@ def idempotency_key(headers: Headers) -> str | None:
     return key or None
 
 
+def timeout_micros(headers: Headers) -> int | None:
+    """How many microseconds the client waits for its answer, None when it has not said. Raises Refusal (400) for what is no such time."""
+    given = headers.get(b"request-timeout", b"").strip().decode("latin-1")
+    if not given:
+        return None
+    found = _SECONDS.fullmatch(given)
+    micros = int(found[1]) * SECOND + int((found[2] or "").ljust(6, "0")) if found else 0
+    if not 0 < micros <= TIMEOUT_SECONDS_MAX * SECOND:
+        raise Refusal(f"Request-Timeout must be seconds, above 0 and at most {TIMEOUT_SECONDS_MAX}, such as 2.5.")
+    return micros
+
+
 def outgoing_of(reply: Reply, request_id: str, *, key: str | None = None, account: str | None = None) -> Outgoing:
     """The reply with the headers that every answer bears."""
     headers = [
@@ -110,4 +128,5 @@ def outgoing_of(reply: Reply, request_id: str, *, key: str | None = None, accoun
     return Outgoing(status=reply.status, headers=headers, body=reply.body)
 
 
+_SECONDS: Final = re.compile(r"(\d{1,4})(?:\.(\d{1,6}))?", re.ASCII)
 _VERSION: Final = API_VERSION.encode()

@@ -9,7 +9,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     """One request under its key.
 
     `fingerprint` is an HMAC over method, path and canonical parameters, card numbers replaced by the vault's keyed
-    fingerprint and CVCs left out (DESIGN 2.4). `expand` is the request's list as accepted.
+    fingerprint and CVCs left out (DESIGN 2.4). `expand` is the request's list as accepted. `deadline` is the instant at which the
+    caller stops waiting, None where it has not said: what is not accepted by then is not, and no first byte is sent after it.
     """
 
     account: str
@@ -18,6 +19,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     fingerprint: bytes
     request_id: str
     expand: tuple[str, ...] = ()
+    deadline: int | None = None
 
 
 class Result(Struct, frozen=True):

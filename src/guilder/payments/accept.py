@@ -31,14 +31,16 @@ DECISIONS_MAX: Final = 20
 # How long a request waits for the outcome; then it is told what is known (DESIGN section 3, "One answer").
 ANSWER_WAIT_SECONDS: Final = 10.0
 
+LATE: Final = "the request's own time is over"
+
 # Not stored with a key: they say nothing about the request itself.
 _NEVER_STORED: Final = frozenset({401, 403, 404, 409, 429})
 
 
 async def accept_new(services: Services, claim: Claim, change: Change) -> Result:
     """Store a new payment under the claim; waits for the outcome when an attempt goes with it. As `accept`."""
-    if services.backlog.full:
-        return await _no_room(services, claim)
+    if (why := _turned_away(services, claim)) is not None:
+        return await _seen_before(services, claim, why)
     change = await complete(change, services.load(claim.account, claim.livemode))
     return await _answered(services, claim, change, await services.store.commit(change), outcome)
 
@@ -57,14 +59,17 @@ async def accept(
         Refusal: as the plan; 404 for what this account and mode does not have; 409 for a taken slot or a key in use.
         Unavailable: nothing was stored. ResultUnknown: nobody can tell now; repeat with the same key.
     """
-    if services.backlog.full:
-        return await _no_room(services, claim)
+    if (why := _turned_away(services, claim)) is not None:
+        return await _seen_before(services, claim, why)
     try:
         for _ in range(DECISIONS_MAX):
             read = await services.store.read(payment, claim.account, claim.livemode)
             if read is None:
                 raise missing(_KINDS.get(payment.partition("_")[0], "payment_intent"), payment)
             change = await complete(await plan(read), services.load(claim.account, claim.livemode))
+            if _is_late(services, claim):
+                # The plan may have asked others, who took their time.
+                return await _seen_before(services, claim, LATE)
             stored = await services.store.commit(change)
             if stored is None or stored == KEY_TAKEN:
                 return await _answered(services, claim, change, stored, ending or outcome)
@@ -112,12 +117,23 @@ async def _refuse(services: Services, claim: Claim, refusal: Refusal) -> Result:
     return await store_answer(services.db, claim, services.clock.now(), refused(refusal))
 
 
-async def _no_room(services: Services, claim: Claim) -> Result:
-    """The answer while the log takes no more: the stored one if the key was seen before. Raises Unavailable: nothing is accepted."""
+def _turned_away(services: Services, claim: Claim) -> str | None:
+    """Why nothing is accepted now; None for no reason."""
+    if services.backlog.full:
+        return "the outbox is full: its consumers are too far behind"
+    return LATE if _is_late(services, claim) else None
+
+
+def _is_late(services: Services, claim: Claim) -> bool:
+    return claim.deadline is not None and services.clock.now() >= claim.deadline
+
+
+async def _seen_before(services: Services, claim: Claim, why: str) -> Result:
+    """The stored answer if the key was seen before. Raises Unavailable (`why`): nothing is accepted."""
     found = await _look(services, claim)
     if found is not None:
         return found
-    raise Unavailable("the outbox is full: its consumers are too far behind")
+    raise Unavailable(why)
 
 
 async def _look(services: Services, claim: Claim) -> Result | None:

@@ -73,6 +73,17 @@ class Try(Struct, frozen=True, kw_only=True):
     fallen: Fallen | None = None
     # How long it may wait for a PSP; None for as long as a buyer would.
     wait_seconds: int | None = None
+    # When the caller stops waiting, where it has said; a payment that may wait for a PSP has its own time.
+    deadline: int | None = None
+
+    def execute_by(self, now: int) -> int:
+        """Until when its first byte may be sent."""
+        if self.wait_seconds is not None:
+            return now + self.wait_seconds * SECOND
+        if self.till is not None:
+            return now + TILL_SECONDS * SECOND
+        usual = now + EXECUTE_BY_SECONDS * SECOND
+        return usual if self.deadline is None else min(usual, self.deadline)
 
 
 def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str, now: int, ids: Ids) -> tuple[PaymentIntentFacts, Attempt]:
@@ -95,7 +106,7 @@ def take(facts: PaymentIntentFacts, try_: Try, key: Key | None, *, account: str,
     attempt = Attempt(
         id=id_, payment=facts.id, account=account, livemode=facts.livemode, operation=operation, slot=PAYMENT_SLOT,
         amount=facts.amount, currency=facts.currency, created_at=now,
-        execute_by=now + (try_.wait_seconds or (TILL_SECONDS if try_.till else EXECUTE_BY_SECONDS)) * SECOND,
+        execute_by=try_.execute_by(now),
         # Due at once: whichever executor looks first takes it, with or without the log.
         begin_at=now if try_.till else None,
         facts=AttemptFacts(

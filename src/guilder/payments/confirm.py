@@ -148,7 +148,8 @@ async def begin_taking(
         send_cvc=fresh and method.customer is None and not off_session and method.card.cvc_check is not None,
         off_session=off_session, error_on_requires_action=error_on_requires_action, risk_level=decision.level,
         risk_score=decision.score, origin=services.checkout_url, till=till,
-        wait_seconds=wait_seconds, fallen=fallen if wait_seconds is None else replace(fallen or Fallen(), waits=True),
+        deadline=change.claim.deadline if change.claim else None, wait_seconds=wait_seconds,
+        fallen=fallen if wait_seconds is None else replace(fallen or Fallen(), waits=True),
         authenticate=None if till or off_session or method.card.own_page else _authenticate(services, facts, choice, decision.verdict),
     )  # fmt: skip
     processing, attempt = take(facts, try_, key, account=change.account, now=now, ids=services.ids)
