@@ -19,6 +19,7 @@ from guilder.payments.confirm import confirm
 from guilder.payments.create import create
 from guilder.payments.model import CancelPayment, ConfirmPayment, CreatePayment
 from guilder.payments.services import ExternalRisk
+from guilder.payments.window import LEAST
 from guilder.psp.model import Operation
 from guilder.psp.router import Route, Rule
 from guilder.risk import TEST_RULES, HttpRiskService, Opinion, Question, Silent
@@ -356,6 +357,25 @@ async def test_a_payment_that_waits_is_announced_once_whatever_becomes_of_it(dat
         answer = await pay(world, off_session=True)
         await cancel(world.services, world.claim(), CancelPayment(payment=root(answer).id))
         assert await world.event_types() == ["payment_intent.created", "payment_intent.canceled"]
+
+
+async def test_a_payment_ends_by_its_time_though_its_psp_has_room_for_none(world: PaymentsWorld):
+    """Nothing of it was sent, so nobody has to be asked, and the buyer may try again."""
+    world.psp.answer = lambda _order: None
+    stuck = [asyncio.create_task(pay(world)) for _ in range(LEAST)]
+    await in_time(world, lambda: len(world.psp.held) == LEAST)
+    beyond = [asyncio.create_task(pay(world)) for _ in range(40)]
+
+    async def all_ended() -> bool:
+        return await world.db.fetchval("SELECT count(*) FROM attempt WHERE state = 'not_sent'") == len(beyond)
+
+    await in_time(world, all_ended)
+    assert {root(one).status for one in await asyncio.gather(*beyond)} <= {"processing", "requires_payment_method"}
+    assert len(world.psp.held) == LEAST
+    for order, deliver in world.psp.held:
+        deliver(order, Approved(order.reference))
+    await asyncio.gather(*stuck)
+    await world.books_agree()
 
 
 async def test_a_full_bulkhead_is_waited_for_whoever_the_buyer_is(world: PaymentsWorld):

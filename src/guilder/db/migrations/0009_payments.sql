@@ -54,10 +54,14 @@ CREATE TABLE attempt_open (
     -- Its first claim, before which no byte of it left; until then its accept.
     since_at bigint NOT NULL,
     retry_at bigint NOT NULL,
+    -- Its attempt's, while it is certain that no byte of it left: past it the attempt ends without its PSP. Null otherwise.
+    execute_by bigint,
     PRIMARY KEY (payment, slot)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0.0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX attempt_open_due ON attempt_open (retry_at);
+-- A claim changes nothing of what these two hold, so it stays on its page.
+CREATE INDEX attempt_open_late ON attempt_open (execute_by) WHERE execute_by IS NOT NULL;
 
 CREATE TABLE charge (
     id         text COLLATE "C" PRIMARY KEY,
@@ -295,7 +299,8 @@ BEGIN
                WHERE i.final AND v_ok[i.item]) x
         WHERE o.ctid = x.t;
         UPDATE attempt_open o
-        SET state = x.after, sender = NULL, epoch = NULL, retry_at = x.retry_at, tries = x.tries
+        SET state = x.after, sender = NULL, epoch = NULL, retry_at = x.retry_at, tries = x.tries,
+            execute_by = CASE x.after WHEN 'created' THEN o.execute_by END
         FROM (SELECT i.*, z.t FROM unnest(p_moves) i CROSS JOIN LATERAL (
                   SELECT y.ctid AS t FROM attempt_open y WHERE y.payment = i.payment AND y.slot = i.slot OFFSET 0) z
               WHERE NOT i.final AND v_ok[i.item]) x
@@ -314,8 +319,8 @@ BEGIN
         INSERT INTO attempt (id, payment, account, livemode, operation, slot, refund, amount, currency, reference, execute_by, created_at, facts)
         SELECT i.id, i.payment, i.account, p_livemode, i.operation, i.slot, i.refund, i.amount, i.currency, i.reference, i.execute_by, p_now, i.facts
         FROM unnest(p_attempts) i WHERE v_ok[i.item];
-        INSERT INTO attempt_open (payment, slot, attempt, state, since_at, retry_at)
-        SELECT i.payment, i.slot, i.id, 'created', p_now, i.retry_at FROM unnest(p_attempts) i WHERE v_ok[i.item];
+        INSERT INTO attempt_open (payment, slot, attempt, state, since_at, retry_at, execute_by)
+        SELECT i.payment, i.slot, i.id, 'created', p_now, i.retry_at, i.execute_by FROM unnest(p_attempts) i WHERE v_ok[i.item];
     END IF;
     IF cardinality(p_opens) > 0 THEN
         INSERT INTO attempt_open (payment, slot, attempt, state, since_at, retry_at)
@@ -409,6 +414,7 @@ DECLARE
     v_rows tid[];
     v_due tid[];
     v_new tid[];
+    v_late tid[];
 BEGIN
     IF p_attempts IS NULL THEN
         -- Ids and positions are taken from this one look: a second one would see newer entries and move past them unclaimed.
@@ -448,10 +454,14 @@ BEGIN
         SELECT array_agg(x.t) INTO v_due FROM (
             SELECT z.ctid AS t FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL AND z.state <> 'created'
             ORDER BY z.retry_at LIMIT p_due FOR UPDATE SKIP LOCKED) x;
+        -- What will not be sent any more takes no PSP's room.
+        SELECT array_agg(x.t) INTO v_late FROM (
+            SELECT z.ctid AS t FROM attempt_open z WHERE z.execute_by <= p_now AND z.sender IS NULL
+            ORDER BY z.execute_by LIMIT p_due FOR UPDATE SKIP LOCKED) x;
         SELECT array_agg(x.t) INTO v_new FROM (
             SELECT z.ctid AS t FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL AND z.state = 'created'
             ORDER BY z.retry_at LIMIT p_new FOR UPDATE SKIP LOCKED) x;
-        v_rows := coalesce(v_rows, '{}') || ARRAY(SELECT d FROM unnest(v_due || v_new) d WHERE d <> ALL (coalesce(v_rows, '{}')));
+        v_rows := coalesce(v_rows, '{}') || ARRAY(SELECT d FROM unnest(v_late || v_due || v_new) d WHERE d <> ALL (coalesce(v_rows, '{}')));
     END IF;
     IF v_attempts IS NOT NULL THEN
         PERFORM 1 FROM (SELECT DISTINCT partition FROM unnest(v_partitions) u(partition) ORDER BY 1) i CROSS JOIN LATERAL (
@@ -485,7 +495,7 @@ DECLARE
 BEGIN
     PERFORM 1 FROM attempt_open o WHERE o.sender = p_sender AND o.attempt <> ALL (p_in_hand) ORDER BY o.attempt FOR UPDATE;
     UPDATE attempt_open SET sender = NULL, epoch = NULL, retry_at = least(retry_at, p_now),
-        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END
+        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END, execute_by = NULL
     WHERE sender = p_sender AND attempt <> ALL (p_in_hand);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
@@ -521,7 +531,7 @@ BEGIN
     END IF;
     PERFORM 1 FROM attempt_open ORDER BY attempt FOR UPDATE;
     UPDATE attempt_open SET sender = NULL, epoch = NULL, retry_at = least(retry_at, p_now),
-        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END;
+        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END, execute_by = NULL;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     UPDATE installation SET quarantined_at = NULL, quarantine_reason = NULL;
     PERFORM pg_notify('guilder_accepted', 'due');
