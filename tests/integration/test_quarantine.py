@@ -45,11 +45,11 @@ async def test_a_start_on_a_database_that_is_behind_begins_the_quarantine(db: Da
     assert await quarantined(db) is None
 
 
-async def test_a_sender_whose_beat_was_lost_sends_nothing_more_under_its_old_id(db: Database) -> None:
+async def test_a_sender_whose_beat_was_lost_sends_nothing_more_under_its_old_id(db: Database, tmp_path: Path) -> None:
     """An acknowledged beat that is gone proves that this is another database, such as a standby that had not caught up."""
     clock = ManualClock()
     ids = Ids(clock)
-    await installation.begin(db, Path("/dev/null"), clock, ids)
+    await installation.begin(db, tmp_path / "generation", clock, ids)
     lost: list[str] = []
     sender = Sender(db, clock, ids, role="executor", lost=lost.append)
     await sender.start()
@@ -64,9 +64,11 @@ async def test_a_sender_whose_beat_was_lost_sends_nothing_more_under_its_old_id(
     await sender.close()
 
 
-async def test_in_quarantine_nothing_is_claimed_and_afterwards_the_psp_is_asked_before_anything_is_sent(world: PaymentsWorld) -> None:
+async def test_in_quarantine_nothing_is_claimed_and_afterwards_the_psp_is_asked_before_anything_is_sent(
+    world: PaymentsWorld, tmp_path: Path,
+) -> None:
     """What stands there as never sent may have been: it is asked about, reversed where it is not known, and never sent first."""
-    await installation.begin(world.db, Path("/dev/null"), world.clock, world.ids)
+    await installation.begin(world.db, tmp_path / "generation", world.clock, world.ids)
     world.psp.answer = lambda order: NotFound() if order.operation is Operation.QUERY else None
     made = (await create(world.services, world.claim(), CreatePayment(amount=1_000, currency="eur"))).answer.root.id
     await begin_quarantine(world.db, world.clock.now(), "a restore")
