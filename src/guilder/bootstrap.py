@@ -71,10 +71,10 @@ from guilder.webhooks.tidy import call_off, tidy_deliveries
 # connection of two that waits is the one that counts, so more would bring nothing.
 PAGE: Final = Pools(plain=0, hot=1)
 POOLS: Final[Mapping[int, Mapping[str, Pools]]] = {
-    1: {"api": Pools(plain=1, hot=2), "executor": Pools(plain=2, hot=2), "worker": Pools(plain=2, hot=0), "checkout": PAGE},
-    2: {"api": Pools(plain=1, hot=1), "executor": Pools(plain=1, hot=2), "worker": Pools(plain=1, hot=0), "checkout": PAGE},
-    3: {"api": Pools(plain=0, hot=1), "executor": Pools(plain=1, hot=2), "worker": Pools(plain=1, hot=0), "checkout": PAGE},
-    4: {"api": Pools(plain=0, hot=1), "executor": Pools(plain=0, hot=1), "worker": Pools(plain=1, hot=0), "checkout": PAGE},
+    1: {"api": Pools(plain=1, hot=2), "executor": Pools(plain=2, hot=2), "worker": Pools(plain=0, hot=2), "checkout": PAGE},
+    2: {"api": Pools(plain=1, hot=1), "executor": Pools(plain=1, hot=2), "worker": Pools(plain=0, hot=1), "checkout": PAGE},
+    3: {"api": Pools(plain=0, hot=1), "executor": Pools(plain=1, hot=2), "worker": Pools(plain=0, hot=1), "checkout": PAGE},
+    4: {"api": Pools(plain=0, hot=1), "executor": Pools(plain=0, hot=1), "worker": Pools(plain=0, hot=1), "checkout": PAGE},
 }
 """By the number of API processes."""
 BESIDE: Final[Mapping[str, int]] = {"api": 1, "executor": 2, "worker": 1, "checkout": 1}

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from guilder.config import Settings
-from guilder.core.clock import SystemClock
+from guilder.core.clock import Clock, SystemClock
 from guilder.core.errors import Unavailable, missing
 from guilder.core.ids import Ids
 from guilder.customers import Customers, PaymentMethods, Personal, load_payment_methods
@@ -100,7 +100,7 @@ class Rooms:
         self.load = Loader(db, self.customers, self.methods, self._entries)
         self.waiting = Waiting(hot)
         self.backlog = Backlog(db, settings.outbox_max)
-        self.risk = risk_service(settings, ids)
+        self.risk = risk_service(settings, ids, clock)
         self.payments = Payments(
             db=db,
             store=self.store,
@@ -158,7 +158,7 @@ class Rooms:
         return await balance_transactions(self.db, list(ids), merchant=account, livemode=livemode)
 
 
-def risk_service(settings: Settings, ids: Ids) -> HttpRiskService | None:
+def risk_service(settings: Settings, ids: Ids, clock: Clock) -> HttpRiskService | None:
     """The external risk service, where one is configured."""
     risk = settings.tuning.risk
-    return None if risk.url is None else HttpRiskService(risk, settings.tuning.policy("risk-ask"), ids)
+    return None if risk.url is None else HttpRiskService(risk, settings.tuning.policy("risk-ask"), ids, clock)

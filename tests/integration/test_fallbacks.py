@@ -357,7 +357,7 @@ async def screened(database: str, **changes) -> AsyncIterator[tuple[PaymentsWorl
 
     def change(world: PaymentsWorld) -> None:
         world.tuning = Tuning(risk=tuning)
-        service = HttpRiskService(tuning, world.tuning.policy("risk-ask"), Ids(world.clock))
+        service = HttpRiskService(tuning, world.tuning.policy("risk-ask"), Ids(world.clock), world.clock)
         world.risk = ExternalRisk(service, tuning)
 
     try:

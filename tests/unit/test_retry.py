@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import ValidationError, convert
 
+from guilder.core.clock import DAY, SECOND, ManualClock
 from guilder.core.retry import BUDGET_BURST, Budget, Jitter, Kind, Retry
 from guilder.tuning import NEVER_DROPPED, RETRIES
 
@@ -90,13 +91,25 @@ def test_a_policy_that_makes_no_sense_is_refused_by_field(content: dict[str, obj
 @given(calls=st.integers(0, 5_000), share=st.sampled_from([0.0, 0.1, 0.5]))
 def test_a_budget_never_lets_more_than_its_share_pass(calls: int, share: float) -> None:
     """However many extra calls are asked for after each first one: the share of the first ones, and the burst."""
-    budget, extra = Budget(share), 0
+    budget, extra = Budget(share, ManualClock().boot), 0
     for _ in range(calls):
         budget.earn()
         while budget.spend():
             extra += 1
     assert extra <= calls * share + BUDGET_BURST
     assert budget.empty or not calls, "all that was earned could be spent"
+
+
+def test_a_budget_that_is_used_up_fills_again_though_nothing_new_is_called() -> None:
+    """What waits for an extra call would otherwise wait for ever, in a system that nobody uses at night."""
+    clock = ManualClock()
+    budget = Budget(0.1, clock.boot)
+    while budget.spend():
+        pass
+    clock.advance(SECOND)
+    assert [budget.spend() for _ in range(6)] == [True] * 5 + [False]
+    clock.advance(DAY)
+    assert [budget.spend() for _ in range(11)] == [True] * 10 + [False]
 
 
 def test_what_must_be_settled_is_never_dropped() -> None:

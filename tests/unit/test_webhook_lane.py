@@ -134,6 +134,19 @@ def test_a_delivery_that_was_stored_while_a_read_was_under_way_is_not_taken_twic
     assert one.add(delivery(1, attempt=2))
 
 
+def test_what_is_given_back_while_a_read_is_under_way_is_not_passed_over():
+    """The read brings what lies behind it; both are read again, so none is ever lost."""
+    one = filled(4)
+    one.begin_read()
+    for _ in range(FAILURES_MAX):
+        one.landed(NOW, ok=False)
+    assert not one.passed(5)
+    assert (one.cursor, one.done_to()) == (0, 0)
+    one.begin_read()
+    assert one.passed(1)
+    assert one.cursor == 1
+
+
 def test_it_is_done_up_to_the_first_that_waits_for_its_first_try():
     """Retries do not count: they are found by their time."""
     one = filled(5)

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 import guilder
-from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, Micros
+from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, ManualClock, Micros
 from guilder.core.errors import Refusal
 from guilder.core.retry import Budget, Jitter
 from guilder.tuning import RETRIES
@@ -82,7 +82,7 @@ def test_the_schedule_spans_three_days_on_average():
 
 def test_a_budget_bounds_retries_and_never_first_tries():
     """Ten first tries earn one retry; without a budget there is no bound."""
-    budget = Budget(0.1, burst=1.0)
+    budget = Budget(0.1, ManualClock().boot, burst=1.0)
     assert in_budget(budget, 2)
     assert not in_budget(budget, 2)
     assert all(in_budget(budget, 1) for _ in range(11))

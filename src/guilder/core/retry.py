@@ -24,6 +24,8 @@ DECORRELATED_GROWTH: Final = 3.0
 EXPONENT_MAX: Final = 62
 # Extra calls that may be made at once before any first call has earned one: an incident begins with a handful.
 BUDGET_BURST: Final = 10.0
+# Extra calls that time earns, so that what waits for one goes on where nothing new is called: no counterpart notices so many.
+BUDGET_PER_SECOND: Final = 5.0
 
 
 class Kind(Enum):
@@ -147,20 +149,29 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Budget:
-    """A token bucket: first calls earn a share of an extra call each, an extra call takes a whole one.
+    """A token bucket: first calls earn a share of an extra call each, each second earns a few, an extra call takes a whole one.
 
-    So extra calls are never more than that share of the first ones (beside a burst of a few), however long an outage lasts
-    and however many policies ask. One for each process and counterpart, in memory: a restart begins with the burst.
+    So under load extra calls are never more than that share of the first ones (beside those few), however long an outage lasts
+    and however many policies ask; and without load nothing waits for ever. One for each process and counterpart, in memory:
+    a restart begins with the burst.
+
+    Args:
+        boot: the clock's seconds since the machine started.
     """
 
-    def __init__(self, share: float, *, burst: float = BUDGET_BURST) -> None:
+    def __init__(self, share: float, boot: Callable[[], float], *, burst: float = BUDGET_BURST) -> None:
         self._share = share
+        self._boot = boot
         self._burst = burst
         self._tokens = burst
+        self._counted = boot()
 
     @property
     def empty(self) -> bool:
         """No extra call may be made now."""
+        now = self._boot()
+        self._tokens = min(self._burst, self._tokens + BUDGET_PER_SECOND * (now - self._counted))
+        self._counted = now
         return self._tokens < 1
 
     def earn(self, first_calls: int = 1) -> None:

@@ -100,7 +100,7 @@ class Executor:
         self._rules = rules
         self._up = up
         self._risk = risk
-        self._ways = Ways({}, tuning)
+        self._ways = Ways({}, tuning, clock)
         self._in_hand: dict[tuple[str, str], Claimed] = {}
         self._messages = Messages(store)
         self.record = self._messages.record
@@ -114,7 +114,7 @@ class Executor:
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
         self._windows = Windows(connectors, now=asyncio.get_running_loop().time())
-        self._ways = Ways(connectors, self._tuning, routes=self._routes, rules=self._rules, up=self._up)
+        self._ways = Ways(connectors, self._tuning, self._clock, routes=self._routes, rules=self._rules, up=self._up)
         listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
         if self._log is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from guilder.core.clock import SECOND
+from guilder.core.clock import SECOND, Clock
 from guilder.core.outcome import Declined, NotFound, NotSent, Outcome
 from guilder.core.retry import Budget
 from guilder.payments.fallback import keeps_card, onward
@@ -26,8 +26,8 @@ class Ways:
     """
 
     def __init__(
-        self, connectors: Mapping[str, Connector], tuning: Tuning, *, routes: Sequence[Route] = (), rules: Sequence[Rule] = (),
-        up: IsUp | None = None,
+        self, connectors: Mapping[str, Connector], tuning: Tuning, clock: Clock, *, routes: Sequence[Route] = (),
+        rules: Sequence[Rule] = (), up: IsUp | None = None,
     ) -> None:  # fmt: skip
         self._connectors = connectors
         self._fallback = tuning.fallback
@@ -36,7 +36,7 @@ class Ways:
         self._up = up
         self._schedules = {name: Schedule.of(tuning, name) for name in connectors}
         shares = {name: schedule.resend.budget_share for name, schedule in self._schedules.items()}
-        self._resends = {name: Budget(share) for name, share in shares.items() if share is not None}
+        self._resends = {name: Budget(share, clock.boot) for name, share in shares.items() if share is not None}
 
     def __contains__(self, name: str) -> bool:
         return name in self._connectors

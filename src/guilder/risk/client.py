@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from guilder.breaker import Breaker, BreakerState
-from guilder.core.clock import sleep
+from guilder.core.clock import Clock, sleep
 from guilder.core.ids import Ids
 from guilder.core.retry import Budget, Retry
 from guilder.metrics import Metrics, Sample
@@ -33,12 +33,12 @@ log = structlog.get_logger(__name__)
 class HttpRiskService:
     """Implements RiskService. Made inside its loop; one per process."""
 
-    def __init__(self, tuning: RiskTuning, retry: Retry, ids: Ids) -> None:
+    def __init__(self, tuning: RiskTuning, retry: Retry, ids: Ids, clock: Clock) -> None:
         self._url = tuning.url or ""
         self._timeout = tuning.timeout_seconds
         self._retry = retry
         self._ids = ids
-        self._budget = None if retry.budget_share is None else Budget(retry.budget_share)
+        self._budget = None if retry.budget_share is None else Budget(retry.budget_share, clock.boot)
         self._breaker = Breaker(tuning.breaker, _moved)
         self._asked = asyncio.Semaphore(ASKED_MAX)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}

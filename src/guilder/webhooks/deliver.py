@@ -25,13 +25,14 @@ from guilder.tuning import RETRIES
 from guilder.webhooks import store
 from guilder.webhooks.addresses import Allowed
 from guilder.webhooks.bodies import Bodies, PersonalOf, readable
+from guilder.webhooks.connection import Answered
 from guilder.webhooks.disable import disable_gone
 from guilder.webhooks.endpoints import open_secret
 from guilder.webhooks.headers import headers_of
 from guilder.webhooks.lane import Lane
 from guilder.webhooks.model import Next, Result, StoredEndpoint
 from guilder.webhooks.rules import GONE, asked_wait, in_budget, next_due, succeeded
-from guilder.webhooks.transport import Answered, Lookup, NotPermitted, Transport, Unreached
+from guilder.webhooks.transport import Lookup, NotPermitted, Transport, Unreached
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +76,7 @@ class Deliverer:
         self._role = role
         self._lookup = lookup
         self._retry = retry
-        self._budget = None if retry.budget_share is None else Budget(retry.budget_share)
+        self._budget = None if retry.budget_share is None else Budget(retry.budget_share, clock.boot)
         self._transports: tuple[Transport, Transport]
         self._holder = ""
         self._lanes: dict[str, Lane] = {}
@@ -228,8 +229,8 @@ class Deliverer:
         found: list[Next] = []
         for delivery, state in await store.next_deliveries(self._db, self._clock.now(), ids, after, rooms, dues):
             lane = self._lanes[delivery.endpoint]
-            if state != "due":
-                lane.cursor = delivery.number
+            if state != "due" and not lane.passed(delivery.number):
+                continue
             # What has failed before, or was delivered, is not new.
             if state == "due" or (state == "pending" and delivery.attempt == 1):
                 found.append(delivery)

@@ -33,13 +33,13 @@ class Lane:
     """One endpoint's deliveries in this process.
 
     Attributes:
-        cursor: the number of the last delivery that was read.
+        cursor: the number of the last delivery that was read, and has not been given back since.
         leaving: it is to be given to another process as soon as nothing is in hand.
     """
 
     __slots__ = (
         "asked_until", "cursor", "dropped", "endpoint", "fading", "failures", "flying", "in_hand", "leaving", "queue", "rests_until",
-        "signer", "stored", "width",
+        "rewound", "signer", "stored", "width",
     )  # fmt: skip
 
     def __init__(self, endpoint: str, done_to: int) -> None:
@@ -52,6 +52,8 @@ class Lane:
         self.fading: list[int] = []
         # Those that were taken out of the queue again.
         self.dropped: list[Next] = []
+        # Whether the queue was given back since the last read began: what that read brings lies behind what was given back.
+        self.rewound = False
         self.flying = 0
         self.width = WIDTH_FIRST
         self.failures = 0
@@ -148,6 +150,14 @@ class Lane:
         for number in self.fading:
             self.in_hand.pop(number, None)
         self.fading.clear()
+        self.rewound = False
+
+    def passed(self, number: int) -> bool:
+        """Note that the read has come to this number; False when it is to be read again, with what lies before it."""
+        if self.rewound:
+            return False
+        self.cursor = number
+        return True
 
     def done_to(self) -> int:
         """Up to here nothing waits for its first try."""
@@ -157,6 +167,7 @@ class Lane:
     def empty(self) -> None:
         """Forget what is in the queue: it is read again when it may be sent."""
         self.cursor = self.done_to()
+        self.rewound = True
         for one in self.queue:
             self.in_hand.pop(one.number, None)
         self.dropped.extend(self.queue)

@@ -1,51 +1,40 @@
-"""Transport: one POST to a receiver, within limits. aiohttp lives here and in listen.py.
+"""Transport: one POST to a receiver, within limits.
 
-The numeric address is looked at when the socket is made (`socket_factory`): after the name was resolved, and for addresses
-that are written as numbers as well. So neither a name that changes between a look and a use nor a redirect, which is never
-followed, leads anywhere else. The right to send is asked for after the connection stands, right before the first byte.
+A name is looked up for each new connection, and what is connected to is a numeric address that was looked at. So neither a
+name that changes between a look and a use nor a redirect, which is never followed, leads anywhere else. The right to send is
+asked for after the connection stands, right before the first byte.
 """
 
 import asyncio
-import errno
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+import aiohappyeyeballs
 from msgspec import Struct
+from yarl import URL
 
 from guilder import __version__
-from guilder.webhooks.addresses import Allowed
-from guilder.webhooks.rules import ANSWER_CHARACTERS_MAX
+from guilder.webhooks.addresses import Allowed, numeric
+from guilder.webhooks.connection import Answered, ClosedError, Connection
 
 # From the first look at the name to the last byte of the answer. Receivers are asked to store the event and answer.
 DEADLINE_SECONDS: Final = 15.0
 # Of which for a connection, TLS included.
 CONNECT_SECONDS: Final = 5.0
-# What is read of an answer's body; the rest is not waited for, and the connection is closed.
-ANSWER_BYTES_MAX: Final = 4 * ANSWER_CHARACTERS_MAX
-# Head of an answer: lines and number of them.
-HEAD_LINE_MAX: Final = 8_190
-HEAD_LINES_MAX: Final = 100
-# A name is asked for again after this; every new connection is checked whatever stands in the cache.
-NAMES_SECONDS: Final = 10
+# A name with several addresses: how long one is tried before the next is tried beside it (RFC 8305 section 5).
+NEXT_ADDRESS_SECONDS: Final = 0.25
 # Below the idle time after which common servers close (60 s and more), so that a first byte seldom meets a closed door.
 IDLE_SECONDS: Final = 20.0
+FAILURE_CHARACTERS_MAX: Final = 200
 
 USER_AGENT: Final = f"Guilder/{__version__} (webhooks)"
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 """(name, port) -> numeric addresses."""
-
-
-class Answered(Struct, frozen=True):
-    """What a receiver answered; `body` is the beginning of it, `retry_after` the header as it came."""
-
-    status: int
-    body: bytes
-    retry_after: str | None = None
 
 
 class Unreached(Struct, frozen=True):
@@ -58,8 +47,27 @@ class NotPermitted(Exception):
     """This process has lost the right to send; nothing was written."""
 
 
-class _RefusedAddressError(OSError):
-    """The address is one that nothing is sent to."""
+class _NoAddressError(Exception):
+    """There is none, or none that anything is sent to."""
+
+
+class Target(Struct, frozen=True):
+    """Where a URL leads, and the head of a request to it as far as it is always the same."""
+
+    tls: bool
+    host: str
+    port: int
+    head: str
+
+
+@lru_cache(maxsize=1_024)
+def target_of(url: str) -> Target:
+    """Take a URL apart. Raises ValueError."""
+    parsed = URL(url)
+    host, port = parsed.raw_host, parsed.port
+    if host is None or port is None:
+        raise ValueError("the address has no host")
+    return Target(parsed.scheme == "https", host, port, f"POST {parsed.raw_path_qs} HTTP/1.1\r\nHost: {parsed.host_port_subcomponent}\r\n")
 
 
 class Transport:
@@ -72,21 +80,22 @@ class Transport:
 
     def __init__(self, allowed: Allowed, permitted: Callable[[], bool], lookup: Lookup | None = None) -> None:
         self._allowed = allowed
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                # Whoever calls bounds how many there are, for each endpoint and in all.
-                limit=0, resolver=_Resolver(lookup or _system_lookup), socket_factory=self._socket, ttl_dns_cache=NAMES_SECONDS,
-                keepalive_timeout=IDLE_SECONDS, ssl=_trust(),
-            ),
-            timeout=aiohttp.ClientTimeout(total=DEADLINE_SECONDS, connect=CONNECT_SECONDS, ceil_threshold=DEADLINE_SECONDS + 1),
-            request_class=_guarded(permitted), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"), max_line_size=HEAD_LINE_MAX,
-            max_field_size=HEAD_LINE_MAX, max_headers=HEAD_LINES_MAX,
-        )  # fmt: skip
+        self._permitted = permitted
+        self._lookup = lookup or _system_lookup
+        self._loop = asyncio.get_running_loop()
+        self._trust = _trust()
+        # Whoever calls bounds how many there are, for each endpoint and in all.
+        self._kept: dict[tuple[bool, str, int], list[Connection]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._session.close()
+        """Close all connections that are not in use."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for kept in self._kept.values():
+            for connection in kept:
+                connection.close()
+        self._kept.clear()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answered | Unreached:
         """Send one request and read the beginning of its answer. Never follows, never waits beyond the deadline.
@@ -94,32 +103,97 @@ class Transport:
         A kept connection that was closed under us before anything was answered is tried once more on a fresh one.
         Raises NotPermitted.
         """
-        for again in (True, False):
+        ends = self._loop.time() + DEADLINE_SECONDS
+        try:
+            target = target_of(url)
+            request = _request(target, headers, body)
+            connection = self._take(target)
+            if connection is not None:
+                try:
+                    return await self._exchange(target, connection, request, ends)
+                except ClosedError:
+                    pass
             try:
-                return await self._post(url, headers, body)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if again and not isinstance(error, aiohttp.ClientConnectorError):
-                    continue
-                return Unreached(_why(error))
-            except TimeoutError as error:
-                if isinstance(error, aiohttp.ServerTimeoutError):
-                    return Unreached(f"no connection within {CONNECT_SECONDS:g} s")
-                return Unreached(f"no answer within {DEADLINE_SECONDS:g} s")
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                return Unreached(_why(error))
-        return Unreached("the connection was closed")
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    connection = await self._connect(target)
+            except TimeoutError:
+                return Unreached(f"no connection within {CONNECT_SECONDS:g} s")
+            return await self._exchange(target, connection, request, ends)
+        except TimeoutError:
+            return Unreached(f"no answer within {DEADLINE_SECONDS:g} s")
+        except (_NoAddressError, OSError, ValueError) as error:
+            return Unreached(_why(error)[:FAILURE_CHARACTERS_MAX])
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answered:
-        async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-            return Answered(response.status, await _beginning(response), response.headers.get("Retry-After"))
+    async def _exchange(self, target: Target, connection: Connection, request: bytes, ends: float) -> Answered:
+        if not self._permitted():
+            self._keep(target, connection)
+            raise NotPermitted
+        answered = await connection.post(request, ends - self._loop.time())
+        self._keep(target, connection)
+        return answered
 
-    def _socket(self, found: Any) -> socket.socket:  # noqa: ANN401 - aiohttp's AddrInfoType
-        """A socket for an address that may be connected to. Raises OSError for one that may not."""
-        family, kind, protocol, _, address = found
-        why = self._allowed.refuses(str(address[0]))
-        if why is not None:
-            raise _RefusedAddressError(errno.EACCES, why)
-        return socket.socket(family=family, type=kind, proto=protocol)
+    async def _connect(self, target: Target) -> Connection:
+        """A fresh connection. Raises _NoAddressError, OSError."""
+        addresses = await self._addresses(target)
+        opened = await aiohappyeyeballs.start_connection(
+            [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, target.port)) for family, address in addresses],
+            happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, loop=self._loop,
+        )  # fmt: skip
+        _, connection = await self._loop.create_connection(
+            Connection, sock=opened, ssl=self._trust if target.tls else None, server_hostname=target.host if target.tls else None,
+        )  # fmt: skip
+        return connection
+
+    async def _addresses(self, target: Target) -> Sequence[tuple[socket.AddressFamily, str]]:
+        """The numeric addresses that may be connected to. Raises _NoAddressError."""
+        literal = numeric(target.host)
+        try:
+            found = [literal] if literal is not None else await self._lookup(target.host, target.port)
+        except (OSError, UnicodeError) as error:
+            raise _NoAddressError("the name cannot be resolved") from error
+        refused = [why for address in found if (why := self._allowed.refuses(address)) is not None]
+        if not found or len(refused) == len(found):
+            raise _NoAddressError(refused[0] if refused else "the name has no address")
+        return [
+            (socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+            for address in found if self._allowed.refuses(address) is None
+        ]  # fmt: skip
+
+    # --- connections that are not in use ----------------------------------------------------------------------------
+
+    def _take(self, target: Target) -> Connection | None:
+        """The one that was used last; None when there is none that may still be good."""
+        kept = self._kept.get((target.tls, target.host, target.port))
+        while kept:
+            connection = kept.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    def _keep(self, target: Target, connection: Connection) -> None:
+        if not connection.usable:
+            return
+        connection.idle_since = self._loop.time()
+        self._kept.setdefault((target.tls, target.host, target.port), []).append(connection)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(IDLE_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what nobody has used for a while."""
+        before = self._loop.time() - IDLE_SECONDS
+        for origin, kept in list(self._kept.items()):
+            for connection in kept:
+                if connection.idle_since <= before:
+                    connection.close()
+            self._kept[origin] = [connection for connection in kept if connection.usable]
+            if not self._kept[origin]:
+                del self._kept[origin]
+        self._sweeper = self._loop.call_later(IDLE_SECONDS / 2, self._sweep) if self._kept else None
+
+
+def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"{target.head}{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def _trust() -> ssl.SSLContext:
@@ -130,83 +204,20 @@ def _trust() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _guarded(permitted: Callable[[], bool]) -> type[aiohttp.ClientRequest]:
-    class Guarded(aiohttp.ClientRequest):
-        """A request that asks for the right to send when its connection stands."""
-
-        async def send(self, conn: Any) -> aiohttp.ClientResponse:  # noqa: ANN401 - aiohttp's Connection
-            if not permitted():
-                raise NotPermitted
-            return await super().send(conn)
-
-    return Guarded
-
-
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    """The first bytes of the body. What does not come, or is too much, is left, and the connection with it."""
-    length = response.content_length
-    if length == 0:
-        return b""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while size < ANSWER_BYTES_MAX:
-            part = await response.content.readany()
-            if not part:
-                return b"".join(parts)
-            parts.append(part)
-            size += len(part)
-    except (aiohttp.ClientError, TimeoutError):
-        # The status has arrived, and it alone decides.
-        pass
-    response.close()
-    return b"".join(parts)[:ANSWER_BYTES_MAX]
-
-
-class _Resolver(AbstractResolver):
-    """aiohttp's view of a lookup."""
-
-    def __init__(self, lookup: Lookup) -> None:
-        self._lookup = lookup
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        found = await self._lookup(host, port)
-        return [
-            ResolveResult(
-                hostname=host, host=address, port=port, family=socket.AF_INET6 if ":" in address else socket.AF_INET, proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in found
-            if family in (socket.AF_UNSPEC, socket.AF_INET6 if ":" in address else socket.AF_INET)
-        ]  # fmt: skip
-
-    async def close(self) -> None:
-        """Nothing is kept."""
-
-
 async def _system_lookup(host: str, port: int) -> Sequence[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def _why(error: BaseException) -> str:
-    """What went wrong, without what the library says of itself."""
-    inner = getattr(error, "os_error", None)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "the name cannot be resolved"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"the certificate is not valid: {_tls_reason(error.certificate_error)}"[:200]
-    if isinstance(inner, ssl.SSLError):
-        return f"no TLS connection: {_tls_reason(inner)}"[:200]
-    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError) or isinstance(inner, ConnectionResetError):
-        return "the connection was closed without an answer"
-    said = inner.strerror or str(inner) if isinstance(inner, OSError) else str(error)
-    return (said or type(error).__name__)[:200]
-
-
-def _tls_reason(error: BaseException) -> str:
-    """OpenSSL's words alone: `certificate has expired`, `wrong version number`."""
+    """What went wrong, in words for the merchant."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    reason = error.reason if isinstance(error, ssl.SSLError) else None
-    return reason.replace("_", " ").lower() if reason else str(error) or type(error).__name__
+        return f"the certificate is not valid: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        # OpenSSL's words alone: `wrong version number`.
+        return f"no TLS connection: {error.reason.replace('_', ' ').lower() if error.reason else error}"
+    if isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
+        return "the connection was closed without an answer"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
