@@ -271,7 +271,8 @@ class Executor:
                 again = replace(again, sender_epoch=order.sender_epoch)
                 self._ways[name].submit([again], self._permit, self._deliver)
                 return
-        soft = isinstance(outcome, Declined) and (outcome.wants_authentication or self._ways.keeps_card(one.attempt, outcome))
+        onward = isinstance(outcome, Declined) and self._ways.onward(one.attempt, outcome) is not None
+        soft = onward or (isinstance(outcome, Declined) and outcome.wants_authentication)
         facts = one.attempt.facts
         # An authentication carried none: the authorization that follows it will.
         carried = facts.send_cvc and one.attempt.operation in NEW_PAYMENTS and one.open.state in _MAY_CARRY_CVC

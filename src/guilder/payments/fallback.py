@@ -57,11 +57,6 @@ def onward(
     return found
 
 
-def keeps_card(fallback: Fallback, attempt: Attempt, outcome: Outcome | NotFound) -> bool:
-    """Whether the card's CVC may still be needed after this outcome."""
-    return fallback.next_connector and _may_go_on(fallback, attempt, outcome)
-
-
 def _may_go_on(fallback: Fallback, attempt: Attempt, outcome: Outcome | NotFound) -> bool:
     secure = attempt.facts.three_d_secure
     if attempt.operation not in NEW_PAYMENTS or (secure is not None and secure.proof is not None):
