@@ -29,7 +29,7 @@ from guilder.tuning import Fallback
 DOWN: Final = frozenset({Reason.CONNECT.value, Reason.BREAKER_OPEN.value})
 """Reasons that say that the PSP cannot be reached at all."""
 OURS: Final = frozenset({Reason.CLOSED.value, Reason.FENCED.value, Reason.VAULT.value})
-"""Reasons that lie with us, and pass: this process ends, its right to send has lapsed, the vault is away."""
+"""Reasons that lie with us, and pass: the connector is closed here, the right to send has lapsed, the vault is away."""
 RISK_REFUSED: Final = "risk_refused"
 RISK_SILENT: Final = "risk_silent"
 """An attempt that was to wait for the external risk service: it said no, or nothing yet."""
