@@ -208,7 +208,13 @@ class Executor:
             self._in_hand[one.attempt.id, one.open.slot] = one
             if one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
                 log.error("attempt_still_open", attempt=one.attempt.id, state=one.open.state, tries=one.open.tries)
-            step = next_step(one.attempt, one.open.state, one.open.tries, now)
+            try:
+                step = next_step(one.attempt, one.open.state, one.open.tries, now)
+            except Exception:
+                # As a row that cannot be read: it must not stop the others; it is set free, tried again and reported each time.
+                log.exception("attempt_without_next_step", attempt=one.attempt.id)
+                self._done(one)
+                continue
             if isinstance(step, Order) and asks_risk(one.attempt, step):
                 self._spawn(self._screen(one, step))
             elif isinstance(step, Order) and self._takes(one, step):
