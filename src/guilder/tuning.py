@@ -199,6 +199,10 @@ class RiskTuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass_up_to: Mapping[str, int] = {}
     larger: Literal["wait", "refuse"] = "refuse"
 
+    def __repr__(self) -> str:
+        """Without the secret, which may stand in the address, too."""
+        return f"RiskTuning(timeout_seconds={self.timeout_seconds}, pass_up_to={self.pass_up_to}, larger={self.larger!r})"
+
     def __post_init__(self) -> None:
         """Refuse what could never be meant (ValueError)."""
         if self.url is not None and urlsplit(self.url).scheme not in ("http", "https"):

@@ -165,7 +165,8 @@ async def test_only_what_lies_in_the_way_lets_a_payment_go_on(database: str, out
         assert len(world.connectors["backup"].orders) == goes_on
 
 
-async def test_the_cvc_goes_with_the_payment_to_the_next_connector(database: str):
+@pytest.mark.parametrize("last", [Approved("REF"), Declined("processing_error")])
+async def test_the_cvc_goes_with_the_payment_to_the_next_connector(database: str, last: Approved | Declined):
     """It is dropped when the last of them has answered."""
     async with two_psps(database, Fallback(next_connector=True)) as world:
         backup = world.connectors["backup"]
@@ -178,8 +179,8 @@ async def test_the_cvc_goes_with_the_payment_to_the_next_connector(database: str
         await world.until(lambda: backup.held)
         assert (backup.orders[0].send_cvc, world.forgotten) == (True, [])
         order, deliver = backup.held[0]
-        deliver(order, Approved(order.reference))
-        assert root(await paying).status == "succeeded"
+        deliver(order, last)
+        assert (await paying).answer.status == (200 if isinstance(last, Approved) else 402)
         await world.until(lambda: world.forgotten == [method.id])
 
 

@@ -1,5 +1,6 @@
 """What is found about attempts that have ended: nothing the PSP did after all is lost, and the books follow its truth."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import pytest
 from bank_behind import BankBehind
 
 from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
+from guilder.core.errors import Unavailable
 from guilder.core.outcome import Approved, Declined, NotFound, Unknown
 from guilder.integrity import examine
-from guilder.payments import cancel, capture, create, refund
+from guilder.payments import cancel, capture, create, refund, told_by_psp
 from guilder.payments.model import CancelPayment, CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.refund import REFUNDS_MAX
 from guilder.payments.schedule import AFTER_RECHECKS, RECHECKS
-from guilder.psp.model import Operation
+from guilder.psp.model import Direction, Exchange, Operation
 
 # When nobody waits for a request any more: the key's window of a day, and the horizon of two.
 PAST_HORIZON = 73 * HOUR
@@ -463,3 +465,38 @@ async def test_answers_that_come_unasked_do_not_shorten_the_schedule(world):
         world.clock.advance(wait)
     await nothing_open(world)
     assert len(world.psp.sent(Operation.QUERY)) == asked + len(RECHECKS)
+
+
+async def test_what_the_psp_tells_while_it_is_being_asked_is_to_be_told_again(world, bank: BankBehind):
+    """The answer that is on its way may be older than the news; a moment later the PSP is asked because of them."""
+    world.psp.answer = lambda order: None if order.operation is Operation.QUERY else Unknown("timeout")
+    payment = await pay(world)
+    world.clock.advance(MINUTE)
+    await world.until(lambda: world.psp.held)
+    attempt = await world.store.attempt(await world.db.fetchval("SELECT id FROM attempt WHERE payment = $1", payment))
+    told = (attempt.id, attempt.facts.connector, attempt.facts.wire.reference)
+    with pytest.raises(Unavailable):
+        await told_by_psp(world.services, *told)
+    world.psp.answer = lambda order: Approved(order.reference)
+    for order, deliver in world.psp.held:
+        deliver(order, Unknown("in_progress"))
+    assert await told_by_psp(world.services, *told)
+    await ended(world, "purchase", "approved")
+
+
+async def test_what_was_said_about_an_attempt_that_another_has_taken_over_is_kept_for_its_story(world):
+    """And not in memory for ever: nobody settles it here any more."""
+    world.psp.answer = lambda order: None
+    asking = asyncio.create_task(pay(world))
+    await world.until(lambda: world.psp.held)
+    [(order, deliver)] = world.psp.held
+    world.executor.record(Exchange(order.attempt_id, Direction.SENT, "0200", world.clock.now()))
+    world.executor.lost(world.sender.id)
+    deliver(order, Unknown("reset"))
+
+    async def kept():
+        return await world.db.fetchval("SELECT text FROM attempt_message WHERE attempt = $1", order.attempt_id)
+
+    assert await world.until(kept) == "sent: 0200"
+    world.psp.answer = lambda order: Approved(order.reference)
+    await asking

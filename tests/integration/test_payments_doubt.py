@@ -3,12 +3,13 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
 from guilder.core.errors import Refusal
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.payments import cancel, capture, create, expire_authorizations, offer_refunds, refund, update
-from guilder.payments.model import CancelPayment, CapturePayment, CreatePayment, CreateRefund, UpdatePayment
+from guilder.payments.model import CancelPayment, CapturePayment, CreatePayment, CreateRefund, UpdatePayment, pack
 from guilder.payments.offer import note_accounts
 from guilder.psp.model import Operation
 
@@ -357,3 +358,24 @@ async def test_a_psp_that_has_shown_a_trace_and_then_knows_nothing_has_forgotten
 
     await world.until(paid_back)
     await world.books_agree()
+
+
+async def test_an_attempt_of_which_nothing_can_be_made_stops_nobody_elses(world):
+    """It stays where it is, for a person; whoever comes after it is paid."""
+    world.psp.answer = lambda order: Unknown("timeout")
+    await pay(world)
+    await world.pause()
+    id_ = await world.db.fetchval("SELECT attempt FROM attempt_open")
+    facts = (await world.store.attempt(id_)).facts
+    broken = structs.replace(facts, wire=structs.replace(facts.wire, reference=""))
+    await world.db.execute("UPDATE attempt SET facts = $2 WHERE id = $1", id_, pack(broken))
+    await world.db.execute("UPDATE attempt_open SET state = 'reversing', sender = NULL, retry_at = 0 WHERE attempt = $1", id_)
+    world.psp.answer = lambda order: Approved(order.reference)
+    world.go_on()
+
+    async def claimed():
+        return await world.db.fetchval("SELECT sender FROM attempt_open WHERE attempt = $1", id_)
+
+    await world.until(claimed)
+    assert (await pay(world)).answer.root.status == "succeeded"
+    assert await world.db.fetchval("SELECT state FROM attempt_open WHERE attempt = $1", id_) == "reversing"

@@ -5,12 +5,14 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
+from itertools import count
 
 import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
 import stripe
+from msgspec import structs
 from structlog.testing import capture_logs
 from webhook_world import ACCOUNT, SANDBOX, WebhookWorld, webhook_world
 
@@ -546,3 +548,22 @@ async def test_without_the_right_to_send_no_byte_is_written(receiver: Receiver):
     finally:
         await transport.close()
     assert (receiver.requests, receiver.connections) == ([], 1)
+
+
+async def test_retries_that_have_no_budget_stand_in_nobodys_way(world: WebhookWorld, receiver: Receiver):
+    """They are read before what is new, and put off until there is some: what is new is sent meanwhile."""
+    await world.endpoint(receiver.url)
+    turns = count()
+    receiver.behave = lambda _request: answer(500 if next(turns) % 2 else 200)
+    await world.worker(retry=structs.replace(RETRIES["webhook"], budget_share=0.1))
+    await world.announce(*[CREATED] * 60)
+    await world.until(lambda: len(receiver.requests) == 60)
+    await world.settled(30)
+    receiver.behave = lambda _request: answer(200)
+    world.clock.advance(HOUR)
+    new = set(await world.announce(*[PAID] * 20))
+    await world.settled(80)
+    order = [request.event in new for request in receiver.requests[60:]]
+    assert (sum(order), len(order)) == (20, 50)
+    last = len(order) - order[::-1].index(True)
+    assert last - 20 <= 20, "of thirty retries ten have a budget at once, and few earn one while what is new is sent"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec import ValidationError, convert
 
 from guilder.core.clock import DAY, SECOND, ManualClock
-from guilder.core.retry import BUDGET_BURST, Budget, Jitter, Kind, Retry
+from guilder.core.retry import BUDGET_BURST, FACTOR_MAX, Budget, Jitter, Kind, Retry
 from guilder.tuning import NEVER_DROPPED, RETRIES
 
 
@@ -69,12 +69,20 @@ def test_a_policy_ends_by_attempts_by_time_and_by_what_cannot_be_mended() -> Non
     assert policy.delay_after(1, never, error=("Lost", "Exception")) == 10
 
 
+@pytest.mark.parametrize("tries", [63, 100_000])
+def test_the_steepest_schedule_has_a_wait_after_however_many_tries(tries: int) -> None:
+    """What is never dropped is tried so often, and a wait that cannot be computed would drop it."""
+    steepest = Retry(kind=Kind.EXPONENTIAL, base_seconds=1, factor=FACTOR_MAX, cap_seconds=60)
+    assert steepest.wait(tries) == 60
+
+
 @pytest.mark.parametrize(
     ("content", "field"),
     [
         ({"kind": "fixed", "base_seconds": -1}, "base_seconds"),
         ({"kind": "fixed", "cap_seconds": float("inf")}, "cap_seconds"),
         ({"kind": "exponential", "factor": 0.5}, "factor"),
+        ({"kind": "exponential", "factor": 1e6}, "factor"),
         ({"kind": "fixed", "attempts_max": 0}, "attempts_max"),
         ({"kind": "fixed", "elapsed_max_seconds": 0}, "elapsed_max_seconds"),
         ({"kind": "fixed", "budget_share": 2}, "budget_share"),

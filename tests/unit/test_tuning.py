@@ -60,6 +60,12 @@ def test_without_a_file_the_defaults_hold() -> None:
     assert (tuning.fallback.next_connector, tuning.fallback.waits("acct_1"), tuning.risk.url) == (False, None, None)
 
 
+def test_the_risk_services_secret_is_in_no_text(tuning: Tuning) -> None:
+    """Neither what is logged of the configuration nor a stack shows it."""
+    assert tuning.risk.secret == "tell nobody"
+    assert "tell nobody" not in f"{tuning} {tuning!r} {tuning.risk}"
+
+
 def test_the_file_changes_what_it_names_and_nothing_else(tuning: Tuning) -> None:
     """A policy in general and for one connector; timeouts; the time that a payment may wait, for each merchant."""
     query = tuning.policy("psp-query")

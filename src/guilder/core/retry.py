@@ -20,8 +20,9 @@ from msgspec import Struct
 
 # What a decorrelated wait may grow to, in terms of the one before (Brooker, "Exponential Backoff And Jitter").
 DECORRELATED_GROWTH: Final = 3.0
-# A float's exponent ends at 1,023; no factor of ours comes near it in so many tries, and no cap is above it.
+# A float's exponent ends at 1,023: the largest factor to this power is below it, and no sensible cap is above that.
 EXPONENT_MAX: Final = 62
+FACTOR_MAX: Final = 1_000
 # Extra calls that may be made at once before any first call has earned one: an incident begins with a handful.
 BUDGET_BURST: Final = 10.0
 # Extra calls that time earns, so that what waits for one goes on where nothing new is called: no counterpart notices so many.
@@ -74,8 +75,8 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name in ("base_seconds", "cap_seconds"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be zero or more")
-        if not 1 <= self.factor < float("inf"):
-            raise ValueError("factor must be 1 or more")
+        if not 1 <= self.factor <= FACTOR_MAX:
+            raise ValueError(f"factor must lie between 1 and {FACTOR_MAX:,}")
         if self.attempts_max is not None and self.attempts_max < 1:
             raise ValueError("attempts_max counts the first try too, so it is at least 1")
         if self.elapsed_max_seconds is not None and not self.elapsed_max_seconds > 0:

@@ -215,7 +215,13 @@ class Executor:
             sent = one.open.state != AttemptState.CREATED
             if sent and one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
                 log.error("attempt_still_open", attempt=one.attempt.id, state=one.open.state, tries=one.open.tries)
-            step = next_step(one.attempt, one.open.state, one.open.tries, now)
+            try:
+                step = next_step(one.attempt, one.open.state, one.open.tries, now)
+            except Exception:
+                # As a row that cannot be read: it must not stop the others; it is set free, tried again and reported each time.
+                log.exception("attempt_without_next_step", attempt=one.attempt.id)
+                self._done(one)
+                continue
             if isinstance(step, Order) and asks_risk(one.attempt, step):
                 self._spawn(self._screen(one, step))
             elif isinstance(step, Order) and self._takes(one, step):
@@ -278,7 +284,8 @@ class Executor:
                 again = replace(again, sender_epoch=order.sender_epoch)
                 self._ways[name].submit([again], self._permit, self._deliver)
                 return
-        soft = isinstance(outcome, Declined) and (outcome.wants_authentication or self._ways.keeps_card(one.attempt, outcome))
+        onward = isinstance(outcome, Declined) and self._ways.onward(one.attempt, outcome) is not None
+        soft = onward or (isinstance(outcome, Declined) and outcome.wants_authentication)
         facts = one.attempt.facts
         # An authentication carried none: the authorization that follows it will.
         carried = facts.send_cvc and one.attempt.operation in NEW_PAYMENTS and one.open.state in _MAY_CARRY_CVC

@@ -29,7 +29,7 @@ from guilder.tuning import Fallback
 DOWN: Final = frozenset({Reason.CONNECT.value, Reason.BREAKER_OPEN.value})
 """Reasons that say that the PSP cannot be reached at all."""
 OURS: Final = frozenset({Reason.CLOSED.value, Reason.FENCED.value, Reason.VAULT.value})
-"""Reasons that lie with us, and pass: this process ends, its right to send has lapsed, the vault is away."""
+"""Reasons that lie with us, and pass: the connector is closed here, the right to send has lapsed, the vault is away."""
 RISK_REFUSED: Final = "risk_refused"
 RISK_SILENT: Final = "risk_silent"
 """An attempt that was to wait for the external risk service: it said no, or nothing yet."""
@@ -55,11 +55,6 @@ def onward(
         down = {route.connector for route in routes} - set(up)
         found = _next(routes, rules, attempt, {*down, *fallen.declined, facts.connector})
     return found
-
-
-def keeps_card(fallback: Fallback, attempt: Attempt, outcome: Outcome | NotFound) -> bool:
-    """Whether the card's CVC may still be needed after this outcome."""
-    return fallback.next_connector and _may_go_on(fallback, attempt, outcome)
 
 
 def _may_go_on(fallback: Fallback, attempt: Attempt, outcome: Outcome | NotFound) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 from guilder.core.clock import SECOND, Clock
 from guilder.core.outcome import Declined, NotFound, NotSent, Outcome
 from guilder.core.retry import Budget
-from guilder.payments.fallback import keeps_card, onward
+from guilder.payments.fallback import onward
 from guilder.payments.model import Attempt
 from guilder.payments.schedule import Schedule
 from guilder.psp.model import Connector, Declares
@@ -77,10 +77,6 @@ class Ways:
             return None
         up = [name for name in self._connectors if self._up is not None and self._up(name)]
         return onward(self._routes, self._rules, self._fallback, attempt, outcome, up=up)
-
-    def keeps_card(self, attempt: Attempt, outcome: Outcome | NotFound) -> bool:
-        """Whether the card's CVC may still be needed after this outcome."""
-        return keeps_card(self._fallback, attempt, outcome)
 
     def horizon(self, attempt: Attempt, since: int) -> int | None:
         """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.

@@ -262,20 +262,24 @@ class Deliverer:
         now = self._clock.now()
         for _ in range(len(self._turns)):
             lane = self._turns.popleft()
-            if not lane.queue:
-                continue
-            may = lane.may_fly(now, FLYING_MAX - self._flying)
-            delivery = lane.queue.popleft() if may else None
+            delivery = self._first(lane) if lane.may_fly(now, FLYING_MAX - self._flying) else None
             if lane.queue:
                 self._turns.append(lane)
-            if delivery is not None and not in_budget(self._budget, delivery.attempt):
-                lane.put_off(delivery)
-            elif delivery is not None:
+            if delivery is not None:
                 lane.flying += 1
                 self._flying += 1
                 if lane.room():
                     self._wake.set()
                 return lane, delivery
+        return None
+
+    def _first(self, lane: Lane) -> Next | None:
+        """The first delivery of a lane that the budget allows; what it does not allow is put off, so that it stands in nobody's way."""
+        while lane.queue:
+            delivery = lane.queue.popleft()
+            if in_budget(self._budget, delivery.attempt):
+                return delivery
+            lane.put_off(delivery)
         return None
 
     async def _run(self, lane: Lane, delivery: Next) -> None:
