@@ -8,7 +8,7 @@ stored is sent again: at least once.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -31,6 +31,7 @@ from guilder.webhooks.endpoints import open_secret
 from guilder.webhooks.headers import headers_of
 from guilder.webhooks.lane import Lane
 from guilder.webhooks.model import Next, Result, StoredEndpoint
+from guilder.webhooks.results import keep_results
 from guilder.webhooks.rules import GONE, asked_wait, in_budget, next_due, succeeded
 from guilder.webhooks.transport import Lookup, NotPermitted, Transport, Unreached
 
@@ -350,7 +351,7 @@ class Deliverer:
             while self._results:
                 self._storing = batch = self._results[:RESULTS_MAX]
                 self._results = self._results[RESULTS_MAX:]
-                await self._store([result for _, _, result in batch])
+                await keep_results(self._db, [result for _, _, result in batch])
                 crash_point("deliver.stored")
                 self._storing = []
                 for lane, delivery, result in batch:
@@ -365,24 +366,6 @@ class Deliverer:
                     await store.store_results(self._db, results)
         except Exception as error:
             log.warning("results_not_stored", count=len(results), reason=str(error) or type(error).__name__)
-
-    async def _store(self, results: Sequence[Result]) -> None:
-        """Store these, however long the database is away. One that cannot be stored is left as it was, and reported."""
-        while True:
-            try:
-                return await store.store_results(self._db, results)
-            except (Unavailable, ResultUnknown, Again) as error:
-                log.warning("results_wait_for_database", reason=str(error), count=len(results))
-                await sleep(POLL_SECONDS)
-            except Exception:
-                if len(results) == 1:
-                    log.exception("result_cannot_be_stored", endpoint=results[0].endpoint)
-                    return None
-                break
-        middle = len(results) // 2
-        await self._store(results[:middle])
-        await self._store(results[middle:])
-        return None
 
     def _settled(self, lane: Lane, delivery: Next, result: Result) -> None:
         lane.settled(delivery.number)
