@@ -35,7 +35,7 @@ SELECT o.attempt, o.payment, o.slot, o.state, o.tries, a.operation FROM attempt_
 WHERE o.state NOT IN ('recheck', 'awaiting_buyer') ORDER BY o.since_at
 """
 # A page that nobody has paid is open for a quarter of an hour of business time, which the second step of DAYS is beyond.
-_PAGES: Final = "SELECT attempt FROM attempt_open WHERE state = 'awaiting_buyer'"
+_PAGES: Final = "SELECT a.reference FROM attempt_open o JOIN attempt a ON a.id = o.attempt WHERE o.state = 'awaiting_buyer'"
 _LAG: Final = """
 SELECT c.consumer, h.head - c.applied_to AS lag FROM log_consumer c JOIN log_head h ON (h.topic, h.partition) = (c.topic, c.partition)
 WHERE h.head > c.applied_to
@@ -77,9 +77,12 @@ async def _rest(lab: Lab) -> None:
     moved = False
     while True:
         open_, lag, undelivered = [await lab.system.rows(sql) for sql in (_OPEN, _LAG, _UNDELIVERED)]
-        if not (open_ or lag or undelivered):
+        paid = () if open_ or lag or undelivered else await _paid_pages(lab)
+        if not (open_ or lag or undelivered or paid):
             return
         if time.monotonic() > end:
+            for reference in paid:
+                lab.finding("I18", f"the page {reference} was paid at the PSP, and nobody knows a minute after healing")
             for row in open_[:5]:
                 lab.finding("I18", f"still open a minute after healing: {dict(row)}")
             for row in lag[:3]:
@@ -92,6 +95,13 @@ async def _rest(lab: Lab) -> None:
             moved = True
             await lab.system.command("clock", "advance", "1h")
         await asyncio.sleep(0.25)
+
+
+async def _paid_pages(lab: Lab) -> Sequence[str]:
+    """Pages whose buyer has paid, and which are still waited for: the PSP is asked about them a minute apart at most."""
+    pages = await lab.system.rows(_PAGES)
+    effects = Effects(await lab.system.truth()) if pages else Effects([])
+    return [row["reference"] for row in pages if effects.of(row["reference"])]
 
 
 async def _settle(lab: Lab, world: World, client: Client) -> None:
@@ -211,7 +221,8 @@ def _judge_availability(windows: Sequence[Window], lines: Sequence[Line], lab: L
 
 def _judge_closed(lab: Lab, records: Records) -> None:
     """I16: with the database away nothing new is sent once the lease is over; with the vault away, nothing that needs a card."""
-    cards = {one["reference"] for one in records.books.attempts if one["operation"] in NEED_VAULT}
+    pages = {line.object for line in records.lines if line.op == "page"}
+    cards = {one["reference"] for one in records.books.attempts if one["operation"] in NEED_VAULT and one["payment"] not in pages}
     for window in lab.windows:
         if (allowed := STILL_SENT_SECONDS.get(window.down)) is None:
             continue

@@ -65,7 +65,7 @@ async def told(lab: Lab, *, key: str | None = None) -> tuple[int, int]:
     """
     account = json.loads((lab.system.data / "keys" / "webpsp.json").read_bytes())
     secret, taken = (key or account["signing_secret"]).encode(), 0
-    rows = await lab.system.rows(PAGE_OPEN)
+    rows = await until(lambda: lab.system.rows(PAGE_OPEN), "a buyer is at the PSP's page")
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
         for number, row in enumerate(rows):
             body = json.dumps({
