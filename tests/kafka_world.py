@@ -1,5 +1,6 @@
 """The log through Kafka with every part in the test's own hand: when the relay copies, and what else is in the topics."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from guilder.core.clock import sleep
+from guilder.core.errors import Unavailable
 from guilder.db import Database
 from guilder.log.kafka.client import ensure_topics
 from guilder.log.kafka.message import message_of, topic_name
@@ -17,6 +19,7 @@ from log_world import CONSUMER, RELAY, LogWorld, log_world, settings_for
 
 QUIET = {"log_level": 0, "error_cb": lambda _error: None}
 TOPIC_SECONDS = 20.0
+COPIED_SECONDS_MAX = 60.0
 
 
 class KafkaWorld:
@@ -41,7 +44,7 @@ class KafkaWorld:
         """Let the consumer take what comes from here on, and no older entry, through Kafka; returns when it does."""
         while not await self._keeps_pace():
             await self.log.append(*((f"pace{number}", b"pace") for number in range(64)))
-            await self.copy()
+            await self.copied()
             await self.log.drain()
         await self.owner.execute("TRUNCATE handled")
 
@@ -56,6 +59,16 @@ class KafkaWorld:
         for lane in self.relay.lanes.values():
             while await lane.run_once():
                 pass
+
+    async def copied(self) -> None:
+        """Publish until Kafka has taken all that there is: a topic that was just made, or lost, is not known to every broker at once."""
+        async with asyncio.timeout(COPIED_SECONDS_MAX):
+            while True:
+                try:
+                    await ensure_topics(self.settings)
+                    return await self.copy()
+                except Unavailable:
+                    await sleep(0.1)
 
     async def forget_copying(self) -> None:
         """The relay's positions as they are when it dies after the acknowledgement, before anything is stored of it."""

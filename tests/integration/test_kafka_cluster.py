@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from guilder.config import KafkaSettings, WrongSetting
-from guilder.core.clock import sleep
 from guilder.core.errors import Unavailable
 from guilder.db import Database
 from guilder.log.kafka.client import check_settings, describe_topics, ensure_topics
@@ -36,17 +35,6 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster.stop()
 
 
-async def copied(world: KafkaWorld) -> None:
-    """Copy until the cluster has taken everything."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                await ensure_topics(world.settings)
-                return await world.copy()
-            except Unavailable:
-                await sleep(0.1)
-
-
 async def written(world: KafkaWorld, first: int, last: int) -> list[bytes]:
     """Append so numbered entries."""
     await world.log.append(*((KEYS[number % len(KEYS)], str(number).encode()) for number in range(first, last)))
@@ -64,12 +52,12 @@ async def test_whatever_a_cluster_of_three_loses_nothing_is_lost(database: str, 
     """One broker killed: the leaders move. Two: nothing is acknowledged, and consumers go on. All data: it is rebuilt."""
     async with kafka_world(database, db, three.bootstrap, topics="three") as world:
         expected = await written(world, 0, 60)
-        await copied(world)
+        await world.copied()
         await each_once(world, expected)
 
         three.brokers[0].kill()
         expected += await written(world, 60, 120)
-        await copied(world)
+        await world.copied()
         await each_once(world, expected)
 
         three.brokers[1].kill()
@@ -80,7 +68,7 @@ async def test_whatever_a_cluster_of_three_loses_nothing_is_lost(database: str, 
 
         await asyncio.to_thread(three.start)
         expected += await written(world, 180, 240)
-        await copied(world)
+        await world.copied()
         await each_once(world, expected)
 
         await asyncio.to_thread(three.lose_everything)
@@ -88,7 +76,7 @@ async def test_whatever_a_cluster_of_three_loses_nothing_is_lost(database: str, 
         expected += await written(world, 240, 300)
         await ensure_topics(world.settings)
         await copy_again(world.log.db, world.log.ids)
-        await copied(world)
+        await world.copied()
         await each_once(world, expected)
         heads = {row["partition"]: row["head"] for row in await world.log.db.fetch("SELECT partition, head FROM log_head WHERE topic = 2")}
         assert {p: sorted(set(found)) for p, found in (await world.positions()).items()} == {p: list(range(1, h + 1)) for p, h in heads.items()}

@@ -8,7 +8,6 @@ import pytest_asyncio
 from confluent_kafka.admin import NewTopic
 
 from guilder.core.clock import sleep
-from guilder.core.errors import Unavailable
 from guilder.db import Database
 from guilder.log.kafka.client import admin_client, ensure_topics
 from guilder.log.kafka.message import POSITION, STREAM, TOPICS, topic_name
@@ -174,25 +173,13 @@ async def test_a_topic_that_is_gone_costs_nothing_and_is_rebuilt(database: str, 
         assert await handled(world) == joined(first, second)
         await ensure_topics(world.settings)
         await copy_again(world.log.db, world.log.ids)
-        await until_copied(world)
+        await world.copied()
         heads = {row["partition"]: row["head"] for row in await world.log.db.fetch("SELECT partition, head FROM log_head WHERE topic = 2")}
         assert await world.positions() == {partition: list(range(1, head + 1)) for partition, head in heads.items()}
         third = await written(world, 90, 120)
-        await until_copied(world)
+        await world.copied()
         await world.log.drain()
         assert await handled(world) == joined(first, second, third)
-
-
-async def until_copied(world: KafkaWorld) -> None:
-    """Copy until the cluster has taken everything; the producer may have to begin anew first."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                await world.copy()
-            except Unavailable:
-                await sleep(0.1)
-            else:
-                return
 
 
 async def test_after_a_restore_the_positions_that_are_used_again_mean_what_is_written_now(world: KafkaWorld):

@@ -211,9 +211,9 @@ class Executor:
                     self._settle(one, one.attempt.operation, NotSent(Reason.CONNECT.value))
                 continue
             self._in_hand[one.attempt.id, one.open.slot] = one
-            # What waits to be sent ends by its time.
-            sent = one.open.state != AttemptState.CREATED
-            if sent and one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
+            # What waits to be sent, or for its buyer, ends by its time.
+            asked = one.open.state not in (AttemptState.CREATED, AttemptState.AWAITING_BUYER)
+            if asked and one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
                 log.error("attempt_still_open", attempt=one.attempt.id, state=one.open.state, tries=one.open.tries)
             try:
                 step = next_step(one.attempt, one.open.state, one.open.tries, now)

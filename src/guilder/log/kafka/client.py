@@ -85,6 +85,8 @@ def _ensure_topics(settings: KafkaSettings) -> None:
         _settled(admin.create_topics(new, operation_timeout=ADMIN_SECONDS) if new else {}, fine=KafkaError.TOPIC_ALREADY_EXISTS)
     except KafkaException as error:
         raise Unavailable(f"Kafka: {error.args[0]}") from error
+    except TimeoutError as error:
+        raise Unavailable(f"Kafka made no topic within {ADMIN_SECONDS} s") from error
 
 
 def count_places(client: Consumer | Producer, name: str) -> int | None:
