@@ -5,6 +5,7 @@ the old primary be let in again, which it never is: it is fenced by the way, bef
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -169,4 +170,6 @@ def _kill(server: EmbeddedServer) -> None:
 
 def _signal(server: EmbeddedServer, number: int) -> None:
     for pid in processes_in(server.pgdata):
-        os.kill(pid, number)
+        # Some of them end by themselves while others are being told.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -19,7 +19,7 @@ from log_world import CONSUMER, RELAY, LogWorld, log_world, settings_for
 
 QUIET = {"log_level": 0, "error_cb": lambda _error: None}
 TOPIC_SECONDS = 20.0
-COPIED_SECONDS_MAX = 60.0
+COPIED_SECONDS_MAX = 100.0
 
 
 class KafkaWorld:

@@ -76,8 +76,8 @@ SYSTEM: Final = (
         ),),
     ),
     Bug(
-        name="entry-without-lock", defect="log positions are counted from what the last commit left, without its lock", drill="quiet",
-        patches=(Patch(LOG, "SELECT i.topic, i.partition, m.base + i.n, i.key", "SELECT i.topic, i.partition, m.base + i.n + (i.n % 7 = 2)::int, i.key"),),
+        name="position-left-out", defect="the log counts a position that it gives to no entry", drill="quiet",
+        patches=(Patch(LOG, "UPDATE log_head h SET head = h.head + f.n FROM", "UPDATE log_head h SET head = h.head + f.n + (f.n % 7 = 2)::int FROM"),),
     ),
     Bug(
         name="lost-commit-is-503", defect="a commit whose answer is lost is told as 503, nothing stored", drill="commits",

@@ -48,6 +48,7 @@ async def each_once(world: KafkaWorld, expected: list[bytes]) -> None:
         assert await world.log.handled(key) == [one for one in expected if int(one) % len(KEYS) == number]
 
 
+@pytest.mark.timeout(400)
 async def test_whatever_a_cluster_of_three_loses_nothing_is_lost(database: str, db: Database, three: Cluster):
     """One broker killed: the leaders move. Two: nothing is acknowledged, and consumers go on. All data: it is rebuilt."""
     async with kafka_world(database, db, three.bootstrap, topics="three") as world:
