@@ -30,9 +30,11 @@ PAGE: Final = 100
 FINAL_CLIENT: Final = 999
 MEMORY_MAX: Final = 400_000_000
 
+# A refund that is begun anew after a failure waits for that by its schedule; the days that pass at the end bring it about.
 _OPEN: Final = """
 SELECT o.attempt, o.payment, o.slot, o.state, o.tries, a.operation FROM attempt_open o JOIN attempt a ON a.id = o.attempt
-WHERE o.state NOT IN ('recheck', 'awaiting_buyer') ORDER BY o.since_at
+WHERE o.state NOT IN ('recheck', 'awaiting_buyer')
+  AND NOT (o.state = 'created' AND a.operation = 'refund' AND o.retry_at > a.created_at + 20000000) ORDER BY o.since_at
 """
 # A page that nobody has paid is open for a quarter of an hour of business time, which the second step of DAYS is beyond.
 _PAGES: Final = "SELECT a.reference FROM attempt_open o JOIN attempt a ON a.id = o.attempt WHERE o.state = 'awaiting_buyer'"

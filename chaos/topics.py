@@ -1,6 +1,7 @@
 """The log's topics in Kafka, from outside: what is in them, and what somebody puts there who should not."""
 
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -10,6 +11,7 @@ from msgspec import Struct
 
 PREFIX: Final = "guilder"
 TOPICS: Final = (f"{PREFIX}.attempts", f"{PREFIX}.events")
+# The log's. A topic may have fewer, which they share: partition p is in p modulo their number.
 PARTITIONS: Final = 16
 SECONDS_MAX: Final = 20.0
 QUIET: Final[dict[str, Any]] = {"log_level": 0, "error_cb": lambda _error: None}
@@ -32,8 +34,21 @@ def patiently(work: Callable[[], Answer]) -> Answer:
             time.sleep(PAUSE_SECONDS)
 
 
+def partition_of(key: bytes | None) -> int:
+    """The partition of the log that a key goes to."""
+    return zlib.crc32(key or b"") % PARTITIONS
+
+
+def _places(client: Any, topic: str) -> int:  # noqa: ANN401 - the library has no types
+    """How many partitions a topic has. Raises KafkaException when there is no such topic."""
+    found = client.list_topics(topic, timeout=SECONDS_MAX).topics[topic]
+    if not found.partitions:
+        raise KafkaException(f"{topic} has no partitions")
+    return len(found.partitions)
+
+
 class Record(Struct, frozen=True):
-    """One message."""
+    """One message. `partition` is the topic's; what is put there may name one of the log's."""
 
     topic: str
     partition: int
@@ -43,10 +58,10 @@ class Record(Struct, frozen=True):
 
     @property
     def place(self) -> tuple[str, str, int, int]:
-        """Stream, topic, partition and position; of what is no entry, the last is -1."""
+        """Stream, topic, partition of the log and position; of what is no entry, the last is -1."""
         headers = dict(self.headers)
-        position = headers.get("position", b"")
-        return headers.get("stream", b"").decode(errors="replace"), self.topic, self.partition, int(position) if position.isdigit() else -1
+        stream, position = headers.get("stream", b""), headers.get("position", b"")
+        return stream.decode(errors="replace"), self.topic, partition_of(self.key), int(position) if position.isdigit() else -1
 
 
 class Topics:
@@ -61,8 +76,9 @@ class Topics:
             topics = AdminClient(self._brokers).list_topics(timeout=SECONDS_MAX).topics
         except KafkaException:
             return False
-        found = [partition for name in TOPICS if name in topics for partition in topics[name].partitions.values()]
-        return len(found) == len(TOPICS) * PARTITIONS and all(one.leader >= 0 and len(one.isrs) == len(one.replicas) for one in found)
+        found = [list(topics[name].partitions.values()) if name in topics else [] for name in TOPICS]
+        led = all(one.leader >= 0 and len(one.isrs) == len(one.replicas) for partitions in found for one in partitions)
+        return all(found) and led
 
     def all(self) -> list[Record]:
         """Everything that the topics hold now."""
@@ -78,23 +94,27 @@ class Topics:
     def put(self, records: Sequence[Record]) -> None:
         """Put these in, in this order. Raises KafkaException when they are not all taken."""
         producer = Producer(self._brokers | {"message.max.bytes": 2 * MESSAGE_BYTES_MAX})
+        places = {topic: _places(producer, topic) for topic in TOPICS}
         for one in records:
-            producer.produce(one.topic, key=one.key, value=one.value, partition=one.partition, headers=list(one.headers))
+            producer.produce(
+                one.topic, key=one.key, value=one.value, partition=one.partition % places[one.topic], headers=list(one.headers),
+            )
         if producer.flush(SECONDS_MAX):
             raise KafkaException("not everything was taken")
 
     def set_offsets(self, consumer_name: str, topic: str, offset: int) -> None:
         """Say that a consumer of the product's is there, in every partition."""
-        offsets = [TopicPartition(topic, one, offset) for one in range(PARTITIONS)]
         consumer = Consumer(self._brokers | {"group.id": f"{PREFIX}.{consumer_name}"})
         try:
+            offsets = [TopicPartition(topic, one, offset) for one in range(_places(consumer, topic))]
             patiently(lambda: consumer.commit(offsets=offsets, asynchronous=False))
         finally:
             consumer.close()
 
     @staticmethod
     def _read(consumer: Any, topic: str) -> Iterator[Record]:  # noqa: ANN401 - the library has no types
-        bounds = {one: consumer.get_watermark_offsets(TopicPartition(topic, one), timeout=SECONDS_MAX) for one in range(PARTITIONS)}
+        places = range(_places(consumer, topic))
+        bounds = {one: consumer.get_watermark_offsets(TopicPartition(topic, one), timeout=SECONDS_MAX) for one in places}
         wanted = {one: end for one, (begin, end) in bounds.items() if end > begin}
         consumer.assign([TopicPartition(topic, one, OFFSET_BEGINNING) for one in wanted])
         while wanted:

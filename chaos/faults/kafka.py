@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -16,7 +17,7 @@ from chaos.faults.base import Fault
 from chaos.faults.processes import killed
 from chaos.lab import Lab
 from chaos.system import Broken, alive, until
-from chaos.topics import MESSAGE_BYTES_MAX, PARTITIONS, TOPICS, Record, Topics
+from chaos.topics import MESSAGE_BYTES_MAX, PARTITIONS, TOPICS, Record, Topics, partition_of
 
 TIMES: Final = 3
 BROUGHT_AGAIN: Final = 2_000
@@ -190,7 +191,8 @@ def _poison(chance: Random, stream: str, heads: Mapping[tuple[str, int], int]) -
     made = []
     for topic in TOPICS:
         for partition in range(PARTITIONS):
-            junk = Record(topic, partition, b"junk", chance.randbytes(200))
+            key = next(key for n in count() if partition_of(key := b"junk%d" % n) == partition)
+            junk = Record(topic, partition, key, chance.randbytes(200))
             old = (("position", b"%d" % chance.randint(1, 9)), ("stream", stream.encode()))
             head = heads[topic, partition]
             made += [

@@ -12,7 +12,7 @@ from guilder.db import Database
 from guilder.log.kafka.client import admin_client, ensure_topics
 from guilder.log.kafka.message import POSITION, STREAM, TOPICS, topic_name
 from guilder.log.manage import begin_stream, copy_again, move_to, standings
-from guilder.log.model import partition_of
+from guilder.log.model import TOPIC_EVENTS, partition_of
 from kafka_world import KafkaWorld, kafka_world
 from log_world import CONSUMER, READER, settings_for
 
@@ -180,6 +180,26 @@ async def test_a_topic_that_is_gone_costs_nothing_and_is_rebuilt(database: str, 
         await world.copied()
         await world.log.drain()
         assert await handled(world) == joined(first, second, third)
+
+
+async def test_a_rebuild_copies_again_what_the_relay_had_in_hand(world: KafkaWorld):
+    """It was published as the old stream's, from where the new one begins: its positions are not to move by that."""
+    await written(world, 0, 40)
+    await copy_again(world.log.db, world.log.ids)
+    lane = world.relay.lanes[TOPIC_EVENTS]
+    publish = lane._publisher.publish
+
+    async def while_it_is_rebuilt(rows):
+        reached = await publish(rows)
+        await copy_again(world.log.db, world.log.ids)
+        return reached
+
+    lane._publisher.publish = while_it_is_rebuilt
+    assert await lane.run_once()
+    lane._publisher.publish = publish
+    await world.copied()
+    heads = {row["partition"]: row["head"] for row in await world.log.db.fetch("SELECT partition, head FROM log_head WHERE topic = 2")}
+    assert await world.positions() == {partition: list(range(1, head + 1)) for partition, head in heads.items()}
 
 
 async def test_after_a_restore_the_positions_that_are_used_again_mean_what_is_written_now(world: KafkaWorld):

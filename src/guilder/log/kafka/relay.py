@@ -71,9 +71,13 @@ FROM log_consumer c CROSS JOIN LATERAL (
     WHERE l.topic = c.topic AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT $3) e
 WHERE c.consumer = $1 AND c.sender = $2
 """
+# What was published of another stream is nobody's: whoever begins one, locks its name first and these rows then, as this does.
 _MOVE: Final = """
-WITH locked AS (
-    SELECT partition FROM log_consumer WHERE consumer = $1 AND sender = $2 AND partition = ANY ($3::smallint[])
+WITH stream AS (
+    SELECT id FROM log_stream WHERE id = $6 FOR SHARE
+), locked AS (
+    SELECT partition FROM log_consumer
+    WHERE (SELECT count(*) FROM stream) = 1 AND consumer = $1 AND sender = $2 AND partition = ANY ($3::smallint[])
     ORDER BY partition FOR UPDATE
 )
 UPDATE log_consumer c SET applied_to = m.after
@@ -135,7 +139,8 @@ class Lane:
             partitions = sorted(reached)
             await self._db.execute(
                 _MOVE, self._consumer, self._sender(), partitions, [before[p] for p in partitions], [reached[p] for p in partitions],
-            )
+                rows[0]["stream"],
+            )  # fmt: skip
         if self._publisher.problem or len(reached) < len(before):
             raise Unavailable(f"Kafka does not take entries: {self._publisher.problem}")
         return len(rows)
