@@ -12,6 +12,7 @@ from guilder.core.clock import ManualClock, sleep
 from guilder.core.errors import Refusal
 from guilder.core.ids import Ids
 from guilder.core.outcome import Approved, NotFound, Outcome
+from guilder.db.migrate import migrate
 from guilder.db.pool import Database
 from guilder.db.sender import Sender
 from guilder.idempotency.model import Claim, Result
@@ -28,6 +29,7 @@ from guilder.risk import SignalSource
 from guilder.shapes.facts import CardFacts, PaymentIntentFacts, PaymentMethodFacts
 from guilder.tuning import Tuning
 from guilder.wallet.chart import Chart
+from standby import Pair
 
 ACCOUNT = "acct_00000000000000000000test"
 DECLARES = Declares(
@@ -236,6 +238,18 @@ async def world(database: str) -> AsyncIterator[PaymentsWorld]:
     """A running payments room on a fresh database."""
     async with payments_world(database) as running:
         yield running
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    """A primary with our schema, and a synchronous standby that has it."""
+    made = Pair()
+    try:
+        await made.start()
+        await migrate(made.primary.dsn())
+        yield made
+    finally:
+        made.close()
 
 
 def refusal_code(error: Refusal) -> str | None:

@@ -6,23 +6,10 @@ from pathlib import Path
 import pytest
 from api_world import Answer, ApiWorld, api_world
 
-from guilder.db.migrate import migrate
 from standby import Pair
 
 AGE = "guilder-data-age"
 LISTS = ("/v1/payment_intents", "/v1/charges", "/v1/events", "/v1/balance_transactions")
-
-
-@pytest.fixture
-async def pair() -> AsyncIterator[Pair]:
-    """A primary with our schema, and a standby that has it."""
-    pair = Pair()
-    try:
-        await pair.start()
-        await migrate(pair.primary.dsn())
-        yield pair
-    finally:
-        pair.close()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from conftest import ACCOUNT, PaymentsWorld, payments_world
 from guilder.core.clock import SECOND
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.outcome import NotFound
-from guilder.db.migrate import migrate
 from guilder.idempotency.once import find
 from guilder.log import hold_partitions
 from guilder.payments.claim import CONSUMER, claim
@@ -24,18 +23,6 @@ CLAIMED = "SELECT count(*) FROM attempt_open WHERE sender IS NOT NULL"
 # A payment that nobody pays yet.
 MADE = CreatePayment(amount=1_000, currency="eur")
 STORED = "SELECT count(*) FROM payment"
-
-
-@pytest.fixture
-async def pair() -> AsyncIterator[Pair]:
-    """Two servers, the first with our schema."""
-    pair = Pair()
-    try:
-        await pair.start()
-        await migrate(pair.primary.dsn())
-        yield pair
-    finally:
-        pair.close()
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """A guard: whether this process may work, looked at from time to time."""
 
 import asyncio
+from abc import ABC, abstractmethod
 
 from guilder.core.clock import sleep
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.db.errors import Again
 
 
-class Guard:
+class Guard(ABC):
     """Looks once at the start and then every so many seconds; `sound` says what the last look found."""
 
     def __init__(self, every_seconds: float) -> None:
@@ -27,9 +28,9 @@ class Guard:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    @abstractmethod
     async def look(self) -> bool:
-        """Look now. Raises what the database does."""
-        raise NotImplementedError
+        """Look now, and say what was found. Raises what the database does."""
 
     async def until(self, *, sound: bool) -> None:
         """Return when it is so, at once if it is."""

@@ -3,14 +3,11 @@
 Whoever accepts asks `full`, which costs nothing; the look at the database is made once a second for all requests.
 """
 
-import asyncio
 from typing import Final
 
 import structlog
 
-from guilder.core.clock import sleep
-from guilder.core.errors import ResultUnknown, Unavailable
-from guilder.db.errors import Again
+from guilder.db.guard import Guard
 from guilder.db.pool import Database
 
 log = structlog.get_logger(__name__)
@@ -25,7 +22,7 @@ SELECT coalesce(sum(h.head - c.applied_to), 0)::bigint FROM log_head h JOIN (
 """
 
 
-class Backlog:
+class Backlog(Guard):
     """What one process knows of it.
 
     Args:
@@ -33,38 +30,22 @@ class Backlog:
     """
 
     def __init__(self, db: Database, bound: int) -> None:
+        super().__init__(LOOK_SECONDS)
         self._db = db
         self._bound = bound
-        self._task: asyncio.Task[None] | None = None
-        self.full = False
 
-    async def start(self) -> None:
-        """Look once, and go on each second."""
-        await self.look()
-        self._task = asyncio.get_running_loop().create_task(self._keep_looking())
-
-    async def close(self) -> None:
-        """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+    @property
+    def full(self) -> bool:
+        """Nothing more is to be accepted."""
+        return not self.sound
 
     async def look(self) -> bool:
-        """Look now; returns whether it is too much."""
+        """Look now; returns whether there is room."""
         count = await backlog(self._db)
-        if self.full is not (count > self._bound):
-            self.full = not self.full
-            log.error("outbox_full_nothing_is_accepted" if self.full else "outbox_has_room_again", count=count, limit=self._bound)
-        return self.full
-
-    async def _keep_looking(self) -> None:
-        while True:
-            await sleep(LOOK_SECONDS)
-            try:
-                await self.look()
-            except (Unavailable, ResultUnknown, Again):
-                # A database that is away accepts nothing either.
-                continue
+        room = count <= self._bound
+        if self.sound is not room:
+            log.error("outbox_has_room_again" if room else "outbox_full_nothing_is_accepted", count=count, limit=self._bound)
+        return self.found(sound=room)
 
 
 async def backlog(db: Database) -> int:

@@ -3,5 +3,5 @@
 Owns:       the connections to PSPs; the only code that reveals a card number.
 Announces:  nothing.
 May import: psp.model, psp.measure, vault, iso8583, security, config, tuning, core.
-Start with: cardnet; configured.py has those of an installation.
+Start with: cardnet; shared.py has what all of them do alike, configured.py those of an installation.
 """

@@ -9,7 +9,8 @@ from guilder.config import Settings
 from guilder.core.clock import Clock
 from guilder.core.ids import Ids
 from guilder.psp.connectors import cardnet, webpsp
-from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings, RevealCards
+from guilder.psp.connectors.cardnet import Cardnet, CardnetSettings
+from guilder.psp.connectors.shared import RevealCards
 from guilder.psp.connectors.webpsp import Webpsp, WebpspSettings, notification_reader
 from guilder.psp.measure import Measures
 from guilder.psp.model import Connector, Declares, Late, ReadNotification, Recorder

@@ -6,7 +6,7 @@ May import: psp.model, breaker, vault, iso8583, core.
 Start with: connector.py; requests.py and answers.py are pure; lane.py has the orders under way; link.py, connection.py the wire.
 """
 
-from guilder.psp.connectors.cardnet.connector import DECLARES, NAME, Cardnet, RevealCards
+from guilder.psp.connectors.cardnet.connector import DECLARES, NAME, Cardnet
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
 
-__all__ = ["DECLARES", "NAME", "Cardnet", "CardnetSettings", "Limits", "RevealCards"]
+__all__ = ["DECLARES", "NAME", "Cardnet", "CardnetSettings", "Limits"]

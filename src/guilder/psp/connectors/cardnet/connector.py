@@ -6,18 +6,18 @@ to delivery, and whatever goes wrong on the way ends in exactly one callback.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
 from guilder.core.clock import SECOND, Clock
-from guilder.core.errors import GuilderError
 from guilder.core.outcome import NotSent, Unknown
 from guilder.iso8583 import FrameError, Mti, encode
-from guilder.psp.connectors.cardnet.lane import Flight, Lane, call_back, log
+from guilder.psp.connectors.cardnet.lane import Flight, Lane, log
 from guilder.psp.connectors.cardnet.link import Uniform
 from guilder.psp.connectors.cardnet.requests import WITH_CARD, Stamp, UnfitOrder, message_type, request_of
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
+from guilder.psp.connectors.shared import RevealCards, call_back, cards_of, lacks
 from guilder.psp.measure import Measures
 from guilder.psp.model import (
     RECOVERY,
@@ -33,7 +33,7 @@ from guilder.psp.model import (
     Recorder,
     transmission_time,
 )
-from guilder.vault import Card, Reveal
+from guilder.vault import Card
 
 NAME: Final = "cardnet"
 DAY_SECONDS: Final = 86_400
@@ -50,8 +50,6 @@ DECLARES: Final = Declares(
 )
 """What docs/iso8583.md promises."""
 
-RevealCards = Callable[[Sequence[Reveal]], Awaitable[Sequence[Card | None]]]
-"""The vault's reveal: the cards in the order asked, None for one that it does not have. Raises GuilderError when it is down."""
 
 def _midpoint() -> float:
     return 0.5
@@ -197,20 +195,8 @@ class Cardnet:
 
     async def _with_cards(self, flights: Sequence[Flight]) -> None:
         """Have the cards of these orders revealed, and send them."""
-        asked = [
-            Reveal(
-                account=flight.order.account,
-                livemode=flight.order.livemode,
-                payment_method_id=flight.order.payment_method_id or "",
-                with_cvc=flight.order.send_cvc,
-            )
-            for flight in flights
-        ]
-        try:
-            async with asyncio.timeout(self._limits.reveal_seconds):
-                cards = await self._reveal(asked)
-        except (GuilderError, OSError) as error:  # TimeoutError is an OSError
-            log().warning("psp_vault_failed", why=type(error).__name__, orders=len(flights))
+        cards = await cards_of(self._reveal, [flight.order for flight in flights], self._limits.reveal_seconds)
+        if cards is None:
             for flight in flights:
                 flight.lane.give_up(flight, Reason.VAULT)
             return
@@ -231,11 +217,8 @@ class Cardnet:
     def _prepare(self, flight: Flight, card: Card | None) -> Reason | None:
         """Make an order's frame, or say why it has none."""
         order = flight.order
-        if order.operation in WITH_CARD:
-            if card is None:
-                return Reason.NO_CARD
-            if order.send_cvc and card.cvc is None and not card.cvc_spent:
-                return Reason.NO_CVC
+        if order.operation in WITH_CARD and (missing := lacks(order, card)) is not None:
+            return missing
         try:
             message = request_of(order, flight.stamp, card, self._settings)
             flight.frame = encode(message.mti, message.fields)

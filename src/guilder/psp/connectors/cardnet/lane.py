@@ -16,6 +16,7 @@ from guilder.psp.connectors.cardnet.answers import outcome_of
 from guilder.psp.connectors.cardnet.link import Link, LinkOwner, Uniform
 from guilder.psp.connectors.cardnet.requests import Stamp
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
+from guilder.psp.connectors.shared import call_back
 from guilder.psp.measure import Histogram, Watch
 from guilder.psp.model import Deliver, Direction, Exchange, Late, Order, Permit, Reason, Recorder
 
@@ -27,14 +28,6 @@ def log() -> structlog.stdlib.BoundLogger:
     """The connector's log."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger("guilder.psp.cardnet")
     return logger
-
-
-def call_back(callback: Callable[..., None], *arguments: object) -> None:
-    """Call somebody else's callback: an error in it is theirs, is logged, and stops nothing here."""
-    try:
-        callback(*arguments)
-    except Exception:  # noqa: BLE001 - one broken callback must not keep the others from their answers
-        log().exception("psp_callback_failed")
 
 
 class Flight:

@@ -6,17 +6,17 @@ callback. An answer that comes after the wait is told as late, until the request
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
 from guilder.core.card_numbers import mask_card_numbers
 from guilder.core.clock import Clock, Micros, sleep
 from guilder.core.ensure import present
-from guilder.core.errors import GuilderError
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
+from guilder.psp.connectors.shared import RevealCards, call_back, cards_of, lacks
 from guilder.psp.connectors.webpsp.answers import is_rate_limit, outcome_of
-from guilder.psp.connectors.webpsp.flight import Flight, Key, call_back, log
+from guilder.psp.connectors.webpsp.flight import Flight, Key, log
 from guilder.psp.connectors.webpsp.requests import Call, UnfitOrder, call_of, check, wants_card
 from guilder.psp.connectors.webpsp.settings import Limits, WebpspSettings
 from guilder.psp.connectors.webpsp.wire import Answer, Broken, Wire
@@ -35,7 +35,7 @@ from guilder.psp.model import (
     Reason,
     Recorder,
 )
-from guilder.vault import Card, Reveal
+from guilder.vault import Card
 
 NAME: Final = "webpsp"
 DAY_SECONDS: Final = 86_400
@@ -56,8 +56,6 @@ DECLARES: Final = Declares(
 )
 """What docs/webpsp.md promises."""
 
-RevealCards = Callable[[Sequence[Reveal]], Awaitable[Sequence[Card | None]]]
-"""The vault's reveal: the cards in the order asked, None for one that it does not have. Raises GuilderError when it is down."""
 
 
 class Webpsp:
@@ -179,26 +177,15 @@ class Webpsp:
 
     async def _with_cards(self, flights: Sequence[Flight]) -> None:
         """Have the cards of these orders revealed, and send them."""
-        asked = [
-            Reveal(
-                account=flight.order.account, livemode=flight.order.livemode, payment_method_id=flight.order.payment_method_id or "",
-                with_cvc=flight.order.send_cvc,
-            )
-            for flight in flights
-        ]  # fmt: skip
-        try:
-            async with asyncio.timeout(self._limits.reveal_seconds):
-                cards = await self._reveal(asked)
-        except (GuilderError, OSError) as error:  # TimeoutError is an OSError
-            log().warning("psp_vault_failed", why=type(error).__name__, orders=len(flights))
+        cards = await cards_of(self._reveal, [flight.order for flight in flights], self._limits.reveal_seconds)
+        if cards is None:
             for flight in flights:
                 self._end(flight, Reason.VAULT)
             return
         for flight, card in zip(flights, cards, strict=True):
-            if card is None:
-                self._end(flight, Reason.NO_CARD)
-            elif flight.order.send_cvc and card.cvc is None and not card.cvc_spent:
-                self._end(flight, Reason.NO_CVC)
+            missing = lacks(flight.order, card)
+            if missing is not None:
+                self._end(flight, missing)
             else:
                 flight.task = self._spawn(self._fly(flight, card))
 

@@ -8,6 +8,7 @@ import structlog
 from guilder.core.clock import Clock, Micros
 from guilder.core.crash import crash_point
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
+from guilder.psp.connectors.shared import call_back
 from guilder.psp.measure import Watch
 from guilder.psp.model import Deliver, Operation, Order, Permit, Reason
 
@@ -19,14 +20,6 @@ def log() -> structlog.stdlib.BoundLogger:
     """The connector's log."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger("guilder.psp.webpsp")
     return logger
-
-
-def call_back(callback: Callable[..., None], *arguments: object) -> None:
-    """Call somebody else's callback: an error in it is theirs, is logged, and stops nothing here."""
-    try:
-        callback(*arguments)
-    except Exception:  # noqa: BLE001 - one broken callback must not keep the others from their answers
-        log().exception("psp_callback_failed")
 
 
 class Flight:

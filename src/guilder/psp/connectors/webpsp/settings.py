@@ -5,17 +5,14 @@ from typing import Final
 
 from msgspec import Struct
 
+from guilder.psp.connectors.shared import CommonLimits, limits_said
 from guilder.security import Secret
-from guilder.tuning import Breaking, Bulkhead, Timeouts, Tuning
+from guilder.tuning import Tuning
 
 # An answer that comes after that, within this from the first byte, still counts; then the connection is given up.
 LATE_SECONDS: Final = 60.0
 # Silence on a connection in the middle of an answer. As long as a late answer may take: nobody waits for it any more.
 SILENCE_SECONDS: Final = 60.0
-# Longest wait for the vault. It is a process on this machine and answers in a millisecond.
-REVEAL_SECONDS: Final = 2.0
-# Cards per call to the vault; it takes no more than 1,000.
-REVEAL_LIST_MAX: Final = 500
 # Connections to the PSP for payments: at 200 ms an answer, 320 requests a second.
 CONNECTIONS_MAX: Final = 64
 # The same for queries, reversals and voids, which new payments can never fill.
@@ -26,8 +23,8 @@ IDLE_SECONDS: Final = 20.0
 ANSWER_BYTES_MAX: Final = 64 * 1024
 
 
-class Limits(Struct, frozen=True, kw_only=True):
-    """All limits of one connector; tests shorten the waits. What an operator may set stands in tuning.py, with its reasons.
+class Limits(CommonLimits, frozen=True, kw_only=True):
+    """All limits of one connector.
 
     Args:
         answer_seconds: from the first byte of the request, also where it is sent again because there were too many.
@@ -36,30 +33,15 @@ class Limits(Struct, frozen=True, kw_only=True):
         silence_seconds: on a connection, in the middle of an answer that is late already.
     """
 
-    connect_seconds: float = Timeouts().connect_seconds
-    answer_seconds: float = Timeouts().read_seconds
-    queue_seconds: float = Timeouts().queue_seconds
-    total_seconds: float = Timeouts().total_seconds
     late_seconds: float = LATE_SECONDS
     silence_seconds: float = SILENCE_SECONDS
-    reveal_seconds: float = REVEAL_SECONDS
-    reveal_list_max: int = REVEAL_LIST_MAX
     connections_max: int = CONNECTIONS_MAX
     recovery_connections_max: int = RECOVERY_CONNECTIONS_MAX
-    payments_in_flight_max: int = Bulkhead().payments_max
-    recovery_in_flight_max: int = Bulkhead().recovery_max
-    breaker: Breaking = Breaking()
 
     @classmethod
     def of(cls, tuning: Tuning, connector: str) -> "Limits":
         """What the configuration says for a connector."""
-        said = tuning.connector(connector)
-        waits = said.timeouts
-        return cls(
-            connect_seconds=waits.connect_seconds, answer_seconds=waits.read_seconds, queue_seconds=waits.queue_seconds,
-            total_seconds=waits.total_seconds, payments_in_flight_max=said.bulkhead.payments_max,
-            recovery_in_flight_max=said.bulkhead.recovery_max, breaker=said.breaker,
-        )  # fmt: skip
+        return cls(**limits_said(tuning, connector))
 
 
 class WebpspSettings(Struct, frozen=True, kw_only=True):
