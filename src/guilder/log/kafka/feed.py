@@ -37,7 +37,7 @@ PREFETCH_AGAIN_MILLISECONDS: Final = 20
 # The cluster answers as soon as so much is there, or after so long. Attempts are waited for; of events, which are looked at every
 # 50 ms at most, many small answers would cost more than all that is in them.
 FETCHED_BYTES: Final = {TOPIC_ATTEMPTS: 1, TOPIC_EVENTS: 65_536}
-FETCH_MILLISECONDS: Final = {TOPIC_ATTEMPTS: 500, TOPIC_EVENTS: 50}
+FETCH_MILLISECONDS: Final = {TOPIC_ATTEMPTS: 500, TOPIC_EVENTS: 100}
 
 class Feed:
     """Brings messages of the partitions that it is told to follow, and puts each on its partition's shelf.

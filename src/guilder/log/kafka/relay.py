@@ -48,7 +48,7 @@ class Pace(Struct, frozen=True):
 
 
 # Buyers wait for what attempts wake; nobody waits for events, and nobody tells us of them.
-PACES: Final = {TOPIC_ATTEMPTS: Pace(0.005, 0.015, 0.25), TOPIC_EVENTS: Pace(0.05, 0.1, 0.0)}
+PACES: Final = {TOPIC_ATTEMPTS: Pace(0.005, 0.015, 0.25), TOPIC_EVENTS: Pace(0.05, 0.2, 0.0)}
 # With fewer entries, a round saves too little to be waited for.
 CROWD: Final = 8
 # How often partitions are shared out anew.
