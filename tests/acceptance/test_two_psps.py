@@ -63,7 +63,7 @@ def test_payments_go_where_the_rules_say_and_tell_why(shop: Shop) -> None:
     """What follows a payment goes where the payment went."""
     small, large = shop.paid(amount=1000), shop.paid(amount=LARGE)
     shop.insist("POST", "/v1/refunds", {"payment_intent": large["id"], "amount": 500})
-    assert explained(shop, small["id"]) == ["purchase of 10.00 EUR accepted for cardnet, because the first of 2 test connector for visa in eur"]
+    assert explained(shop, small["id"]) == ["purchase of 10.00 EUR accepted for cardnet, because the first of 2 test connectors for visa in eur"]
     [purchase, refund] = explained(shop, large["id"])
     assert purchase == 'purchase of 30.00 EUR accepted for webpsp, because rule "large amounts"'
     assert refund.startswith("refund of 5.00 EUR accepted for webpsp, because where at_")

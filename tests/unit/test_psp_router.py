@@ -28,7 +28,7 @@ def route(connector: str = "cardnet", *, takes: frozenset[str] | None = None, **
 def test_the_first_route_that_takes_the_payment_is_chosen_and_says_why() -> None:
     """Order is preference; the reason goes into the attempt's row."""
     routes = [route("first", brands=frozenset({"amex"})), route("second", psp_merchant="M2"), route("third")]
-    assert choose(routes, **PAYMENT) == Choice("second", "M2", "the first of 2 test connector for visa in eur")
+    assert choose(routes, **PAYMENT) == Choice("second", "M2", "the first of 2 test connectors for visa in eur")
 
 
 def test_the_only_route_says_so() -> None:

@@ -59,7 +59,7 @@ def latency(
         columns = ["wait", "count", "none", *percentiles, "timeout", "cut off"]
         cells = [
             (
-                f"{one.connector} {one.operation} {one.wait}", one.count, one.unanswered,
+                " ".join(dict.fromkeys((one.connector, one.operation, one.wait))), one.count, one.unanswered,
                 *(f"> {TRY_SECONDS_MAX:g} s" if value is None else _short(value) for value in one.percentiles),
                 f"{one.timeout:g} s", f"{one.cut_off:.3%}",
             ) for one in found

@@ -132,8 +132,9 @@ def choose(
         if considered.choice is not None:
             return replace(considered.choice, reason=considered.choice.reason + after)
     what = "the buyer at its own page" if own_page else brand
-    why = "the only" if len(left) == 1 else f"the first of {len(left)}"
-    reason = f"{why} {_mode(livemode)} connector for {what} in {currency}{after}"
+    mode = _mode(livemode)
+    why = f"the only {mode} connector" if len(left) == 1 else f"the first of {len(left)} {mode} connectors"
+    reason = f"{why} for {what} in {currency}{after}"
     return Choice(left[0].connector, left[0].psp_merchant, reason)
 
 
