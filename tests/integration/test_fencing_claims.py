@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from guilder.core.clock import HOUR, SECOND
+from guilder.core.clock import HOUR, MINUTE, SECOND
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.log import hold_partitions
 from guilder.payments import capture, confirm, create, refund
@@ -114,6 +114,22 @@ async def test_a_takeover_leaves_what_was_certainly_not_sent_and_doubts_the_rest
     assert {(row["attempt"] == first, row["state"], row["sender"], row["due"]) for row in rows} == {
         (True, "in_doubt", None, True), (False, "created", None, False),
     }  # fmt: skip
+    await given_up(asked)
+
+
+async def test_an_answer_that_is_kept_waits_for_its_time_though_the_one_for_sending_is_over(world):
+    """It was sent; what was not, ends meanwhile."""
+    asked = await accepted(world, 2)
+    await world.sender.close()
+    sender = await registered(world, "snd_one")
+    await hold_partitions(world.db, "executor", sender, 1, role="executor")
+    kept, unsent = await claimed(world, sender, due=False)
+    await world.db.execute("UPDATE attempt_open SET sender = NULL, epoch = NULL WHERE attempt = $1", unsent)
+    world.clock.advance(MINUTE)
+    await world.store.note(kept, Approved("KEPT"), world.clock.now() + MINUTE)
+    assert await claimed(world, sender) == [unsent]
+    world.clock.advance(MINUTE)
+    assert await claimed(world, sender) == [kept]
     await given_up(asked)
 
 
