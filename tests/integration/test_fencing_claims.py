@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from guilder.core.clock import HOUR, MINUTE, SECOND
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
-from guilder.log import hold_partitions
+from guilder.log import TOPIC_ATTEMPTS, hold_partitions
 from guilder.payments import capture, confirm, create, refund
 from guilder.payments.claim import claim, set_free
 from guilder.payments.execute import CHANNEL
@@ -100,6 +100,20 @@ async def test_a_lost_log_entry_and_a_lost_notification_cost_seconds(world):
     assert await claimed(world, one) == []
     world.clock.advance(5 * SECOND)
     assert len(await claimed(world, one)) == 1
+    await given_up(asked)
+
+
+async def test_a_log_entry_that_names_no_attempt_is_passed_over(world):
+    """Whatever its bytes are: its neighbours are claimed."""
+    asked = await accepted(world)
+    [row] = await world.db.fetch("SELECT partition, key FROM log_entry WHERE topic = 1")
+    bad = [(1, TOPIC_ATTEMPTS, row["partition"], row["key"], payload) for payload in (b"\xff\0", b"", b"at_\\x")]
+    await world.db.execute("SELECT log_append($1, $2::log_in[], '{t}')", world.clock.now(), bad)
+    await world.sender.close()
+    sender = await registered(world, "snd_one")
+    await hold_partitions(world.db, "executor", sender, 1, role="executor")
+    assert len(await claimed(world, sender, due=False)) == 1
+    assert await world.db.fetchval("SELECT max(applied_to) FROM log_consumer WHERE consumer = 'executor'") == 4
     await given_up(asked)
 
 
