@@ -62,6 +62,8 @@ OF_CONNECTORS: Final = frozenset(name for name in RETRIES if name.startswith("ps
 TECHNICAL_DECLINES: Final = ("processing_error",)
 WAIT_MAX_SECONDS: Final = 30 * int(DAY)
 TRY_SECONDS_MAX: Final = 60.0
+# A breaker that stays open for longer is a PSP that is switched off, which a rule does better.
+BREAKER_SECONDS_MAX: Final = HOUR
 
 
 class WrongTuning(GuilderError):
@@ -108,6 +110,14 @@ class Breaking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     failures_min: int = 20
     cool_down_seconds: float = 5.0
     probe_interval_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what could never be meant (ValueError)."""
+        for name in ("window_seconds", "cool_down_seconds", "probe_interval_seconds"):
+            if not 0 <= getattr(self, name) <= BREAKER_SECONDS_MAX:
+                raise ValueError(f"{name} must lie between 0 and {BREAKER_SECONDS_MAX:.0f}")
+        if self.failures_min < 1:
+            raise ValueError("failures_min must be at least 1")
 
 
 class Bulkhead(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -53,6 +53,21 @@ async def test_a_poisoned_entry_parks_its_key_and_lets_the_others_pass(log: LogW
     assert await log.closed() == {"a"}
 
 
+async def test_an_error_whose_words_no_column_can_hold_parks_its_key_as_any_other(log: LogWorld):
+    """Else its whole partition would stand still for ever."""
+    bad = announced_bytes(Announced("acct_\0", False, ()))
+    log.poison = {bad}
+    log.say = lambda _payload: "no \0 and no \ud800"
+    await log.append(("a", bad), ("b", b"b0"))
+    await log.drain()
+    assert (await log.handled(), await log.closed()) == ([b"b0"], {"a"})
+    for wait in SCHEDULE:
+        log.clock.advance(wait)
+        await log.drain()
+    [letter] = await dead_letters(log.db)
+    assert (letter.tries, letter.reason, letter.account) == (5, "Poisoned: no \ufffd and no ?", "acct_\ufffd")
+
+
 async def test_a_conflict_with_another_transaction_parks_nothing(log: LogWorld):
     """It says nothing of the entry: the batch is run again whole, and one by one as well as parked ones."""
     conflicts = count()

@@ -4,8 +4,9 @@ import asyncio
 import re
 
 import pytest
+from structlog.testing import capture_logs
 
-from guilder.core.clock import MINUTE, SECOND
+from guilder.core.clock import HOUR, MINUTE, SECOND
 from guilder.core.outcome import ActionRequired, Approved, Authentication, Declined, NotFound, NotSent, Unknown
 from guilder.payments import ask_issuer, cancel, confirm, create, expire_challenges, update
 from guilder.payments.model import CancelPayment, ConfirmPayment, CreatePayment, UpdatePayment
@@ -253,6 +254,16 @@ async def test_a_bank_that_cannot_be_asked_is_asked_again_until_it_answers(world
 
     await world.until(paid)
     await nothing_open(world)
+
+
+async def test_a_challenge_that_cannot_be_ended_keeps_no_other_from_its_end(world, issuer):
+    """It is looked at first, each time."""
+    spoilt, payment = await challenged(world, issuer), await challenged(world, issuer)
+    await world.db.execute("UPDATE payment SET facts = '\\xc1' WHERE id = $1", spoilt.id)
+    world.clock.advance(HOUR)
+    with capture_logs():
+        assert await expire_challenges(world.services) == 1
+    assert (await challenge_of(world, payment))["state"] == "abandoned"
 
 
 async def test_a_buyer_who_does_not_come_back_is_waited_for_a_quarter_of_an_hour(world, issuer):

@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from guilder.core.clock import HOUR, SECOND
+from guilder.core.clock import HOUR, MINUTE, SECOND
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
-from guilder.log import hold_partitions
+from guilder.log import TOPIC_ATTEMPTS, hold_partitions
 from guilder.payments import capture, confirm, create, refund
 from guilder.payments.claim import claim, set_free
 from guilder.payments.execute import CHANNEL
@@ -103,6 +103,20 @@ async def test_a_lost_log_entry_and_a_lost_notification_cost_seconds(world):
     await given_up(asked)
 
 
+async def test_a_log_entry_that_names_no_attempt_is_passed_over(world):
+    """Whatever its bytes are: its neighbours are claimed."""
+    asked = await accepted(world)
+    [row] = await world.db.fetch("SELECT partition, key FROM log_entry WHERE topic = 1")
+    bad = [(1, TOPIC_ATTEMPTS, row["partition"], row["key"], payload) for payload in (b"\xff\0", b"", b"at_\\x")]
+    await world.db.execute("SELECT log_append($1, $2::log_in[], '{t}')", world.clock.now(), bad)
+    await world.sender.close()
+    sender = await registered(world, "snd_one")
+    await hold_partitions(world.db, "executor", sender, 1, role="executor")
+    assert len(await claimed(world, sender, due=False)) == 1
+    assert await world.db.fetchval("SELECT max(applied_to) FROM log_consumer WHERE consumer = 'executor'") == 4
+    await given_up(asked)
+
+
 async def test_a_takeover_leaves_what_was_certainly_not_sent_and_doubts_the_rest(world):
     """Rows without a sender stay `created`; the lost sender's are in doubt, and due at once."""
     asked = await accepted(world, 2)
@@ -114,6 +128,22 @@ async def test_a_takeover_leaves_what_was_certainly_not_sent_and_doubts_the_rest
     assert {(row["attempt"] == first, row["state"], row["sender"], row["due"]) for row in rows} == {
         (True, "in_doubt", None, True), (False, "created", None, False),
     }  # fmt: skip
+    await given_up(asked)
+
+
+async def test_an_answer_that_is_kept_waits_for_its_time_though_the_one_for_sending_is_over(world):
+    """It was sent; what was not, ends meanwhile."""
+    asked = await accepted(world, 2)
+    await world.sender.close()
+    sender = await registered(world, "snd_one")
+    await hold_partitions(world.db, "executor", sender, 1, role="executor")
+    kept, unsent = await claimed(world, sender, due=False)
+    await world.db.execute("UPDATE attempt_open SET sender = NULL, epoch = NULL WHERE attempt = $1", unsent)
+    world.clock.advance(MINUTE)
+    await world.store.note(kept, Approved("KEPT"), world.clock.now() + MINUTE)
+    assert await claimed(world, sender) == [unsent]
+    world.clock.advance(MINUTE)
+    assert await claimed(world, sender) == [kept]
     await given_up(asked)
 
 

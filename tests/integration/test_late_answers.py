@@ -484,6 +484,25 @@ async def test_what_the_psp_tells_while_it_is_being_asked_is_to_be_told_again(wo
     await ended(world, "purchase", "approved")
 
 
+async def test_what_a_psp_says_in_bytes_that_are_no_text_is_kept_for_the_story(world):
+    """That is when somebody will want to read it."""
+    world.psp.answer = lambda order: None
+    asking = asyncio.create_task(pay(world))
+    await world.until(lambda: world.psp.held)
+    [(order, deliver)] = world.psp.held
+    world.executor.record(Exchange(order.attempt_id, Direction.SENT, "POST", world.clock.now()))
+    world.executor.record(Exchange(order.attempt_id, Direction.RECEIVED, "200 \0 oops", world.clock.now()))
+    world.psp.answer = lambda order: Approved(order.reference)
+    deliver(order, Unknown("unreadable"))
+    await asking
+
+    async def kept():
+        rows = await world.db.fetch("SELECT text FROM attempt_message WHERE attempt = $1 ORDER BY text", order.attempt_id)
+        return [row["text"] for row in rows]
+
+    assert await world.until(kept) == ["received: 200 \ufffd oops", "sent: POST"]
+
+
 async def test_what_was_said_about_an_attempt_that_another_has_taken_over_is_kept_for_its_story(world):
     """And not in memory for ever: nobody settles it here any more."""
     world.psp.answer = lambda order: None

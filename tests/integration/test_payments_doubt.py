@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
 from guilder.core.errors import Refusal
@@ -246,6 +247,38 @@ async def test_a_refund_beyond_the_overdraft_waits_for_money_and_is_offered_agai
 
     await world.until(paid_back)
     await world.books_agree()
+
+
+async def spoil(world, payment):
+    """Have a payment that nobody can read."""
+    await world.db.execute("UPDATE payment SET facts = '\\xc1' WHERE id = $1", payment)
+
+
+async def test_an_authorization_that_cannot_be_ended_keeps_no_other_from_its_end(world):
+    """It is looked at first, each time."""
+    spoilt = (await pay(world, capture_method="manual")).answer.root.id
+    world.clock.advance(SECOND)
+    payment = (await pay(world, capture_method="manual")).answer.root.id
+    await spoil(world, spoilt)
+    world.clock.advance(7 * DAY + HOUR)
+    with capture_logs():
+        assert await expire_authorizations(world.services) == 1
+    await status_is(world, payment, "canceled")
+
+
+async def test_a_refund_that_cannot_be_offered_keeps_no_other_from_its_money(world):
+    """It has waited for longer."""
+    world.terms = type(world.terms)(price_version=1, basis_points=150, overdraft_units=0)
+    for _ in range(2):
+        world.clock.advance(DAY)
+        payment = (await pay(world, amount=10_000)).answer.root.id
+        await refund(world.services, world.claim(), CreateRefund(payment=payment))
+    assert await world.db.fetchval("SELECT count(*) FROM refund WHERE waiting") == 2
+    await spoil(world, await world.db.fetchval("SELECT payment FROM refund ORDER BY id LIMIT 1"))
+    await pay(world, amount=10_000)
+    await note(world)
+    with capture_logs():
+        assert await offer_refunds(world.services) == 1
 
 
 async def note(world):

@@ -9,6 +9,7 @@ from conftest import ACCOUNT, PaymentsWorld, payments_world
 from guilder.core.clock import SECOND
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.outcome import NotFound
+from guilder.db import Database
 from guilder.idempotency.once import find
 from guilder.log import hold_partitions
 from guilder.payments.claim import CONSUMER, claim
@@ -16,9 +17,10 @@ from guilder.payments.create import create
 from guilder.payments.execute import ROLE
 from guilder.payments.model import CreatePayment
 from guilder.psp.model import Operation
+from kafka_world import kafka_world
 from standby import Pair
 
-STORING, CLAIMING, KEPT = "payments_flush", "payments_claim", "pg_logical_emit_message"
+STORING, CLAIMING, KEPT, APPENDING = "payments_flush", "payments_claim", "pg_logical_emit_message", "log_append"
 CLAIMED = "SELECT count(*) FROM attempt_open WHERE sender IS NOT NULL"
 # A payment that nobody pays yet.
 MADE = CreatePayment(amount=1_000, currency="eur")
@@ -101,6 +103,25 @@ async def test_a_commit_whose_wait_was_canceled_is_acknowledged_once_the_standby
     await pair.promote()
     async with payments_world(pair.standby.dsn()) as after:
         assert await after.store.read(answer.answer.root.id, ACCOUNT, False) is not None
+
+
+async def test_the_relay_publishes_nothing_that_the_standby_does_not_know(pair: Pair, kafka: str) -> None:
+    """After a failover that position would be another entry's, and whoever has read this one from Kafka would pass the other over."""
+    db = await Database.connect(pair.primary.dsn(), role="guilder_app", max_size=4, name="test")
+    async with kafka_world(pair.primary.dsn(), db, kafka) as world:
+        before = await world.positions()
+        pair.hold()
+        writing = asyncio.create_task(world.log.append(("a", b"a0")))
+        await pair.waiting(APPENDING)
+        await pair.cancel(APPENDING)
+        await writing
+        copying = asyncio.create_task(world.copy())
+        await pair.until("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+        assert await world.positions() == before
+        pair.let_go()
+        await copying
+        assert sum(map(len, (await world.positions()).values())) == sum(map(len, before.values())) + 1
+    await db.close()
 
 
 async def _count(world: PaymentsWorld, sql: str) -> int:

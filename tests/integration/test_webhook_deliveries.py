@@ -3,9 +3,10 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from ipaddress import ip_network
 from itertools import count
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -17,6 +18,7 @@ from structlog.testing import capture_logs
 from webhook_world import ACCOUNT, SANDBOX, WebhookWorld, webhook_world
 
 from guilder.core.clock import HOUR, MINUTE, SECOND, sleep
+from guilder.core.errors import Unavailable
 from guilder.db.pages import Page
 from guilder.log import TOPIC_EVENTS, partition_of
 from guilder.shapes.facts import CustomerFacts
@@ -439,6 +441,26 @@ async def test_an_event_that_cannot_be_rendered_fails_alone(world: WebhookWorld,
         await world.until(lambda: failures(world, 1))
     assert sorted(receiver.events) == sorted(good)
     assert await world.rows("SELECT status, failure FROM webhook_attempt") == [{"status": None, "failure": "the event cannot be rendered"}]
+
+
+async def test_what_was_read_while_the_database_was_about_to_go_away_is_read_again(world: WebhookWorld, receiver: Receiver):
+    """Its bodies could not be made: it was found, and nobody had it in hand."""
+    away = [Unavailable("the database has gone")]
+    known = world.personal
+
+    async def personal(account: str, ids: Any, livemode: bool) -> Mapping[str, Mapping[str, Any]]:
+        if away:
+            raise away.pop()
+        return await known(account, ids, livemode)
+
+    world.personal = personal
+    await world.endpoint(receiver.url)
+    sent = await world.announce("customer.created", object_=CustomerFacts("cus_1", False, 1, personal="prs_1"))
+    sent += await world.announce(PAID)
+    with capture_logs():
+        await world.worker()
+        await world.settled(2)
+    assert (sorted(receiver.events), away) == (sorted(sent), [])
 
 
 async def test_a_result_that_cannot_be_stored_does_not_keep_its_neighbours_from_it(world: WebhookWorld, receiver: Receiver):

@@ -23,7 +23,7 @@ class Raw:
         self.answers = list(answers)
         self.closes = closes
         self.requests: list[bytes] = []
-        self.connections = 0
+        self.connections = self.ended = 0
         self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,6 +50,7 @@ async def raw(*answers: bytes | None, closes: bool = False) -> AsyncIterator[tup
         try:
             await receiver.serve(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
+            receiver.ended += 1
             writer.close()
 
     receiver = Raw(answers, closes=closes)
@@ -167,6 +168,13 @@ async def test_what_a_receiver_says_unasked_is_never_taken_for_an_answer(unasked
         await until(lambda: not any(one.usable for kept in transport._kept.values() for one in kept))
         assert await transport.post(url, {}, b"{}") == Answered(500, b"")
     assert receiver.connections == 3
+
+
+async def test_a_connection_that_is_not_used_again_is_closed():
+    """Also where its receiver goes on talking, and would keep it open for ever."""
+    async with raw(OK + OK) as (receiver, transport, url):
+        assert await transport.post(url, {}, b"{}") == Answered(200, b"")
+        await until(lambda: receiver.ended == 1)
 
 
 async def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers():

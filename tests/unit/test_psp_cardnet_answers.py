@@ -60,6 +60,17 @@ def test_checks_that_were_not_made_are_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("5", 5), ("2592000", 2_592_000), ("2592001", None), ("9" * 30, None), ("0", None), ("-1", None), ("soon", None)],
+)
+def test_an_instant_to_ask_again_is_a_sensible_one_or_none(said: str, seconds: int | None) -> None:
+    """What no calendar could hold would keep a refund that was paid from ever being booked."""
+    outcome = outcome_of(order(Operation.REFUND), answer("00", {"FU": said}))
+    assert isinstance(outcome, Approved)
+    assert outcome.ask_again_seconds == seconds
+
+
+@pytest.mark.parametrize(
     "changes",
     [{"de4": "000000001051"}, {"de4": None}, {"de49": "840"}, {"de49": None}],
 )

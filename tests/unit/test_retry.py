@@ -81,9 +81,12 @@ def test_the_steepest_schedule_has_a_wait_after_however_many_tries(tries: int) -
     [
         ({"kind": "fixed", "base_seconds": -1}, "base_seconds"),
         ({"kind": "fixed", "cap_seconds": float("inf")}, "cap_seconds"),
+        ({"kind": "fixed", "base_seconds": 1e15}, "base_seconds"),
+        ({"kind": "fixed", "cap_seconds": 1e15}, "cap_seconds"),
         ({"kind": "exponential", "factor": 0.5}, "factor"),
         ({"kind": "exponential", "factor": 1e6}, "factor"),
         ({"kind": "fixed", "attempts_max": 0}, "attempts_max"),
+        ({"kind": "fixed", "attempts_max": 100_000}, "attempts_max"),
         ({"kind": "fixed", "elapsed_max_seconds": 0}, "elapsed_max_seconds"),
         ({"kind": "fixed", "budget_share": 2}, "budget_share"),
         ({"kind": "sometimes"}, "kind"),

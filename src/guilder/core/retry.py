@@ -23,6 +23,10 @@ DECORRELATED_GROWTH: Final = 3.0
 # A float's exponent ends at 1,023: the largest factor to this power is below it, and no sensible cap is above that.
 EXPONENT_MAX: Final = 62
 FACTOR_MAX: Final = 1_000
+# Longer than anybody means, and short enough that the instant at its end can be stored.
+WAIT_SECONDS_MAX: Final = 366 * 86_400
+# More than any schedule needs, and few enough for the columns that count them.
+ATTEMPTS_MAX: Final = 10_000
 # Extra calls that may be made at once before any first call has earned one: an incident begins with a handful.
 BUDGET_BURST: Final = 10.0
 # Extra calls that time earns, so that what waits for one goes on where nothing new is called: no counterpart notices so many.
@@ -73,12 +77,12 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Refuse what could never be meant, by field (ValueError)."""
         for name in ("base_seconds", "cap_seconds"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be zero or more")
+            if not 0 <= getattr(self, name) <= WAIT_SECONDS_MAX:
+                raise ValueError(f"{name} must lie between 0 and {WAIT_SECONDS_MAX:,}")
         if not 1 <= self.factor <= FACTOR_MAX:
             raise ValueError(f"factor must lie between 1 and {FACTOR_MAX:,}")
-        if self.attempts_max is not None and self.attempts_max < 1:
-            raise ValueError("attempts_max counts the first try too, so it is at least 1")
+        if self.attempts_max is not None and not 1 <= self.attempts_max <= ATTEMPTS_MAX:
+            raise ValueError(f"attempts_max counts the first try too: it lies between 1 and {ATTEMPTS_MAX:,}")
         if self.elapsed_max_seconds is not None and not self.elapsed_max_seconds > 0:
             raise ValueError("elapsed_max_seconds must be above zero")
         if self.budget_share is not None and not 0 <= self.budget_share <= 1:

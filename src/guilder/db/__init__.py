@@ -14,5 +14,6 @@ from guilder.db.connection import Connection, Record
 from guilder.db.errors import Again, UniqueViolation, constraint_of
 from guilder.db.listen import Listener
 from guilder.db.pool import Database
+from guilder.db.text import storable
 
-__all__ = ["Again", "Coalescer", "Connection", "Database", "Listener", "Record", "UniqueViolation", "constraint_of"]
+__all__ = ["Again", "Coalescer", "Connection", "Database", "Listener", "Record", "UniqueViolation", "constraint_of", "storable"]

@@ -50,11 +50,9 @@ SESSION: Final[dict[str, str]] = {
 # Plans of the hot statements must not depend on statistics that a fresh database does not have (performance.md, trap 1).
 HOT_SESSION: Final[dict[str, str]] = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
-# A commit of its own, behind all that was read before. Empty as it is, it waits for the standby like any other; without one there
-# is nothing to wait for. Needs no right, touches no table.
-_KEPT: Final = """
-SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'guilder', '') END
-"""
+# What makes a statement that only reads commit behind all that it has read. Empty as that commit is, it waits for the standby like any
+# other; without one there is nothing to wait for. Needs no right, touches no table.
+KEPT: Final = "CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'guilder', '') END"
 
 # The source file that PostgreSQL names in its warning that a commit is local only; its text depends on the language.
 REPLICATION_SOURCE: Final = "syncrep.c"
@@ -162,7 +160,7 @@ class Database:
         A commit whose wait for it was cut short is seen by every reader, and is lost with this server. So what a reader finds
         instead of an answer that was lost is acknowledged only after this. Waits as long as commits do.
         """
-        await self.execute(_KEPT)
+        await self.execute(f"SELECT {KEPT}")
 
     def keeping(self, resolve: Callable[[Items], Awaitable[Results]]) -> Callable[[Items], Awaitable[Results]]:
         """A coalescer's `resolve` that answers only with what is kept (`kept`)."""

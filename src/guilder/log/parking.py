@@ -16,7 +16,7 @@ from msgspec import Struct
 from guilder.core.clock import SECOND, Clock
 from guilder.core.ids import Ids
 from guilder.core.retry import Retry
-from guilder.db import Connection, Database
+from guilder.db import Connection, Database, storable
 from guilder.log.model import Announced, Entry, announced_from
 from guilder.security.mask import mask_text
 
@@ -130,11 +130,12 @@ class Parking:
 
     async def _die(self, connection: Connection | Database, entry: Entry, failure: Failure, error: Exception) -> None:
         letter = self._ids.new("dl")
-        trace = mask_text("".join(traceback.format_exception(error))[-TRACE_MAX:])
+        trace = storable(mask_text("".join(traceback.format_exception(error))[-TRACE_MAX:]))
         told = announced_in(entry.payload)
+        account, livemode = (None, None) if told is None else (storable(told.account), told.livemode)
         made = await connection.execute(
             _DIE, letter, self._consumer, entry.topic, entry.partition, entry.position, entry.key, entry.payload, failure.reason, trace,
-            failure.tries, failure.at, None if told is None else told.account, None if told is None else told.livemode, _history([failure]),
+            failure.tries, failure.at, account, livemode, _history([failure]),
         )  # fmt: skip
         if made == "INSERT 0 1":
             log.error("dead_letter", dead_letter=letter, consumer=self._consumer, key=entry.key, reason=failure.reason)
@@ -150,7 +151,7 @@ def announced_in(payload: bytes) -> Announced | None:
 
 def reason_of(error: Exception) -> str:
     """An error in a line, masked."""
-    return mask_text(f"{type(error).__name__}: {error}"[:REASON_MAX])
+    return storable(mask_text(f"{type(error).__name__}: {error}"[:REASON_MAX]))
 
 
 def failures_from(history: str) -> tuple[Failure, ...]:

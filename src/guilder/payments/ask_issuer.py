@@ -7,6 +7,7 @@ from typing import Final
 
 from guilder.core.ensure import present
 from guilder.db.errors import Again
+from guilder.payments.alone import each_alone
 from guilder.payments.challenge import abandoned, asked
 from guilder.payments.model import challenge_slot
 from guilder.payments.services import Services
@@ -36,12 +37,13 @@ async def ask_issuer(services: Services, challenge: FoundChallenge) -> None:
 
 async def expire_challenges(services: Services, limit: int = ROUND_MAX) -> int:
     """Give up challenges whose time has passed, at most so many; returns how many. Safe to repeat."""
-    ended = 0
-    for payment_id, account, livemode in await services.store.abandoned(services.clock.now(), limit):
-        payment = await services.store.read(payment_id, account, livemode)
+
+    async def ended(found: tuple[str, str, bool]) -> bool:
+        payment = await services.store.read(*found)
         if payment is None or payment.challenge is None or payment.challenge.expires_at > services.clock.now():
-            continue
-        attempt = present(await services.store.attempt(payment.challenge.attempt), "a challenge has its attempt", payment=payment_id)
+            return False
+        attempt = present(await services.store.attempt(payment.challenge.attempt), "a challenge has its attempt", payment=payment.facts.id)
         # Whoever else moves the payment first wins; the next round looks again.
-        ended += await services.store.commit(abandoned(payment, attempt, ids=services.ids)) is None
-    return ended
+        return await services.store.commit(abandoned(payment, attempt, ids=services.ids)) is None
+
+    return await each_alone(await services.store.abandoned(services.clock.now(), limit), ended, problem="challenge_not_abandoned")

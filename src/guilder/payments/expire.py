@@ -3,6 +3,7 @@
 from typing import Final
 
 from guilder.core.clock import MINUTE
+from guilder.payments.alone import each_alone
 from guilder.payments.cancel import void
 from guilder.payments.services import Services
 from guilder.payments.states import PaymentState
@@ -16,13 +17,14 @@ AGAIN_AFTER: Final = 15 * MINUTE
 
 async def expire_authorizations(services: Services, limit: int = ROUND_MAX) -> int:
     """Begin to void authorizations whose time has passed, at most so many; returns how many were begun. Safe to repeat."""
-    begun = 0
-    now = services.clock.now()
-    for payment_id, account, livemode in await services.store.expired(now, now - AGAIN_AFTER, limit):
-        payment = await services.store.read(payment_id, account, livemode)
+
+    async def begun(found: tuple[str, str, bool]) -> bool:
+        payment = await services.store.read(*found)
         if payment is None or payment.facts.status != PaymentState.REQUIRES_CAPTURE:
-            continue
+            return False
         change = void(payment, None, None, EXPIRED, now=services.clock.now(), ids=services.ids)
         # Whoever else takes the slot first wins; the next round looks again.
-        begun += await services.store.commit(change) is None
-    return begun
+        return await services.store.commit(change) is None
+
+    now = services.clock.now()
+    return await each_alone(await services.store.expired(now, now - AGAIN_AFTER, limit), begun, problem="authorization_not_expired")

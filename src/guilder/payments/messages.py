@@ -6,6 +6,7 @@ import structlog
 
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.db.errors import Again
+from guilder.db.text import storable
 from guilder.payments.store import Store
 from guilder.psp.model import Exchange
 
@@ -36,7 +37,7 @@ class Messages:
         if not messages:
             return
         try:
-            await self._store.keep_messages([(each.attempt_id, each.at, f"{each.direction}: {each.text}") for each in messages])
+            await self._store.keep_messages([(each.attempt_id, each.at, storable(f"{each.direction}: {each.text}")) for each in messages])
         except (Unavailable, ResultUnknown, Again) as error:
             # They are for the story only; the outcome stands without them.
             log.warning("messages_not_kept", attempt=attempt, reason=str(error))

@@ -6,10 +6,12 @@ an offer can be lost: the money came before the refund began to wait, or whoever
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from guilder.db import Connection, Database
 from guilder.log.model import Entry, announced_from
+from guilder.payments.alone import each_alone
 from guilder.payments.refund import offer_again
 from guilder.payments.services import Services
 from guilder.payments.store import FUNDS
@@ -66,14 +68,19 @@ async def offer_refunds(services: Services, limit: int = ACCOUNTS_MAX) -> int:
     """
     begun = 0
     for row in await services.db.fetch(_TAKE, limit):
-        used_up: set[str] = set()
-        for refund_id, _payment, account, livemode in await services.store.waiting_refunds(row["account"], row["livemode"], OFFERS_MAX):
-            payment = await services.store.read(refund_id, account, livemode)
-            if payment is None or payment.facts.currency in used_up:
-                continue
-            change = offer_again(payment, refund_id, now=services.clock.now(), ids=services.ids)
-            stored = await services.store.commit(change) if change is not None else None
-            begun += change is not None and stored is None
-            if stored is not None and stored.startswith(FUNDS):
-                used_up.add(payment.facts.currency)
+        waiting = await services.store.waiting_refunds(row["account"], row["livemode"], OFFERS_MAX)
+        begun += await each_alone(waiting, partial(_offer, services, set()), problem="refund_not_offered")
     return begun
+
+
+async def _offer(services: Services, used_up: set[str], found: tuple[str, str, str, bool]) -> bool:
+    """Offer one refund its money; whether it began. A currency in which it did not reach is added to those that are used up."""
+    refund_id, _payment, account, livemode = found
+    payment = await services.store.read(refund_id, account, livemode)
+    if payment is None or payment.facts.currency in used_up:
+        return False
+    change = offer_again(payment, refund_id, now=services.clock.now(), ids=services.ids)
+    stored = None if change is None else await services.store.commit(change)
+    if stored is not None and stored.startswith(FUNDS):
+        used_up.add(payment.facts.currency)
+    return change is not None and stored is None

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from guilder.core.errors import ResultUnknown, Unavailable
-from guilder.db import Again, Database
+from guilder.db import Again, Database, storable
 from guilder.log.read import StoredEvent, events_by_id
 from guilder.security import mask_text
 from guilder.shapes.render import EventHeader, event_json, personal_ids
@@ -82,5 +82,5 @@ def body_of(event: StoredEvent, fanout: int, personal: Mapping[str, Mapping[str,
 @lru_cache(maxsize=256)
 def readable(answer: bytes) -> str | None:
     """The beginning of an answer as people may read it: masked, without what a text column cannot hold; None when it is empty."""
-    text = answer.decode("utf-8", "replace").replace("\x00", "\ufffd").strip()
+    text = storable(answer.decode("utf-8", "replace")).strip()
     return mask_text(text)[:ANSWER_CHARACTERS_MAX] or None

@@ -231,18 +231,14 @@ class Deliverer:
         if not any(rooms) and not any(dues):
             return
         ids, after = [lane.endpoint for lane in lanes], [lane.cursor for lane in lanes]
-        found: list[Next] = []
-        for delivery, state in await store.next_deliveries(self._db, self._clock.now(), ids, after, rooms, dues):
+        read = await store.next_deliveries(self._db, self._clock.now(), ids, after, rooms, dues)
+        # Before anything is passed: where this fails, all of it is read again.
+        await self._bodies.make([delivery for delivery, state in read if _is_wanted(delivery, state)])
+        for delivery, state in read:
             lane = self._lanes[delivery.endpoint]
             if state != "due" and not lane.passed(delivery.number, delivery.event):
                 continue
-            # What has failed before, or was delivered, is not new.
-            if state == "due" or (state == "pending" and delivery.attempt == 1):
-                found.append(delivery)
-        await self._bodies.make(found)
-        for delivery in found:
-            lane = self._lanes[delivery.endpoint]
-            if lane.add(delivery):
+            if _is_wanted(delivery, state) and lane.add(delivery):
                 self._bodies.need(delivery.event)
                 if len(lane.queue) == 1:
                     self._turns.append(lane)
@@ -385,3 +381,8 @@ class Deliverer:
             one = self._gone[-1]
             await disable_gone(self._db, self._clock, self._ids, one.facts.id, one.account, livemode=one.facts.livemode)
             self._gone.pop()
+
+
+def _is_wanted(delivery: Next, state: str) -> bool:
+    """Whether what was read is to be sent: what has failed before, or was delivered, is not new."""
+    return state == "due" or (state == "pending" and delivery.attempt == 1)

@@ -171,7 +171,9 @@ class Transport:
         return None
 
     def _keep(self, target: Target, connection: Connection) -> None:
+        """Put it back for the next delivery; one that cannot be used again is closed."""
         if not connection.usable:
+            connection.close()
             return
         connection.idle_since = self._loop.time()
         self._kept.setdefault((target.tls, target.host, target.port), []).append(connection)

@@ -417,8 +417,9 @@ DECLARE
     v_late tid[];
 BEGIN
     IF p_attempts IS NULL THEN
-        -- Ids and positions are taken from this one look: a second one would see newer entries and move past them unclaimed.
-        SELECT array_agg(e.partition), array_agg(e.position), array_agg(e.key), array_agg(convert_from(e.payload, 'UTF8'))
+        -- Ids and positions are taken from this one look: a second one would see newer entries and move past them unclaimed. Whatever an
+        -- entry holds can be escaped; what names no attempt claims nothing.
+        SELECT array_agg(e.partition), array_agg(e.position), array_agg(e.key), array_agg(encode(e.payload, 'escape'))
         INTO v_partitions, v_positions, v_payments, v_attempts
         FROM log_consumer c CROSS JOIN LATERAL (
             SELECT l.partition, l.position, l.key, l.payload FROM log_entry l

@@ -17,7 +17,7 @@ from guilder.core.crash import crash_point
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
 from guilder.db.errors import Again
-from guilder.db.pool import Database
+from guilder.db.pool import KEPT, Database
 from guilder.log.kafka.client import ensure_topics
 from guilder.log.kafka.message import TOPICS
 from guilder.log.kafka.publisher import Publisher
@@ -63,9 +63,10 @@ SELECT $1, topic, partition, min(applied_to), false FROM log_consumer WHERE topi
 ON CONFLICT DO NOTHING
 """
 _STREAM: Final = "INSERT INTO log_stream (id) VALUES ($1) ON CONFLICT DO NOTHING"
-_NEXT: Final = """
+# A failover gives positions that only this server has to other entries: nothing is published before the standby has it, too.
+_NEXT: Final = f"""
 SELECT c.partition, c.applied_to, e.position, e.key, e.payload, e.created_at,
-       (SELECT id FROM log_stream) AS stream
+       (SELECT id FROM log_stream) AS stream, (SELECT {KEPT}) AS kept
 FROM log_consumer c CROSS JOIN LATERAL (
     SELECT l.position, l.key, l.payload, l.created_at FROM log_entry l
     WHERE l.topic = c.topic AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT $3) e

@@ -18,6 +18,8 @@ log = structlog.get_logger("guilder.psp")
 REVEAL_SECONDS: Final = 2.0
 # Cards per call to the vault; it takes no more than 1,000.
 REVEAL_LIST_MAX: Final = 500
+# An instant to ask again that lies further ahead is none.
+ASK_AGAIN_SECONDS_MAX: Final = 30 * 24 * 3600
 
 RevealCards = Callable[[Sequence[Reveal]], Awaitable[Sequence[Card | None]]]
 """The vault's reveal: the cards in the order asked, None for one that it does not have. Raises GuilderError when it is down."""
@@ -69,6 +71,11 @@ def lacks(order: Order, card: Card | None) -> Reason | None:
     if order.send_cvc and card.cvc is None and not card.cvc_spent:
         return Reason.NO_CVC
     return None
+
+
+def sensible_wait(seconds: int | None) -> int | None:
+    """After how many seconds a PSP wants to be asked again; None where it names none, or none that makes sense."""
+    return seconds if seconds is not None and 0 < seconds <= ASK_AGAIN_SECONDS_MAX else None
 
 
 def call_back(callback: Callable[..., None], *arguments: object) -> None:

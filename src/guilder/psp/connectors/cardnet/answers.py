@@ -7,6 +7,7 @@ from guilder.core.currencies import CURRENCIES
 from guilder.core.outcome import ActionRequired, Approved, Authentication, Checks, Declined, NotFound, Outcome, Unknown
 from guilder.iso8583 import Authenticated, Code, FrameError, Message, State, Tag, unpack_tags
 from guilder.psp.connectors.cardnet.codes import ADVICE, ALSO_DONE, AUTHENTICATIONS_DECLINED, CHECKS, decline_code
+from guilder.psp.connectors.shared import sensible_wait
 from guilder.psp.model import Operation, Order, Reason
 
 KINDS: Final[Mapping[Operation, str]] = {
@@ -87,7 +88,7 @@ def _approved(order: Order, fields: Mapping[int, str], tags: Mapping[str, str]) 
         tags.get(Tag.TRANSACTION_ID),
         _checks(tags),
         tags.get(Tag.AVAILABLE) == "0",
-        int(follow_up) if follow_up.isascii() and follow_up.isdigit() else None,
+        sensible_wait(int(follow_up)) if follow_up.isascii() and follow_up.isdigit() else None,
     )
 
 

@@ -6,13 +6,12 @@ import msgspec
 from msgspec import Struct
 
 from guilder.core.outcome import ActionRequired, Approved, Checks, Declined, NotFound, Outcome, Unknown
+from guilder.psp.connectors.shared import sensible_wait
 from guilder.psp.connectors.webpsp.codes import ADVICE, ALSO_DONE, INVALID, KINDS, NOT_FOUND, RATE_LIMITED, SOFT_DECLINE, decline_code
 from guilder.psp.model import Operation, Order, Reason
 
 OK: Final = 200
 _VERDICTS: Final = frozenset({"pass", "fail", "unavailable"})
-# An instant to ask again that lies further ahead is none.
-ASK_AGAIN_SECONDS_MAX: Final = 30 * 24 * 3600
 
 _MISMATCH: Final = Unknown(Reason.MISMATCH.value)
 _UNREADABLE: Final = Unknown(Reason.UNREADABLE.value)
@@ -106,10 +105,9 @@ def _standing(order: Order, operation: Operation, told: _Operation, *, query: bo
 
 
 def _approved(told: _Operation) -> Approved:
-    seconds = told.ask_again_seconds
-    again = seconds if seconds is not None and 0 < seconds <= ASK_AGAIN_SECONDS_MAX else None
     return Approved(
-        told.reference, told.authorization_code, told.network_transaction_id, _checks(told), told.available_at_once, again,
+        told.reference, told.authorization_code, told.network_transaction_id, _checks(told), told.available_at_once,
+        sensible_wait(told.ask_again_seconds),
     )  # fmt: skip
 
 
