@@ -76,6 +76,40 @@ async def test_a_conflict_with_another_transaction_parks_nothing(log: LogWorld):
     assert await dead_letters(log.db, Selection(closed=True)) == []
 
 
+@pytest.mark.parametrize("error", [
+    asyncpg.DiskFullError("could not extend file"), asyncpg.QueryCanceledError("canceling statement"), ConnectionResetError("gone"),
+], ids=lambda error: type(error).__name__)  # fmt: skip
+async def test_an_outage_of_the_database_uses_up_none_of_an_entrys_tries(log: LogWorld, error: Exception):
+    """It says nothing of the entry: however often it meets one, new or parked, it is tried again soon and is no dead letter."""
+    outage, tried = True, []
+
+    async def without_database(connection: Connection, entries: Sequence[Entry]) -> None:
+        tried.extend(entry.payload for entry in entries)
+        await LogWorld.handle(log, connection, entries)
+        if outage:
+            raise error
+
+    consumer = log.consumer_with(without_database)
+    await log.append(("new", b"n0"))
+    await log.drain(consumer)
+    log.poison = {b"a0"}
+    await log.append(("a", b"a0"))
+    await log.drain()
+    log.poison = set()
+    log.clock.advance(SCHEDULE[0])
+    for _ in range(2 * len(SCHEDULE)):
+        await consumer.run_once()
+        log.clock.advance(SCHEDULE[0])
+    assert await log.handled() == []
+    assert await dead_letters(log.db, Selection(closed=True)) == []
+    assert tried.count(b"a0") == 2 * len(SCHEDULE)
+    rows = await log.db.fetch("SELECT key, tries, json_array_length(history::json) AS told FROM log_parked")
+    assert {(row["key"], row["tries"], row["told"]) for row in rows} == {("a", 1, 1), ("new", 0, 0)}
+    outage = False
+    await log.drain(consumer)
+    assert sorted(await log.handled()) == [b"a0", b"n0"]
+
+
 async def test_a_parked_entry_is_tried_on_its_schedule_and_opens_its_key_when_it_passes(log: LogWorld):
     """Not before its time; then what waited behind it follows in order, new entries of the key last."""
     log.poison = {b"a0"}
