@@ -252,6 +252,7 @@ async def executor(settings: Settings, context: Context) -> None:
         context.ready()
         keeper = LatencyKeeper(rooms.db, [way.measures for way in ways])
         await until_told(context, _while_sound(rooms, lambda: _execute(settings, rooms, working, ways, keeper)))
+        await working.leave()
 
 
 async def _execute(

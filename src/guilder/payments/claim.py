@@ -24,6 +24,7 @@ CLAIM_DUE: Final = 64
 
 CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _SET_FREE: Final = "SELECT attempts_set_free($1, $2, $3)"
+_GIVE_BACK: Final = "SELECT attempts_give_back($1, $2, $3)"
 CONSUMER: Final = "executor"
 
 
@@ -72,6 +73,11 @@ async def claim(
 async def set_free(db: Database, sender: str, in_hand: list[str], now: int) -> int:
     """Set rows free that this sender holds without a call in hand; never between a claim and its hand-over."""
     return int(await db.fetchval(_SET_FREE, sender, in_hand, now))
+
+
+async def give_back(db: Database, sender: str, attempts: list[str], now: int) -> int:
+    """Undo this sender's claims of attempts of which certainly no byte has left under them; they are due at once. Safe to repeat."""
+    return int(await db.fetchval(_GIVE_BACK, sender, attempts, now)) if attempts else 0
 
 
 def _columns(entries: Sequence[Entry] | None) -> tuple[list[Any] | None, ...]:

@@ -501,6 +501,22 @@ BEGIN
     RETURN v_count;
 END $$;
 
+-- Give back what a sender has claimed and not sent: as it was before its claim, and due at once.
+CREATE FUNCTION attempts_give_back(p_sender text, p_attempts text[], p_now bigint) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_count int;
+BEGIN
+    PERFORM 1 FROM attempt_open o WHERE o.sender = p_sender AND o.attempt = ANY (p_attempts) ORDER BY o.attempt FOR UPDATE;
+    UPDATE attempt_open SET sender = NULL, epoch = NULL, retry_at = least(retry_at, p_now)
+    WHERE sender = p_sender AND attempt = ANY (p_attempts);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    IF v_count > 0 THEN
+        PERFORM pg_notify('guilder_accepted', 'due');
+    END IF;
+    RETURN v_count;
+END $$;
+
 -- Take over from a sender whose (epoch, beat) has stood still: it is lost for ever, and what it held is free, in one commit.
 -- False when it has moved since it was looked at.
 CREATE FUNCTION sender_take_over(p_sender text, p_epoch bigint, p_beat bigint, p_now bigint) RETURNS boolean
@@ -565,5 +581,5 @@ END $$;
 GRANT SELECT, INSERT, UPDATE ON payment, attempt, charge, refund TO guilder_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON attempt_open, attempt_message, refund_offer TO guilder_app;
 GRANT SELECT ON payment, attempt, attempt_open, charge, refund, attempt_message, refund_offer TO guilder_reader;
-GRANT EXECUTE ON FUNCTION payments_flush, flush_fail, payments_claim, attempts_set_free, sender_take_over, installation_lift_quarantine, log_hold_partitions
+GRANT EXECUTE ON FUNCTION payments_flush, flush_fail, payments_claim, attempts_set_free, attempts_give_back, sender_take_over, installation_lift_quarantine, log_hold_partitions
     TO guilder_app;
