@@ -24,7 +24,7 @@ from guilder.db.pool import Database
 from guilder.db.sender import Sender
 from guilder.log import PARTITIONS, TOPIC_ATTEMPTS, Entry, Log, Reader, hold_partitions
 from guilder.payments.answers import Load, complete
-from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, claim_of, give_back, set_free
+from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, claim_of, forget_breakers, give_back, set_free
 from guilder.payments.hand import Hand
 from guilder.payments.insist import insist
 from guilder.payments.messages import Messages
@@ -37,7 +37,7 @@ from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
 from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
-from guilder.payments.ways import IsUp, Ways
+from guilder.payments.ways import IsUp, LetsThrough, Ways
 from guilder.payments.window import Windows
 from guilder.psp.model import Connector, Operation, Order, Reason
 from guilder.psp.router import Route, Rule
@@ -72,7 +72,7 @@ class Executor:
     Args:
         load: as in Services.
         tuning: retry policies and fallbacks.
-        routes, rules, up: as in Ways.
+        routes, rules, up, lets_through: as in Ways.
         risk: the external risk service, None where none is configured: then what waited for it goes on.
         checkout_url: the origin at which buyers are served.
         log: where entries are read; None: every claim reads the outbox itself, in its own statement.
@@ -83,7 +83,8 @@ class Executor:
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
         forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, tuning: Tuning, log: Log | None = None,
-        routes: Sequence[Route] = (), rules: Sequence[Rule] = (), up: IsUp | None = None, risk: RiskService | None = None,
+        routes: Sequence[Route] = (), rules: Sequence[Rule] = (), up: IsUp | None = None, lets_through: LetsThrough | None = None,
+        risk: RiskService | None = None,
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
@@ -103,6 +104,7 @@ class Executor:
         self._routes = routes
         self._rules = rules
         self._up = up
+        self._lets_through = lets_through
         self._risk = risk
         self._ways = Ways({}, tuning, clock)
         self._in_hand = Hand()
@@ -120,15 +122,21 @@ class Executor:
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
         self._windows = Windows(connectors, now=asyncio.get_running_loop().time())
-        self._ways = Ways(connectors, self._tuning, self._clock, routes=self._routes, rules=self._rules, up=self._up)
+        self._ways = Ways(
+            connectors, self._tuning, self._clock, routes=self._routes, rules=self._rules, up=self._up, lets_through=self._lets_through,
+        )  # fmt: skip
         listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
         if self._log is not None:
             self._reader = self._log.reader(CONSUMER, TOPIC_ATTEMPTS, lambda: self._sender.id, self._wake.set)
         tidied = held = float("-inf")
+        knows_breakers = False
         try:
             while True:
                 try:
+                    if not knows_breakers:
+                        await forget_breakers(self._db, self._ways.breakers())
+                        knows_breakers = True
                     now = self._clock.boot()
                     if now - held > PARTITIONS_SECONDS:
                         await hold_partitions(self._db, CONSUMER, self._sender.id, self._sender.epoch, role=ROLE)
@@ -180,15 +188,18 @@ class Executor:
         entries = await self._brought(each)
         if not due and not (each if entries is None else entries):
             return False
+        passages = self._ways.passages(self._clock.now(), lambda name: self._windows.room_of(name, now)) if due else ()
         self._claiming = asyncio.ensure_future(claim(
             self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), each=each, due=due, room=overdue, entries=entries,
+            passages=passages,
         ))  # fmt: skip
         # Not cut off by our end: what it brings is given back.
         claimed = await asyncio.shield(self._claiming)
         self._claiming = None
         self._begin(claimed)
         fresh = sum(one.fresh for one in claimed)
-        more_due = len(claimed) - fresh >= CLAIM_DUE
+        # Those that waited for a breaker alone take half of the room.
+        more_due = len(claimed) - fresh >= CLAIM_DUE // 2
         if due and not more_due:
             self._looked = now
         if each == 0:

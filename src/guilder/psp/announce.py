@@ -11,6 +11,7 @@ from guilder.core.ids import Ids
 from guilder.db import Database
 from guilder.log import NewEvent, announce
 from guilder.psp.measure import BreakerMove, Measures
+from guilder.psp.model import breaker_name
 from guilder.shapes.facts import PspBreakerFacts
 
 BREAKER_OPENED: Final = "psp_breaker.opened"
@@ -69,7 +70,7 @@ class Announcer:
 
     def _facts(self, move: BreakerMove) -> PspBreakerFacts:
         return PspBreakerFacts(
-            id=f"{move.connector}.{move.operation}", livemode=self._modes.get(move.connector, False), connector=move.connector,
+            id=breaker_name(move.connector, move.operation), livemode=self._modes.get(move.connector, False), connector=move.connector,
             operation=move.operation.value, state=move.state.value, changed=epoch_seconds(self._clock.now()),
         )  # fmt: skip
 
