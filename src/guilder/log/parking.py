@@ -32,12 +32,11 @@ OUTAGE: Final = (Unavailable, ResultUnknown)
 
 _CLOSED: Final = "SELECT DISTINCT key FROM log_parked WHERE consumer = $1 AND key = ANY($2)"
 _PARK: Final = """
-INSERT INTO log_parked (consumer, key, topic, partition, position, tries, retry_at, reason, history)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb) ON CONFLICT DO NOTHING
+INSERT INTO log_parked (consumer, key, topic, partition, position, payload, tries, retry_at, reason, history)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb) ON CONFLICT DO NOTHING
 """
 _DUE: Final = """
-SELECT p.key, p.topic, p.partition, p.position, p.tries, coalesce(p.payload, l.payload) AS payload FROM log_parked p
-JOIN log_entry l ON l.topic = p.topic AND l.partition = p.partition AND l.position = p.position
+SELECT p.key, p.topic, p.partition, p.position, p.tries, p.payload FROM log_parked p
 WHERE p.consumer = $1 AND p.retry_at <= $2 AND p.dead_letter IS NULL
   AND NOT EXISTS (SELECT FROM log_parked b WHERE b.consumer = p.consumer AND b.key = p.key AND b.position < p.position)
 ORDER BY p.retry_at LIMIT $3
@@ -136,8 +135,8 @@ class Parking:
 
     async def _park(self, connection: Connection, entry: Entry, tries: int, reason: str, history: Collection[Failure]) -> None:
         await connection.execute(
-            _PARK, self._consumer, entry.key, entry.topic, entry.partition, entry.position, tries, self._first_wait(), reason,
-            _history(history),
+            _PARK, self._consumer, entry.key, entry.topic, entry.partition, entry.position, entry.payload, tries, self._first_wait(),
+            reason, _history(history),
         )  # fmt: skip
 
     async def _put_off(self, entry: Entry, error: BaseException) -> None:
