@@ -1,5 +1,6 @@
 """Announce that a breaker has opened, or closed again: to every merchant, whose payments it concerns."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -43,7 +44,7 @@ class Announcer:
         self._measures = measures
         self._modes = modes
         self._accounts = accounts
-        self._left: list[tuple[str, PspBreakerFacts]] = []
+        self._left: deque[tuple[str, PspBreakerFacts]] = deque()
 
     async def run_once(self) -> int:
         """Announce what has moved, one commit for each merchant. What could not be stored is tried again by the next call."""
@@ -51,7 +52,7 @@ class Announcer:
         count = 0
         while self._left:
             await self._announce(*self._left[0])
-            del self._left[0]
+            self._left.popleft()
             count += 1
         return count
 
@@ -66,7 +67,7 @@ class Announcer:
         for move in moves:
             log.warning("psp_breaker_moved", connector=move.connector, operation=move.operation, state=move.state)
             facts = self._facts(move)
-            self._left += [(account, facts) for account in accounts[:MERCHANTS_MAX]]
+            self._left.extend((account, facts) for account in accounts[:MERCHANTS_MAX])
 
     def _facts(self, move: BreakerMove) -> PspBreakerFacts:
         return PspBreakerFacts(
