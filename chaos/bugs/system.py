@@ -20,7 +20,8 @@ SYSTEM: Final = (
         name="taken-over-is-unsent", defect="what a dead sender held counts as never sent", drill="kills",
         patches=(
             Patch(
-                FLUSH, "        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END, execute_by = NULL\n    WHERE sender = p_sender",
+                FLUSH, "        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END, execute_by = NULL, breaker = NULL\n"
+                "    WHERE sender = p_sender",
                 "        state = state\n    WHERE sender = p_sender",
             ),
         ),
@@ -38,7 +39,7 @@ SYSTEM: Final = (
         patches=(
             Patch(FLUSH, "AND NOT EXISTS (\n            SELECT FROM unnest(p_moves) m WHERE m.final AND m.attempt = o.attempt AND m.slot = i.slot);",
                   "AND false;"),
-            Patch(FLUSH, "    execute_by bigint,\n    PRIMARY KEY (payment, slot)\n", "    execute_by bigint,\n    PRIMARY KEY (payment, slot, attempt)\n"),
+            Patch(FLUSH, "    PRIMARY KEY (payment, slot),\n", "    PRIMARY KEY (payment, slot, attempt),\n"),
             Patch(FLUSH, "WHERE p.version IS DISTINCT FROM i.expected AND v_ok[i.item];", "WHERE p.version IS NULL AND v_ok[i.item];"),
         ),
     ),

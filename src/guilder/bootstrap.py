@@ -235,6 +235,7 @@ async def executor(settings: Settings, context: Context) -> None:
             forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, tuning=settings.tuning,
             log=kafka.log(settings, rooms.db, rooms.clock), routes=routes(settings), rules=rules(settings),
             up=lambda name: measured[name].is_up(), risk=rooms.risk,
+            lets_through=lambda name, operation: measured[name].lets_through(operation, asyncio.get_running_loop().time()),
         )  # fmt: skip
         executors.append(working)
         ways = connectors(
@@ -252,6 +253,7 @@ async def executor(settings: Settings, context: Context) -> None:
         context.ready()
         keeper = LatencyKeeper(rooms.db, [way.measures for way in ways])
         await until_told(context, _while_sound(rooms, lambda: _execute(settings, rooms, working, ways, keeper)))
+        await working.leave()
 
 
 async def _execute(

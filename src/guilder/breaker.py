@@ -69,6 +69,12 @@ class Breaker:
         """It refuses requests, but for probes."""
         return self._state is not BreakerState.CLOSED
 
+    def lets_through(self, now: float) -> int | None:
+        """How many requests it would allow now: None for as many as come, 1 for a probe, 0. Takes no probe."""
+        if self._state is BreakerState.CLOSED:
+            return None
+        return int(now >= self._next_probe)
+
     def allows(self, now: float) -> bool:
         """Whether a request may be made now. True while it is not closed means that this request is the probe."""
         if self._state is BreakerState.CLOSED:

@@ -91,6 +91,40 @@ async def test_a_conflict_with_another_transaction_parks_nothing(log: LogWorld):
     assert await dead_letters(log.db, Selection(closed=True)) == []
 
 
+@pytest.mark.parametrize("error", [
+    asyncpg.DiskFullError("could not extend file"), asyncpg.QueryCanceledError("canceling statement"), ConnectionResetError("gone"),
+], ids=lambda error: type(error).__name__)  # fmt: skip
+async def test_an_outage_of_the_database_uses_up_none_of_an_entrys_tries(log: LogWorld, error: Exception):
+    """It says nothing of the entry: however often it meets one, new or parked, it is tried again soon and is no dead letter."""
+    outage, tried = True, []
+
+    async def without_database(connection: Connection, entries: Sequence[Entry]) -> None:
+        tried.extend(entry.payload for entry in entries)
+        await LogWorld.handle(log, connection, entries)
+        if outage:
+            raise error
+
+    consumer = log.consumer_with(without_database)
+    await log.append(("new", b"n0"))
+    await log.drain(consumer)
+    log.poison = {b"a0"}
+    await log.append(("a", b"a0"))
+    await log.drain()
+    log.poison = set()
+    log.clock.advance(SCHEDULE[0])
+    for _ in range(2 * len(SCHEDULE)):
+        await consumer.run_once()
+        log.clock.advance(SCHEDULE[0])
+    assert await log.handled() == []
+    assert await dead_letters(log.db, Selection(closed=True)) == []
+    assert tried.count(b"a0") == 2 * len(SCHEDULE)
+    rows = await log.db.fetch("SELECT key, tries, json_array_length(history::json) AS told FROM log_parked")
+    assert {(row["key"], row["tries"], row["told"]) for row in rows} == {("a", 1, 1), ("new", 0, 0)}
+    outage = False
+    await log.drain(consumer)
+    assert sorted(await log.handled()) == [b"a0", b"n0"]
+
+
 async def test_a_parked_entry_is_tried_on_its_schedule_and_opens_its_key_when_it_passes(log: LogWorld):
     """Not before its time; then what waited behind it follows in order, new entries of the key last."""
     log.poison = {b"a0"}
@@ -376,21 +410,26 @@ async def test_partitions_are_shared_out_and_taken_over(log: LogWorld):
     assert held == [8, 8]
 
 
-async def test_what_everybody_has_applied_is_kept_for_a_week_and_what_is_parked_longer(log: LogWorld):
-    """A parked entry is read from the log when its time comes."""
-    parked, other = "a", next(f"b{number}" for number in range(99) if partition_of(f"b{number}") != partition_of("a"))
-    log.poison = {b"a0"}
-    await log.append((parked, b"a0"), (other, b"b0"))
+async def test_what_everybody_has_applied_is_kept_for_a_week_also_what_is_parked_or_a_dead_letter(log: LogWorld):
+    """One of them stops no tidying: it keeps what it says, and so does what waits behind it."""
+    await fails_for_good(log)
+    beside = next(f"c{number}" for number in range(99) if partition_of(f"c{number}") == partition_of("a"))
+    await log.append(("a", b"a2"), (beside, b"c0"))
     await log.drain()
     log.clock.advance(6 * 24 * HOUR)
     assert await tidy_log(log.db, log.clock.now()) == 0
     log.clock.advance(2 * 24 * HOUR)
     assert await tidy_log(log.db, log.clock.now()) == 0, "another consumer has not applied it"
-    await log.db.execute("UPDATE log_consumer SET applied_to = 1 WHERE topic = $1 AND consumer <> $2", TOPIC_EVENTS, CONSUMER)
-    assert await tidy_log(log.db, log.clock.now()) == 1
+    await log.db.execute(
+        "UPDATE log_consumer c SET applied_to = h.head FROM log_head h WHERE (h.topic, h.partition) = (c.topic, c.partition) AND c.topic = $1",
+        TOPIC_EVENTS,
+    )  # fmt: skip
+    assert await tidy_log(log.db, log.clock.now()) == 5
     log.poison = set()
+    [letter] = await dead_letters(log.db)
+    assert await replay(log.db, log.clock, letter.id)
     await log.drain()
-    assert await log.handled() == [b"b0", b"a0"]
+    assert await log.handled() == [b"b0", b"c0", b"a0", b"a1", b"a2"]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -17,7 +17,7 @@ from guilder.breaker import BreakerState
 from guilder.core.clock import SECOND
 from guilder.core.outcome import ActionRequired, Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.psp import Operation, Order, OwnPage, query_about, reversal_of
-from guilder.psp.connectors.webpsp.answers import outcome_of
+from guilder.psp.connectors.webpsp.answers import outcome_of, shown
 from guilder.psp.measure import Measures
 from guilder.tuning import Breaking
 
@@ -242,6 +242,34 @@ async def test_the_same_page_order_again_is_the_same_page(client: Client) -> Non
     asked = page_order()
     first = await client.result(asked)
     assert await client.result(resend(asked)) == first
+
+
+async def test_neither_the_pages_address_nor_the_way_back_is_in_what_is_kept_of_the_exchange(client: Client) -> None:
+    """Whoever knows one of them may walk it. The rest of both messages is there, for people."""
+    asked = page_order()
+    opened = await client.result(asked)
+    assert isinstance(opened, ActionRequired)
+    assert await client.result(query_about(asked)) == opened
+    address = urlsplit(opened.url)
+    texts = [exchange.text for exchange in client.exchanges]
+    assert len(texts) == 4
+    for secret in (opened.url, address.path, address.path.rpartition("/")[2], BACK):
+        assert not any(secret in text for text in texts)
+    assert all(asked.reference in text for text in texts)
+    assert "action_required" in texts[1]
+
+
+@pytest.mark.parametrize("body", [
+    b'{"status": "approved", "page": {"url": "https:\\/\\/psp\\/pay\\/token", "token": "token", "expires_at": 12}}',
+    b'{"status": "approved", "page": "token"}', b'{"status": "approved", "more": ["see https://psp/pay/token"]}',
+    b'{"status": "approved", "page": {"url": "https:\\/\\/psp\\/pay\\/token', b"approved: <a href='http://psp/pay/token'>",
+])  # fmt: skip
+def test_whatever_holds_an_address_is_shown_without_it(body: bytes) -> None:
+    """Escaped, in a field that nobody has heard of, in a document that breaks off, in a page of HTML."""
+    text = shown(200, body)
+    assert "token" not in text.replace('"token":"***"', "")
+    assert text.startswith("200 ")
+    assert "approved" in text
 
 
 async def test_what_was_paid_at_a_page_is_captured_and_refunded_like_anything_else(psp: WebpspSubject, client: Client) -> None:

@@ -23,6 +23,7 @@ from guilder.payments.execute import Executor
 from guilder.payments.services import ExternalRisk, Services
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
+from guilder.payments.ways import LetsThrough
 from guilder.psp.model import ContractClass, Declares, Deliver, Operation, Order, Permit
 from guilder.psp.router import Route, Rule
 from guilder.risk import SignalSource
@@ -90,6 +91,7 @@ class PaymentsWorld:
         self.routes = [Route(connector="cardnet", psp_merchant="M1", livemode=False, declares=DECLARES)]
         self.rules: list[Rule] = []
         self.up: set[str] = set()
+        self.lets_through: LetsThrough | None = None
         self.connectors: dict[str, ScriptedPsp] = {}
         self.ids = Ids(self.clock)
         self.psp = ScriptedPsp()
@@ -140,6 +142,7 @@ class PaymentsWorld:
                 db=self.db, hot=self.hot, store=self.store, sender=sender, clock=self.clock, ids=self.ids, load=self.services.load,
                 forget_cvc=self._forget_cvc, checkout_url="http://checkout", tuning=self.tuning,
                 routes=self.routes, rules=self.rules, up=lambda name: name in self.up, risk=self.risk.service if self.risk else None,
+                lets_through=self.lets_through,
             )  # fmt: skip
         )
         await sender.start()

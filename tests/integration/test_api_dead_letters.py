@@ -29,8 +29,9 @@ class Letters:
         self.position += 1
         letter, entry = self.ids.new("dl"), announced_bytes(Announced(merchant.id, False, (("evt_1", "charge.failed"),)))
         await self.connection.execute(
-            "INSERT INTO log_parked (consumer, key, topic, partition, position, tries, retry_at, dead_letter) VALUES ($1, $2, 2, 3, $3, 5, 0, $4)",
-            CONSUMER, key, self.position, letter,
+            "INSERT INTO log_parked (consumer, key, topic, partition, position, payload, tries, retry_at, dead_letter) "
+            "VALUES ($1, $2, 2, 3, $3, $4, 5, 0, $5)",
+            CONSUMER, key, self.position, entry, letter,
         )  # fmt: skip
         await self.connection.execute(
             "INSERT INTO dead_letter (id, consumer, topic, partition, position, key, payload, reason, trace, tries, created_at, state, account, "

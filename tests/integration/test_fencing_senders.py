@@ -156,7 +156,7 @@ async def test_a_process_whose_row_was_deleted_goes_on_under_a_new_name(senders:
     assert await tidy_senders(senders.db, senders.clock.now()) == 1
     assert not silent.may_send(before)
     assert await senders.db.fetchval("SELECT sender_take_over($1, $2, $3, 1)", before, epoch, beat) is False
-    assert await senders.db.fetch("SELECT * FROM payments_claim($1, $2, 1, 1, 1, 1, NULL, NULL, NULL, NULL)", before, epoch) == []
+    assert await senders.db.fetch("SELECT * FROM payments_claim($1, $2, 1, 1, 1, 1, NULL, NULL, NULL, NULL, '{}', '{}', '{}')", before, epoch) == []
     await silent.beat()
     assert (silent.id != before, silent.may_send(silent.id), silent.may_send(before)) == (True, True, False)
     assert senders.lost == [before]

@@ -163,7 +163,11 @@ TAMPERED = [
     ("a log entry is gone", "DELETE FROM log_entry WHERE topic = 2 AND position = 2", "log"),
     ("the newest log entries are gone", "DELETE FROM log_entry WHERE topic = 2", "log"),
     ("a consumer has run ahead", "UPDATE log_consumer SET applied_to = 1000", "log"),
-    ("what waits has no entry", "INSERT INTO log_parked VALUES ('refunds', 'pi_x', 3, 999, 2, 1, 0, 'broken')", "log"),
+    (
+        "what waits was never read",
+        "INSERT INTO log_parked (consumer, key, topic, partition, position, payload, retry_at) VALUES ('refunds', 'pi_x', 2, 3, 999, '', 0)",
+        "log",
+    ),
     ("an event is gone", "DELETE FROM event WHERE number = 3", "events"),
     ("an event was never made", "UPDATE event SET type = 'x' WHERE type = 'payment_intent.succeeded'", "events"),
     ("a delivery is gone", "DELETE FROM webhook_delivery WHERE number = 3", "deliveries"),

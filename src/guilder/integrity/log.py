@@ -20,10 +20,11 @@ SELECT min(x.before) + 1 FROM (
     SELECT position, lag(position) OVER (ORDER BY position) AS before FROM log_entry WHERE topic = $1 AND partition = $2
 ) x WHERE x.position <> x.before + 1
 """
-# What waits behind a failed entry, and whose entry is gone.
-_PARKED_WITHOUT_ENTRY: Final = """
+# What is parked has been applied by its consumer: it would be handled twice, or there was never such an entry.
+_PARKED_BEYOND: Final = """
 SELECT p.consumer, p.key, p.position FROM log_parked p WHERE NOT EXISTS (
-    SELECT FROM log_entry l WHERE (l.topic, l.partition, l.position) = (p.topic, p.partition, p.position))
+    SELECT FROM log_consumer c
+    WHERE (c.consumer, c.topic, c.partition) = (p.consumer, p.topic, p.partition) AND p.position BETWEEN 1 AND c.applied_to)
 """
 _DEAD_LETTERS: Final = "SELECT id, consumer, key, reason FROM dead_letter WHERE state = 'open' ORDER BY created_at"
 
@@ -58,8 +59,8 @@ async def positions(x: Examination) -> int:
             x.violation(subject, f"no entry has the position {gap}")
         elif problem := _ends_wrong(row):
             x.violation(subject, problem)
-    for row in await x.connection.fetch(_PARKED_WITHOUT_ENTRY):
-        x.violation(f"{row['consumer']} {row['key']}", f"waits for the entry {row['position']}, which is gone")
+    for row in await x.connection.fetch(_PARKED_BEYOND):
+        x.violation(f"{row['consumer']} {row['key']}", f"keeps the entry {row['position']}, which its consumer has not come to")
     for row in await x.connection.fetch(_DEAD_LETTERS):
         x.note(row["id"], f"a dead letter of the consumer {row['consumer']} keeps {row['key']} closed: {row['reason']}")
     return sum(row["count"] for row in rows)

@@ -117,8 +117,9 @@ class Consumer:
             try:
                 async with connection.transaction():
                     await self._handle(connection, [entry])
-            except Exception as error:
-                if isinstance(translate(error, committing=False), Again):
+            except Exception as raised:
+                error = translate(raised, committing=False)
+                if isinstance(error, Again):
                     # A conflict with another transaction says nothing of the entry: all of it is run again.
                     raise
                 closed.add(entry.key)

@@ -2,6 +2,7 @@
 
 It is tried again on the schedule, with what became of each try beside it; after the last one, and at once when no further try can
 mend what went wrong, it is a dead letter, and its key stays closed until a person replays or discards it (dead_letters.py).
+An outage of the database says nothing of the entry: it is no try, and the entry waits for the schedule's first wait.
 """
 
 import json
@@ -14,6 +15,7 @@ import structlog
 from msgspec import Struct
 
 from guilder.core.clock import SECOND, Clock
+from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
 from guilder.core.retry import Retry
 from guilder.db import Connection, Database, storable
@@ -25,15 +27,16 @@ log = structlog.get_logger(__name__)
 TRACE_MAX: Final = 8_000
 REASON_MAX: Final = 500
 BEHIND: Final = "waits behind an earlier entry of its key"
+OUTAGE: Final = (Unavailable, ResultUnknown)
+"""What says that the database could not do it, whatever the entry holds."""
 
 _CLOSED: Final = "SELECT DISTINCT key FROM log_parked WHERE consumer = $1 AND key = ANY($2)"
 _PARK: Final = """
-INSERT INTO log_parked (consumer, key, topic, partition, position, tries, retry_at, reason, history)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb) ON CONFLICT DO NOTHING
+INSERT INTO log_parked (consumer, key, topic, partition, position, payload, tries, retry_at, reason, history)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb) ON CONFLICT DO NOTHING
 """
 _DUE: Final = """
-SELECT p.key, p.topic, p.partition, p.position, p.tries, coalesce(p.payload, l.payload) AS payload FROM log_parked p
-JOIN log_entry l ON l.topic = p.topic AND l.partition = p.partition AND l.position = p.position
+SELECT p.key, p.topic, p.partition, p.position, p.tries, p.payload FROM log_parked p
 WHERE p.consumer = $1 AND p.retry_at <= $2 AND p.dead_letter IS NULL
   AND NOT EXISTS (SELECT FROM log_parked b WHERE b.consumer = p.consumer AND b.key = p.key AND b.position < p.position)
 ORDER BY p.retry_at LIMIT $3
@@ -41,6 +44,9 @@ ORDER BY p.retry_at LIMIT $3
 _UNPARK: Final = "DELETE FROM log_parked WHERE consumer = $1 AND key = $2 AND position = $3 AND dead_letter IS NULL"
 _NEXT_DUE: Final = """
 UPDATE log_parked SET retry_at = least(retry_at, $3) WHERE consumer = $1 AND key = $2 AND dead_letter IS NULL
+"""
+_PUT_OFF: Final = """
+UPDATE log_parked SET retry_at = $4, reason = $5 WHERE consumer = $1 AND key = $2 AND position = $3 AND dead_letter IS NULL
 """
 _FAILED: Final = """
 UPDATE log_parked SET tries = $4, retry_at = $5, reason = $6, history = history || $7::jsonb
@@ -85,8 +91,11 @@ class Parking:
         """Park an entry because an earlier one of its key is here."""
         await self._park(connection, entry, 0, BEHIND, ())
 
-    async def failed(self, connection: Connection, entry: Entry, error: Exception) -> None:
-        """Park an entry whose first try has failed."""
+    async def failed(self, connection: Connection, entry: Entry, error: BaseException) -> None:
+        """Park an entry whose first try has failed, in the transaction whose database may be the reason."""
+        if isinstance(error, OUTAGE):
+            await self._park(connection, entry, 0, reason_of(error), ())
+            return
         log.exception("entry_parked", consumer=self._consumer, key=entry.key, partition=entry.partition, position=entry.position)
         failure = Failure(1, self._clock.now(), reason_of(error))
         wait = self._retry.delay_after(1, self._ids.uniform, error=_names(error))
@@ -94,8 +103,11 @@ class Parking:
         if wait is None:
             await self._die(connection, entry, failure, error)
 
-    async def failed_again(self, entry: Entry, tries: int, error: Exception) -> None:
-        """A parked entry was tried again, and this many tries have failed by now. Commits by itself."""
+    async def failed_again(self, entry: Entry, tries: int, error: BaseException) -> None:
+        """A parked entry was tried again: its so many-th try has failed, unless that was an outage's doing. Commits by itself."""
+        if isinstance(error, OUTAGE):
+            await self._put_off(entry, error)
+            return
         failure = Failure(tries, self._clock.now(), reason_of(error))
         wait = self._retry.delay_after(tries, self._ids.uniform, error=_names(error))
         if wait is None:
@@ -122,13 +134,20 @@ class Parking:
         return True
 
     async def _park(self, connection: Connection, entry: Entry, tries: int, reason: str, history: Collection[Failure]) -> None:
-        wait = self._retry.delay_after(max(tries, 1), self._ids.uniform) or 0.0
-        retry_at = self._clock.now() + round(wait * SECOND)
         await connection.execute(
-            _PARK, self._consumer, entry.key, entry.topic, entry.partition, entry.position, tries, retry_at, reason, _history(history),
+            _PARK, self._consumer, entry.key, entry.topic, entry.partition, entry.position, entry.payload, tries, self._first_wait(),
+            reason, _history(history),
         )  # fmt: skip
 
-    async def _die(self, connection: Connection | Database, entry: Entry, failure: Failure, error: Exception) -> None:
+    async def _put_off(self, entry: Entry, error: BaseException) -> None:
+        log.warning("parked_entry_put_off", consumer=self._consumer, key=entry.key, reason=reason_of(error))
+        await self._db.execute(_PUT_OFF, self._consumer, entry.key, entry.position, self._first_wait(), reason_of(error))
+
+    def _first_wait(self) -> int:
+        """When what has just been parked or put off is tried again."""
+        return self._clock.now() + round((self._retry.delay_after(1, self._ids.uniform) or 0.0) * SECOND)
+
+    async def _die(self, connection: Connection | Database, entry: Entry, failure: Failure, error: BaseException) -> None:
         letter = self._ids.new("dl")
         trace = storable(mask_text("".join(traceback.format_exception(error))[-TRACE_MAX:]))
         told = announced_in(entry.payload)
@@ -149,7 +168,7 @@ def announced_in(payload: bytes) -> Announced | None:
         return None
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """An error in a line, masked."""
     return storable(mask_text(f"{type(error).__name__}: {error}"[:REASON_MAX]))
 
@@ -163,5 +182,5 @@ def _history(failures: Collection[Failure]) -> str:
     return json.dumps([(one.tries, one.at, one.reason) for one in failures])
 
 
-def _names(error: Exception) -> list[Any]:
+def _names(error: BaseException) -> list[Any]:
     return [kind.__name__ for kind in type(error).__mro__]

@@ -1,4 +1,7 @@
-"""Housekeeping: entries that every consumer has applied are kept for a week, so that a topic can be rebuilt."""
+"""Housekeeping: entries that every consumer has applied are kept for a week, so that a topic can be rebuilt.
+
+To park an entry is to apply it: it keeps what it says beside the log, dead letters and what waits behind them, too.
+"""
 
 from typing import Final
 
@@ -16,7 +19,7 @@ DELETE FROM log_entry WHERE ctid IN (
     CROSS JOIN LATERAL (
         SELECT z.ctid, z.created_at FROM log_entry z WHERE z.topic = c.topic AND z.partition = c.partition AND z.position <= c.applied_to
         ORDER BY z.position LIMIT $2) l
-    WHERE l.created_at < $1 AND NOT EXISTS (SELECT FROM log_parked p WHERE p.topic = c.topic AND p.partition = c.partition))
+    WHERE l.created_at < $1)
 """
 
 async def tidy_log(db: Database, now: int) -> int:

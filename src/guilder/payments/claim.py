@@ -22,8 +22,10 @@ CLAIM_EACH: Final = 64
 # Rows whose retry time has come, in one claim: enough to work off an outage, few enough to leave room for new payments.
 CLAIM_DUE: Final = 64
 
-CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _SET_FREE: Final = "SELECT attempts_set_free($1, $2, $3)"
+_FORGET_BREAKERS: Final = "UPDATE attempt_open SET breaker = NULL WHERE breaker <> ALL ($1)"
+_GIVE_BACK: Final = "SELECT attempts_give_back($1, $2, $3)"
 CONSUMER: Final = "executor"
 
 
@@ -40,9 +42,17 @@ class Claimed(Struct, frozen=True):
     since: int = 0
 
 
+class Passage(Struct, frozen=True):
+    """What a breaker lets through now of the payments that it has stopped: so many, of those whose retry time is not after `until`."""
+
+    breaker: str
+    until: int
+    through: int
+
+
 async def claim(
     hot: Database, sender: str, epoch: int, *, now: int, due: bool, each: int = CLAIM_EACH, room: int = CLAIM_DUE,
-    entries: Sequence[Entry] | None = None,
+    entries: Sequence[Entry] | None = None, passages: Sequence[Passage] = (),
 ) -> list[Claimed]:
     """Claim new entries of this sender's partitions and, with `due`, rows whose retry time has come.
 
@@ -50,13 +60,15 @@ async def claim(
         each: new entries of one partition at most.
         room: rows that nobody has begun with, among those whose retry time has come.
         entries: what a reader has brought; None: the statement reads the outbox itself.
+        passages: of each breaker that payments may wait for; they take half of `room` at most. One that is not named lets nothing through.
 
     One commit. Empty when there is nothing, or when the sender has lost its epoch. A lost answer leaves rows claimed
     by us without a call in hand; `set_free` finds them.
     """
     crash_point("claim.before")
     due_max = CLAIM_DUE if due else 0
-    rows = await hot.fetch(CLAIM, sender, epoch, now, each, due_max, min(due_max, room), *_columns(entries))
+    waiting = [one.breaker for one in passages], [one.until for one in passages], [one.through for one in passages]
+    rows = await hot.fetch(CLAIM, sender, epoch, now, each, due_max, min(due_max, room), *_columns(entries), *waiting)
     claimed = []
     for row in rows:
         try:
@@ -72,6 +84,16 @@ async def claim(
 async def set_free(db: Database, sender: str, in_hand: list[str], now: int) -> int:
     """Set rows free that this sender holds without a call in hand; never between a claim and its hand-over."""
     return int(await db.fetchval(_SET_FREE, sender, in_hand, now))
+
+
+async def give_back(db: Database, sender: str, attempts: list[str], now: int) -> int:
+    """Undo this sender's claims of attempts of which certainly no byte has left under them; they are due at once. Safe to repeat."""
+    return int(await db.fetchval(_GIVE_BACK, sender, attempts, now)) if attempts else 0
+
+
+async def forget_breakers(db: Database, known: Sequence[str]) -> None:
+    """Have what waits for a breaker that is not known any more be claimed by its time, as everything else. Safe to repeat."""
+    await db.execute(_FORGET_BREAKERS, list(known))
 
 
 def _columns(entries: Sequence[Entry] | None) -> tuple[list[Any] | None, ...]:

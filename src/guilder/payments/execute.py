@@ -24,7 +24,8 @@ from guilder.db.pool import Database
 from guilder.db.sender import Sender
 from guilder.log import PARTITIONS, TOPIC_ATTEMPTS, Entry, Log, Reader, hold_partitions
 from guilder.payments.answers import Load, complete
-from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, claim_of, set_free
+from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, claim_of, forget_breakers, give_back, set_free
+from guilder.payments.hand import Hand
 from guilder.payments.insist import insist
 from guilder.payments.messages import Messages
 from guilder.payments.model import BEGINNING, NEW_PAYMENTS, Attempt, OpenSlot, Payment
@@ -36,7 +37,7 @@ from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
 from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
-from guilder.payments.ways import IsUp, Ways
+from guilder.payments.ways import IsUp, LetsThrough, Ways
 from guilder.payments.window import Windows
 from guilder.psp.model import Connector, Operation, Order, Reason
 from guilder.psp.router import Route, Rule
@@ -54,6 +55,9 @@ POLL_SECONDS: Final = 0.25
 # How often rows are set free that we hold without a call in hand, and partitions are shared out anew.
 TIDY_SECONDS: Final = 5.0
 PARTITIONS_SECONDS: Final = 1.0
+# How long an executor that ends waits for answers to what it has sent: most PSPs answer within it, and the supervisor kills after 1 s.
+ANSWERS_SECONDS: Final = 0.6
+LEAVE_LOOK_SECONDS: Final = 0.01
 # Attempts in hand at once, for each connector: its bulkheads are smaller, so none of them takes the others' share.
 IN_HAND_EACH: Final = 4_000
 # In these a definite answer, a query's too, is about the authorization itself; later ones are about its undoing.
@@ -68,7 +72,7 @@ class Executor:
     Args:
         load: as in Services.
         tuning: retry policies and fallbacks.
-        routes, rules, up: as in Ways.
+        routes, rules, up, lets_through: as in Ways.
         risk: the external risk service, None where none is configured: then what waited for it goes on.
         checkout_url: the origin at which buyers are served.
         log: where entries are read; None: every claim reads the outbox itself, in its own statement.
@@ -79,7 +83,8 @@ class Executor:
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
         forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, tuning: Tuning, log: Log | None = None,
-        routes: Sequence[Route] = (), rules: Sequence[Rule] = (), up: IsUp | None = None, risk: RiskService | None = None,
+        routes: Sequence[Route] = (), rules: Sequence[Rule] = (), up: IsUp | None = None, lets_through: LetsThrough | None = None,
+        risk: RiskService | None = None,
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
@@ -99,9 +104,12 @@ class Executor:
         self._routes = routes
         self._rules = rules
         self._up = up
+        self._lets_through = lets_through
         self._risk = risk
         self._ways = Ways({}, tuning, clock)
-        self._in_hand: dict[tuple[str, str], Claimed] = {}
+        self._in_hand = Hand()
+        self._claiming: asyncio.Future[list[Claimed]] | None = None
+        self._leaving = False
         self._messages = Messages(store)
         self.record = self._messages.record
         self._wake = asyncio.Event()
@@ -114,15 +122,21 @@ class Executor:
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
         self._windows = Windows(connectors, now=asyncio.get_running_loop().time())
-        self._ways = Ways(connectors, self._tuning, self._clock, routes=self._routes, rules=self._rules, up=self._up)
+        self._ways = Ways(
+            connectors, self._tuning, self._clock, routes=self._routes, rules=self._rules, up=self._up, lets_through=self._lets_through,
+        )  # fmt: skip
         listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
         if self._log is not None:
             self._reader = self._log.reader(CONSUMER, TOPIC_ATTEMPTS, lambda: self._sender.id, self._wake.set)
         tidied = held = float("-inf")
+        knows_breakers = False
         try:
             while True:
                 try:
+                    if not knows_breakers:
+                        await forget_breakers(self._db, self._ways.breakers())
+                        knows_breakers = True
                     now = self._clock.boot()
                     if now - held > PARTITIONS_SECONDS:
                         await hold_partitions(self._db, CONSUMER, self._sender.id, self._sender.epoch, role=ROLE)
@@ -174,12 +188,18 @@ class Executor:
         entries = await self._brought(each)
         if not due and not (each if entries is None else entries):
             return False
-        claimed = await claim(
+        passages = self._ways.passages(self._clock.now(), lambda name: self._windows.room_of(name, now)) if due else ()
+        self._claiming = asyncio.ensure_future(claim(
             self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), each=each, due=due, room=overdue, entries=entries,
-        )
+            passages=passages,
+        ))  # fmt: skip
+        # Not cut off by our end: what it brings is given back.
+        claimed = await asyncio.shield(self._claiming)
+        self._claiming = None
         self._begin(claimed)
         fresh = sum(one.fresh for one in claimed)
-        more_due = len(claimed) - fresh >= CLAIM_DUE
+        # Those that waited for a breaker alone take half of the room.
+        more_due = len(claimed) - fresh >= CLAIM_DUE // 2
         if due and not more_due:
             self._looked = now
         if each == 0:
@@ -193,8 +213,7 @@ class Executor:
         return (await self._reader.read(each)).entries if each else ()
 
     async def _tidy(self) -> None:
-        in_hand = [attempt for attempt, _ in self._in_hand]
-        freed = await set_free(self._db, self._sender.id, in_hand, self._clock.now())
+        freed = await set_free(self._db, self._sender.id, self._in_hand.attempts(), self._clock.now())
         if freed:
             log.warning("attempts_set_free", count=freed)
 
@@ -207,10 +226,10 @@ class Executor:
                 log.error("connector_not_configured", attempt=one.attempt.id, connector=one.attempt.facts.connector)
                 if one.open.state == AttemptState.CREATED:
                     # Nothing of it was sent, and nobody here can send it; what may have been sent waits for its connector.
-                    self._in_hand[one.attempt.id, one.open.slot] = one
+                    self._in_hand.take(one)
                     self._settle(one, one.attempt.operation, NotSent(Reason.CONNECT.value))
                 continue
-            self._in_hand[one.attempt.id, one.open.slot] = one
+            self._in_hand.take(one)
             # What waits to be sent, or for its buyer, ends by its time.
             asked = one.open.state not in (AttemptState.CREATED, AttemptState.AWAITING_BUYER)
             if asked and one.open.tries >= ALERT_AFTER_TRIES and one.open.tries & (one.open.tries - 1) == 0:
@@ -220,7 +239,7 @@ class Executor:
             except Exception:
                 # As a row that cannot be read: it must not stop the others; it is set free, tried again and reported each time.
                 log.exception("attempt_without_next_step", attempt=one.attempt.id)
-                self._done(one)
+                self._in_hand.done(one)
                 continue
             if isinstance(step, Order) and asks_risk(one.attempt, step):
                 self._spawn(self._screen(one, step))
@@ -260,8 +279,40 @@ class Executor:
     def _permit(self, order: Order) -> bool:
         """Asked right before the first byte: is the claim that this goes out under still ours?"""
         crash_point("send.before", order.operation)
-        sender, _slot = claim_of(order)
-        return self._sender.may_send(sender)
+        sender, slot = claim_of(order)
+        if self._leaving or not self._sender.may_send(sender):
+            return False
+        self._in_hand.may_leave((order.attempt_id, slot))
+        return True
+
+    # --- leave ------------------------------------------------------------------------------------------------------
+
+    async def leave(self) -> None:
+        """Let go of everything, after `run` has ended: no first byte is written from here on.
+
+        What has certainly not been sent is given back as it was before its claim, for any executor to claim at once. What was sent is
+        waited for, ANSWERS_SECONDS at most; the rest is in doubt as soon as the sender is closed. A database that is away leaves it
+        all in doubt.
+        """
+        self._leaving = True
+        try:
+            async with asyncio.timeout(ANSWERS_SECONDS):
+                for one in await self._cut_off():
+                    self._in_hand.take(one)
+                unsent = self._in_hand.lay_down()
+                count = await insist(lambda: give_back(self._db, self._sender.id, unsent, self._clock.now()))
+                log.info("attempts_given_back", count=count)
+                while self._in_hand or self._tasks:
+                    await sleep(LEAVE_LOOK_SECONDS)
+        except TimeoutError:
+            log.warning("attempts_left_in_doubt", count=len(self._in_hand))
+
+    async def _cut_off(self) -> list[Claimed]:
+        """What the claim has brought that was under way when `run` ended."""
+        if self._claiming is None:
+            return []
+        [claimed] = await asyncio.gather(self._claiming, return_exceptions=True)
+        return [] if isinstance(claimed, BaseException) else claimed
 
     # --- take the outcome -------------------------------------------------------------------------------------------
 
@@ -322,7 +373,7 @@ class Executor:
         if future.cancelled():
             return
         if future.exception() is None and future.result() is None:
-            self._done(one)
+            self._in_hand.done(one)
             if one.attempt.id in self._messages:
                 self._spawn(self._messages.store(one.attempt.id))
         else:
@@ -337,7 +388,7 @@ class Executor:
             log.exception("outcome_not_booked", attempt=one.attempt.id)
             await self._note(one, outcome)
         finally:
-            self._done(one)
+            self._in_hand.done(one)
             await self._messages.store(one.attempt.id)
 
     async def _settle_once(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> bool:
@@ -383,7 +434,7 @@ class Executor:
     def lost(self, sender: str) -> None:
         """Another has taken over: nothing that was claimed under this id may be sent or settled as ours any more."""
         log.error("sender_lost", sender=sender)
-        self._in_hand.clear()
+        self._in_hand.forget()
         self._windows.forget()
 
     def _settling_of(
@@ -406,12 +457,6 @@ class Executor:
         if isinstance(outcome, Approved | Declined):
             retry_at = after_wait(NOTED, 1, self._clock.now(), self._ids.uniform)
             await insist(lambda: self._store.note(one.attempt.id, outcome, retry_at))
-
-    def _done(self, one: Claimed) -> None:
-        """Its call has ended. The row may have been claimed anew meanwhile: then that claim's call goes on."""
-        key = (one.attempt.id, one.open.slot)
-        if self._in_hand.get(key) is one:
-            del self._in_hand[key]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

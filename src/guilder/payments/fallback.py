@@ -22,7 +22,7 @@ from guilder.payments.model import NEW_PAYMENTS, Attempt, Change
 from guilder.payments.settling import Settling, changed, move
 from guilder.payments.states import ATTEMPT, AttemptEvent, AttemptState, after
 from guilder.psp.errors import RouteRefused
-from guilder.psp.model import Operation, Reason
+from guilder.psp.model import Operation, Reason, breaker_name
 from guilder.psp.router import Choice, Route, Rule, choose
 from guilder.tuning import Fallback
 
@@ -128,7 +128,9 @@ def put_off(s: Settling, outcome: NotSent) -> Change:
     state = after(ATTEMPT, AttemptState(s.open.state), AttemptEvent.PUT_OFF)
     tries = s.open.tries + 1
     retry_at = min(s.retry_at(state, tries), s.attempt.execute_by)
-    again = replace(move(s, state, retry_at=retry_at, tries=tries, reporter=s.reporter), noted=outcome)
+    stopped = outcome.reason == Reason.BREAKER_OPEN.value
+    breaker = breaker_name(s.attempt.facts.connector, s.attempt.operation) if stopped else None
+    again = replace(move(s, state, retry_at=retry_at, tries=tries, reporter=s.reporter), noted=outcome, breaker=breaker)
     change = changed(s, s.payment.facts, again)
     fallen = s.attempt.facts.fallen
     if fallen is None or not fallen.waits or s.open.tries:

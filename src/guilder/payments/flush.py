@@ -105,6 +105,7 @@ def _moves(item: int, change: Change) -> Iterator[Row]:
         noted = pack(one.noted) if one.noted is not None else None
         yield (
             item, one.attempt, change.payment.id, one.slot, one.before, one.reporter, one.after, final, one.retry_at, one.tries, noted,
+            one.breaker,
         )  # fmt: skip
 
 

@@ -326,6 +326,7 @@ class AttemptMove(Struct, frozen=True, kw_only=True):
         before: the state that it was decided on.
         reporter: the sender that must still hold the row, UNCLAIMED for nobody; None for a definite answer.
         retry_at: when somebody looks again; None ends the row, because the state is final.
+        breaker: the one that has stopped it; it is looked at again as soon as that one lets it through.
     """
 
     attempt: str
@@ -336,6 +337,7 @@ class AttemptMove(Struct, frozen=True, kw_only=True):
     retry_at: int | None = None
     tries: int = 0
     noted: Noted | None = None
+    breaker: str | None = None
 
 
 class Reopened(Struct, frozen=True):

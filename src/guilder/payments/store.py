@@ -76,7 +76,8 @@ _ATTEMPT: Final = "SELECT * FROM attempt WHERE id = $1"
 _NOTE: Final = """
 WITH open AS (
     UPDATE attempt_open o
-    SET state = CASE o.state WHEN 'created' THEN 'in_doubt' ELSE o.state END, sender = NULL, epoch = NULL, retry_at = $3, execute_by = NULL
+    SET state = CASE o.state WHEN 'created' THEN 'in_doubt' ELSE o.state END, sender = NULL, epoch = NULL, retry_at = $3,
+        execute_by = NULL, breaker = NULL
     FROM attempt a WHERE a.id = $1 AND o.payment = a.payment AND o.attempt = a.id RETURNING 1
 )
 UPDATE attempt SET noted = $2 WHERE id = $1 AND (SELECT count(*) FROM open) >= 0

@@ -6,15 +6,20 @@ from typing import Final
 from guilder.core.clock import SECOND, Clock
 from guilder.core.outcome import Declined, NotFound, NotSent, Outcome
 from guilder.core.retry import Budget
+from guilder.payments.claim import Passage
 from guilder.payments.fallback import onward
-from guilder.payments.model import Attempt
+from guilder.payments.model import NEW_PAYMENTS, Attempt
 from guilder.payments.schedule import Schedule
-from guilder.psp.model import Connector, Declares
+from guilder.psp.model import Connector, Declares, Operation, breaker_name
 from guilder.psp.router import Choice, Route, Rule
 from guilder.tuning import Tuning
 
 USUAL: Final = Schedule()
+# Later than any retry time.
+WHENEVER: Final = 2**63 - 1
 IsUp = Callable[[str], bool]
+LetsThrough = Callable[[str, Operation], int | None]
+"""How many new orders the breaker of a connector's operation lets through now: None for as many as come, 1 for a probe, 0."""
 
 
 class Ways:
@@ -23,13 +28,15 @@ class Ways:
     Args:
         routes, rules: as in psp.router.choose, for payments that go on elsewhere.
         up: whether a connector can be reached now; None when nobody knows of any.
+        lets_through: what its breakers say; None when nobody knows.
     """
 
     def __init__(
         self, connectors: Mapping[str, Connector], tuning: Tuning, clock: Clock, *, routes: Sequence[Route] = (),
-        rules: Sequence[Rule] = (), up: IsUp | None = None,
+        rules: Sequence[Rule] = (), up: IsUp | None = None, lets_through: LetsThrough | None = None,
     ) -> None:  # fmt: skip
         self._connectors = connectors
+        self._lets_through = lets_through
         self._fallback = tuning.fallback
         self._routes = routes
         self._rules = rules
@@ -75,8 +82,35 @@ class Ways:
         """Where a payment goes on whose attempt has ended so; None for nowhere, which is the usual case."""
         if not self._fallback.next_connector or not isinstance(outcome, NotSent | Declined):
             return None
-        up = [name for name in self._connectors if self._up is not None and self._up(name)]
-        return onward(self._routes, self._rules, self._fallback, attempt, outcome, up=up)
+        return onward(self._routes, self._rules, self._fallback, attempt, outcome, up=self._known_up())
+
+    def breakers(self) -> list[str]:
+        """Those that payments may wait for."""
+        return [breaker_name(name, operation) for name in self._connectors for operation in NEW_PAYMENTS]
+
+    def passages(self, now: int, room_of: Callable[[str], int]) -> list[Passage]:
+        """What may be claimed now of the payments that wait for a breaker.
+
+        All that there is room for once it is closed, whatever their time, and a probe while it is open. Those that another connector
+        could take meanwhile go there when their time comes; also where nobody knows of breakers it is their time that counts.
+        """
+        known_up = self._known_up()
+        return [
+            Passage(breaker_name(name, operation), *self._passage(name, operation, now, room_of(name), known_up))
+            for name in self._connectors
+            for operation in NEW_PAYMENTS
+        ]
+
+    def _passage(self, name: str, operation: Operation, now: int, room: int, known_up: Sequence[str]) -> tuple[int, int]:
+        if self._lets_through is None:
+            return now, room
+        through = self._lets_through(name, operation)
+        if through is not None and self._fallback.next_connector and any(other != name for other in known_up):
+            return now, room
+        return WHENEVER, room if through is None else through
+
+    def _known_up(self) -> list[str]:
+        return [name for name in self._connectors if self._up is not None and self._up(name)]
 
     def horizon(self, attempt: Attempt, since: int) -> int | None:
         """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.

@@ -1,5 +1,6 @@
 """Announce that a breaker has opened, or closed again: to every merchant, whose payments it concerns."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -11,6 +12,7 @@ from guilder.core.ids import Ids
 from guilder.db import Database
 from guilder.log import NewEvent, announce
 from guilder.psp.measure import BreakerMove, Measures
+from guilder.psp.model import breaker_name
 from guilder.shapes.facts import PspBreakerFacts
 
 BREAKER_OPENED: Final = "psp_breaker.opened"
@@ -42,7 +44,7 @@ class Announcer:
         self._measures = measures
         self._modes = modes
         self._accounts = accounts
-        self._left: list[tuple[str, PspBreakerFacts]] = []
+        self._left: deque[tuple[str, PspBreakerFacts]] = deque()
 
     async def run_once(self) -> int:
         """Announce what has moved, one commit for each merchant. What could not be stored is tried again by the next call."""
@@ -50,7 +52,7 @@ class Announcer:
         count = 0
         while self._left:
             await self._announce(*self._left[0])
-            del self._left[0]
+            self._left.popleft()
             count += 1
         return count
 
@@ -65,11 +67,11 @@ class Announcer:
         for move in moves:
             log.warning("psp_breaker_moved", connector=move.connector, operation=move.operation, state=move.state)
             facts = self._facts(move)
-            self._left += [(account, facts) for account in accounts[:MERCHANTS_MAX]]
+            self._left.extend((account, facts) for account in accounts[:MERCHANTS_MAX])
 
     def _facts(self, move: BreakerMove) -> PspBreakerFacts:
         return PspBreakerFacts(
-            id=f"{move.connector}.{move.operation}", livemode=self._modes.get(move.connector, False), connector=move.connector,
+            id=breaker_name(move.connector, move.operation), livemode=self._modes.get(move.connector, False), connector=move.connector,
             operation=move.operation.value, state=move.state.value, changed=epoch_seconds(self._clock.now()),
         )  # fmt: skip
 

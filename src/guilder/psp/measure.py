@@ -174,6 +174,11 @@ class Measures:
         reachable = self.reachable is None or self.reachable()
         return reachable and not any(watch.breaker.is_open for watch in making if watch is not None)
 
+    def lets_through(self, operation: Operation, now: float) -> int | None:
+        """As Breaker.lets_through, of the operation's breaker; None where it has none."""
+        watch = self.watches.get(operation)
+        return None if watch is None else watch.breaker.lets_through(now)
+
     def histograms(self) -> Iterator[tuple[str, Wait, Histogram]]:
         """All that was measured: the operation (empty for connecting), what was waited for, how long."""
         yield "", Wait.CONNECT, self.connecting

@@ -179,6 +179,11 @@ def original_of(order: Order) -> Original:
     return Original(reference=order.reference, transmitted_at=order.transmitted_at, stan=order.stan, operation=order.operation)
 
 
+def breaker_name(connector: str, operation: Operation) -> str:
+    """What the breaker of a connector's operation is called: in events, and in the rows of those that wait for it."""
+    return f"{connector}.{operation}"
+
+
 def query_about(order: Order) -> Order:
     """The question what became of this order. Safe to ask at any time and any number of times."""
     return replace(

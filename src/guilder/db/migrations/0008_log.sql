@@ -54,6 +54,8 @@ CREATE TABLE log_parked (
     partition  smallint NOT NULL,
     position   bigint NOT NULL,
     topic      smallint NOT NULL,
+    -- What is handled when its time comes: what the entry says, or what a person has put in its place. The log may be tidied meanwhile.
+    payload    bytea NOT NULL,
     -- Only a key's first waiting entry is tried; the others have tries 0 and wait.
     tries      integer NOT NULL DEFAULT 0,
     retry_at   bigint NOT NULL,

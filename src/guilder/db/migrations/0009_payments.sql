@@ -56,12 +56,16 @@ CREATE TABLE attempt_open (
     retry_at bigint NOT NULL,
     -- Its attempt's, while it is certain that no byte of it left: past it the attempt ends without its PSP. Null otherwise.
     execute_by bigint,
-    PRIMARY KEY (payment, slot)
+    -- The breaker that its PSP's orders were last stopped by: it waits for that one, beside its time.
+    breaker  text COLLATE "C",
+    PRIMARY KEY (payment, slot),
+    CHECK (breaker IS NULL OR state = 'created')
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0.0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX attempt_open_due ON attempt_open (retry_at);
--- A claim changes nothing of what these two hold, so it stays on its page.
+CREATE INDEX attempt_open_due ON attempt_open (retry_at) WHERE breaker IS NULL;
+-- A claim changes nothing of what these three hold, so it stays on its page.
 CREATE INDEX attempt_open_late ON attempt_open (execute_by) WHERE execute_by IS NOT NULL;
+CREATE INDEX attempt_open_waiting ON attempt_open (breaker, retry_at) WHERE breaker IS NOT NULL;
 
 CREATE TABLE charge (
     id         text COLLATE "C" PRIMARY KEY,
@@ -138,7 +142,7 @@ CREATE TYPE attempt_in AS (
 CREATE TYPE open_in AS (item int, payment text, slot text, attempt text, state text, retry_at bigint);
 CREATE TYPE move_in AS (
     item int, attempt text, payment text, slot text, before text, reporter text, after text, final boolean, retry_at bigint,
-    tries int, noted bytea
+    tries int, noted bytea, breaker text
 );
 -- A challenge that is opened (attempt, url, expires_at), or one that moves (before, after), or keeps a result (neither).
 CREATE TYPE challenge_in AS (
@@ -300,7 +304,7 @@ BEGIN
         WHERE o.ctid = x.t;
         UPDATE attempt_open o
         SET state = x.after, sender = NULL, epoch = NULL, retry_at = x.retry_at, tries = x.tries,
-            execute_by = CASE x.after WHEN 'created' THEN o.execute_by END
+            execute_by = CASE x.after WHEN 'created' THEN o.execute_by END, breaker = x.breaker
         FROM (SELECT i.*, z.t FROM unnest(p_moves) i CROSS JOIN LATERAL (
                   SELECT y.ctid AS t FROM attempt_open y WHERE y.payment = i.payment AND y.slot = i.slot OFFSET 0) z
               WHERE NOT i.final AND v_ok[i.item]) x
@@ -397,7 +401,8 @@ $$;
 -- the consumer's position on; with NULL they are read here.
 CREATE FUNCTION payments_claim(
     p_sender text, p_epoch bigint, p_now bigint, p_each int, p_due int, p_new int,
-    p_partitions smallint[], p_positions bigint[], p_payments text[], p_attempts text[]
+    p_partitions smallint[], p_positions bigint[], p_payments text[], p_attempts text[],
+    p_breakers text[], p_until bigint[], p_through int[]
 )
 RETURNS TABLE (
     attempt text, payment text, account text, livemode boolean, operation text, slot text, refund text, amount bigint, currency text,
@@ -414,6 +419,7 @@ DECLARE
     v_rows tid[];
     v_due tid[];
     v_new tid[];
+    v_waiting tid[];
     v_late tid[];
 BEGIN
     IF p_attempts IS NULL THEN
@@ -433,7 +439,13 @@ BEGIN
     END IF;
     -- Nothing to do is the usual answer to a poll: it takes no lock, so it needs no transaction id and no flush of the WAL.
     IF v_attempts IS NULL AND (p_due = 0 OR NOT EXISTS (
-        SELECT FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL)) THEN
+        SELECT FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL AND z.breaker IS NULL
+    ) AND NOT EXISTS (
+        SELECT FROM attempt_open z WHERE z.execute_by <= p_now AND z.sender IS NULL
+    ) AND NOT EXISTS (
+        SELECT FROM unnest(p_breakers, p_until, p_through) w(breaker, until, through) CROSS JOIN LATERAL (
+            SELECT FROM attempt_open z WHERE z.breaker = w.breaker AND z.retry_at <= w.until AND z.sender IS NULL LIMIT w.through) o
+    )) THEN
         RETURN;
     END IF;
     -- A database that has gone back may hold as new what was sent long ago.
@@ -453,16 +465,25 @@ BEGIN
     END IF;
     IF p_due > 0 THEN
         SELECT array_agg(x.t) INTO v_due FROM (
-            SELECT z.ctid AS t FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL AND z.state <> 'created'
+            SELECT z.ctid AS t FROM attempt_open z
+            WHERE z.retry_at <= p_now AND z.breaker IS NULL AND z.sender IS NULL AND z.state <> 'created'
             ORDER BY z.retry_at LIMIT p_due FOR UPDATE SKIP LOCKED) x;
         -- What will not be sent any more takes no PSP's room.
         SELECT array_agg(x.t) INTO v_late FROM (
             SELECT z.ctid AS t FROM attempt_open z WHERE z.execute_by <= p_now AND z.sender IS NULL
             ORDER BY z.execute_by LIMIT p_due FOR UPDATE SKIP LOCKED) x;
+        -- Half of the room at most, so that a long line behind one PSP holds up nobody else.
+        SELECT array_agg(x.t) INTO v_waiting FROM (
+            SELECT o.t FROM unnest(p_breakers, p_until, p_through) w(breaker, until, through) CROSS JOIN LATERAL (
+                SELECT z.ctid AS t FROM attempt_open z WHERE z.breaker = w.breaker AND z.retry_at <= w.until AND z.sender IS NULL
+                ORDER BY z.retry_at LIMIT w.through FOR UPDATE SKIP LOCKED) o
+            LIMIT (p_new + 1) / 2) x;
         SELECT array_agg(x.t) INTO v_new FROM (
-            SELECT z.ctid AS t FROM attempt_open z WHERE z.retry_at <= p_now AND z.sender IS NULL AND z.state = 'created'
-            ORDER BY z.retry_at LIMIT p_new FOR UPDATE SKIP LOCKED) x;
-        v_rows := coalesce(v_rows, '{}') || ARRAY(SELECT d FROM unnest(v_late || v_due || v_new) d WHERE d <> ALL (coalesce(v_rows, '{}')));
+            SELECT z.ctid AS t FROM attempt_open z
+            WHERE z.retry_at <= p_now AND z.breaker IS NULL AND z.sender IS NULL AND z.state = 'created'
+            ORDER BY z.retry_at LIMIT p_new - coalesce(cardinality(v_waiting), 0) FOR UPDATE SKIP LOCKED) x;
+        v_rows := coalesce(v_rows, '{}') || ARRAY(
+            SELECT DISTINCT d FROM unnest(v_late || v_due || v_waiting || v_new) d WHERE d <> ALL (coalesce(v_rows, '{}')));
     END IF;
     IF v_attempts IS NOT NULL THEN
         PERFORM 1 FROM (SELECT DISTINCT partition FROM unnest(v_partitions) u(partition) ORDER BY 1) i CROSS JOIN LATERAL (
@@ -496,9 +517,25 @@ DECLARE
 BEGIN
     PERFORM 1 FROM attempt_open o WHERE o.sender = p_sender AND o.attempt <> ALL (p_in_hand) ORDER BY o.attempt FOR UPDATE;
     UPDATE attempt_open SET sender = NULL, epoch = NULL, retry_at = least(retry_at, p_now),
-        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END, execute_by = NULL
+        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END, execute_by = NULL, breaker = NULL
     WHERE sender = p_sender AND attempt <> ALL (p_in_hand);
     GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END $$;
+
+-- Give back what a sender has claimed and not sent: as it was before its claim, and due at once.
+CREATE FUNCTION attempts_give_back(p_sender text, p_attempts text[], p_now bigint) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_count int;
+BEGIN
+    PERFORM 1 FROM attempt_open o WHERE o.sender = p_sender AND o.attempt = ANY (p_attempts) ORDER BY o.attempt FOR UPDATE;
+    UPDATE attempt_open SET sender = NULL, epoch = NULL, retry_at = least(retry_at, p_now)
+    WHERE sender = p_sender AND attempt = ANY (p_attempts);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    IF v_count > 0 THEN
+        PERFORM pg_notify('guilder_accepted', 'due');
+    END IF;
     RETURN v_count;
 END $$;
 
@@ -532,7 +569,7 @@ BEGIN
     END IF;
     PERFORM 1 FROM attempt_open ORDER BY attempt FOR UPDATE;
     UPDATE attempt_open SET sender = NULL, epoch = NULL, retry_at = least(retry_at, p_now),
-        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END, execute_by = NULL;
+        state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END, execute_by = NULL, breaker = NULL;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     UPDATE installation SET quarantined_at = NULL, quarantine_reason = NULL;
     PERFORM pg_notify('guilder_accepted', 'due');
@@ -566,5 +603,5 @@ END $$;
 GRANT SELECT, INSERT, UPDATE ON payment, attempt, charge, refund TO guilder_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON attempt_open, attempt_message, refund_offer TO guilder_app;
 GRANT SELECT ON payment, attempt, attempt_open, charge, refund, attempt_message, refund_offer TO guilder_reader;
-GRANT EXECUTE ON FUNCTION payments_flush, flush_fail, payments_claim, attempts_set_free, sender_take_over, installation_lift_quarantine, log_hold_partitions
+GRANT EXECUTE ON FUNCTION payments_flush, flush_fail, payments_claim, attempts_set_free, attempts_give_back, sender_take_over, installation_lift_quarantine, log_hold_partitions
     TO guilder_app;

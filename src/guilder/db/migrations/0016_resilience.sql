@@ -14,10 +14,9 @@ CREATE TABLE psp_latency (
 GRANT SELECT, INSERT, UPDATE, DELETE ON psp_latency TO guilder_app;
 GRANT SELECT ON psp_latency TO guilder_reader;
 
--- What became of each try (when, and why it failed), and what a person put in the entry's place.
+-- What became of each try: when, and why it failed.
 ALTER TABLE log_parked
-    ADD COLUMN history jsonb NOT NULL DEFAULT '[]',
-    ADD COLUMN payload bytea;
+    ADD COLUMN history jsonb NOT NULL DEFAULT '[]';
 -- Whose entry it was; null when nobody can tell, because it cannot be read.
 ALTER TABLE dead_letter
     ADD COLUMN account text COLLATE "C",

@@ -1,16 +1,20 @@
 """Documents as outcomes: what an answer means for the order, and whether it may be believed. Pure; never raises."""
 
+import re
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
+from guilder.core.card_numbers import MASK, mask_card_numbers
 from guilder.core.outcome import ActionRequired, Approved, Checks, Declined, NotFound, Outcome, Unknown
 from guilder.psp.connectors.shared import sensible_wait
 from guilder.psp.connectors.webpsp.codes import ADVICE, ALSO_DONE, INVALID, KINDS, NOT_FOUND, RATE_LIMITED, SOFT_DECLINE, decline_code
 from guilder.psp.model import Operation, Order, Reason
 
 OK: Final = 200
+# Also with its slashes escaped, as some write JSON.
+_ADDRESS: Final = re.compile(r"""(?i)https?:[\\/]+[^\s"'<>]*""")
 _VERDICTS: Final = frozenset({"pass", "fail", "unavailable"})
 
 _MISMATCH: Final = Unknown(Reason.MISMATCH.value)
@@ -78,6 +82,26 @@ def outcome_of(order: Order, status: int, body: bytes) -> Outcome | NotFound:
     if told.kind != KINDS.get(subject.operation) or (told.amount, told.currency) != (order.amount_minor, order.currency):
         return _MISMATCH
     return _standing(order, subject.operation, told, query=query)
+
+
+def shown(status: int, body: bytes) -> str:
+    """An answer for people: without the address of a page, or any other one, because whoever knows it may walk it; card numbers masked."""
+    text = body.decode(errors="replace")
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        document = None
+    if isinstance(document, dict):
+        if "page" in document:
+            document["page"] = _shown_page(document["page"])
+        text = msgspec.json.encode(document).decode()
+    return f"{status} {mask_card_numbers(_ADDRESS.sub(MASK, text))}"
+
+
+def _shown_page(page: object) -> object:
+    if not isinstance(page, dict):
+        return MASK
+    return {name: value if name == "expires_at" else MASK for name, value in page.items()}
 
 
 def is_rate_limit(status: int, body: bytes) -> bool:

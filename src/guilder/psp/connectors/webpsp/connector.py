@@ -10,12 +10,11 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
-from guilder.core.card_numbers import mask_card_numbers
 from guilder.core.clock import Clock, Micros, sleep
 from guilder.core.ensure import present
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.psp.connectors.shared import RevealCards, call_back, cards_of, lacks
-from guilder.psp.connectors.webpsp.answers import is_rate_limit, outcome_of
+from guilder.psp.connectors.webpsp.answers import is_rate_limit, outcome_of, shown
 from guilder.psp.connectors.webpsp.flight import Flight, Key, log
 from guilder.psp.connectors.webpsp.requests import Call, UnfitOrder, call_of, check, wants_card
 from guilder.psp.connectors.webpsp.settings import Limits, WebpspSettings
@@ -290,8 +289,7 @@ class Webpsp:
             return
         self._record(flight, Direction.SENT, call.masked, flight.sent_at)
         if answer is not None:
-            text = f"{answer.status} {answer.body.decode(errors='replace')}"
-            self._record(flight, Direction.RECEIVED, mask_card_numbers(text), self._clock.now())
+            self._record(flight, Direction.RECEIVED, shown(answer.status, answer.body), self._clock.now())
 
     def _record(self, flight: Flight, direction: Direction, text: str, at: Micros) -> None:
         if self._recorder is not None:

@@ -1,0 +1,112 @@
+"""An executor that ends, as at each deploy: what it had not sent is as if it had never claimed it, and answers are waited for."""
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+
+from conftest import PaymentsWorld, ScriptedPsp, payments_world
+from guilder.core.outcome import Approved
+from guilder.payments import create
+from guilder.payments.model import CreatePayment
+from guilder.psp.model import Deliver, Operation, Order, Permit
+
+
+class QueueingPsp(ScriptedPsp):
+    """Orders wait in it, as for a connection, and leave when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queued: list[tuple[Order, Permit]] = []
+
+    def submit(self, orders: Sequence[Order], permit: Permit, deliver: Deliver) -> None:
+        """Nothing of them is written."""
+        self.queued += [(order, permit) for order in orders]
+
+
+async def asks(world: PaymentsWorld) -> asyncio.Task:
+    """Somebody pays, and waits for the answer."""
+    command = CreatePayment(amount=1000, currency="eur", confirm=True, payment_method=world.card())
+    return asyncio.create_task(create(world.services, world.claim(), command))
+
+
+async def leaves(world: PaymentsWorld) -> None:
+    """The executor of the world ends."""
+    await world.pause()
+    await world.executor.leave()
+    await world.sender.close()
+
+
+async def another_works(world: PaymentsWorld) -> None:
+    """One more executor, in place of the world's."""
+    world.executor, world.sender, world._running = await world.new_executor()
+
+
+async def open_rows(world: PaymentsWorld) -> list[tuple]:
+    """How each open attempt stands: its state, whose it is, whether it is due, and whether its time still ends it."""
+    sql = "SELECT state, sender, retry_at <= $1 AS due, execute_by IS NOT NULL AS ends FROM attempt_open"
+    return [tuple(row) for row in await world.db.fetch(sql, world.clock.now())]
+
+
+async def test_what_was_claimed_and_not_sent_is_given_back_as_it_was(database: str):
+    """The next executor sends it, once; the order that still waits in the connector never leaves. Nobody sees a failed payment."""
+    queueing = QueueingPsp()
+    async with payments_world(database, lambda world: setattr(world, "psp", queueing)) as world:
+        asked = await asks(world)
+        await world.until(lambda: queueing.queued)
+        await leaves(world)
+        assert await open_rows(world) == [("created", None, True, True)]
+        [(order, permit)] = queueing.queued
+        assert not permit(order)
+        world.psp = ScriptedPsp()
+        await another_works(world)
+        assert (await asked).answer.root.status == "succeeded"
+        assert [one.operation for one in world.psp.orders] == [Operation.PURCHASE]
+
+
+async def test_an_answer_that_comes_while_it_ends_is_booked(world: PaymentsWorld):
+    """Nothing is left in doubt, and nobody has to ask the PSP."""
+    world.psp.answer = lambda _order: None
+    asked = await asks(world)
+    await world.until(lambda: world.psp.held)
+    await world.pause()
+    leaving = asyncio.create_task(world.executor.leave())
+    await world.until(lambda: not leaving.done())
+    [(order, deliver)] = world.psp.held
+    deliver(order, Approved(order.reference, "123456"))
+    await leaving
+    assert await open_rows(world) == []
+    assert (await asked).answer.root.status == "succeeded"
+
+
+async def test_what_was_sent_and_not_answered_is_in_doubt(world: PaymentsWorld):
+    """The end does not wait for ever; the next executor asks what became of it."""
+    world.psp.answer = lambda _order: None
+    asked = await asks(world)
+    await world.until(lambda: world.psp.held)
+    await leaves(world)
+    assert await open_rows(world) == [("in_doubt", None, True, False)]
+    world.psp.answer = lambda order: Approved(order.reference, "123456")
+    await another_works(world)
+    result = await asked
+    assert result.answer.root.status in ("processing", "succeeded")
+    await world.until(lambda: world.psp.sent(Operation.QUERY))
+    assert len(world.psp.sent(Operation.PURCHASE)) == 1
+
+
+async def test_a_claim_that_the_end_cuts_off_is_given_back(world: PaymentsWorld):
+    """Its statement is under way, and commits after nobody works here any more."""
+    blocker, watcher = await asyncpg.connect(world.dsn), await asyncpg.connect(world.dsn)
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM sender WHERE id = $1 FOR UPDATE", world.sender.id)
+        asked = await asks(world)
+        waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%payments_claim%')"
+        await world.until(lambda: watcher.fetchval(waiting))
+        await world.pause()
+    await asyncio.gather(blocker.close(), watcher.close())
+    await world.executor.leave()
+    assert world.psp.orders == []
+    assert await open_rows(world) == [("created", None, True, True)]
+    await world.sender.close()
+    await another_works(world)
+    assert (await asked).answer.root.status == "succeeded"
