@@ -46,6 +46,8 @@ class _Operation(Struct, frozen=True, kw_only=True):
     ask_again_seconds: int | None = None
     advice: str = ""
     page: _Page | None = None
+    # What it has carried out beside this under our reference, by names of its own.
+    also: tuple[str, ...] = ()
 
 
 class _Error(Struct, frozen=True):
@@ -110,6 +112,7 @@ def _approved(told: _Operation) -> Approved:
     again = seconds if seconds is not None and 0 < seconds <= ASK_AGAIN_SECONDS_MAX else None
     return Approved(
         told.reference, told.authorization_code, told.network_transaction_id, _checks(told), told.available_at_once, again,
+        surplus=len(told.also),
     )  # fmt: skip
 
 
