@@ -7,6 +7,7 @@ A crowd (crowd.py) goes on asking whatever happens. Each row has the figures tha
     lost answers        seconds from a payment's doubt to the PSP's word about it
     executor killed     the longest time without an outcome
     without a role      the share of requests that are accepted while it is not there
+    without a broker    the same while one of three is killed under the crowd
 """
 
 import asyncio
@@ -14,12 +15,10 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -28,7 +27,7 @@ import asyncpg
 from msgspec import Struct
 from tests.kafka import brokers
 
-from benchmarks import books, generate, payments
+from benchmarks import books, generate, kafka, payments
 from benchmarks.system import CALL_SECONDS_MAX, System, system
 
 CONNECTIONS_MAX: Final = 850
@@ -53,6 +52,8 @@ ACCEPTED: Final = frozenset({"200", "402"})
 OUTAGES: Final = {"a PSP that stands still": None, "a PSP that closes": {"kind": "close", "effect": False}}
 WITHOUT: Final = ("executor", "worker", "network", "vault")
 WITHOUT_ON_KAFKA: Final = ("executor", "worker", "relay")
+# The least of which one can be lost and two still acknowledge.
+BROKERS: Final = 3
 
 
 class Seconds(Struct, frozen=True, kw_only=True):
@@ -139,12 +140,19 @@ async def measured(*, quick: bool) -> list[dict[str, Any]]:
         rows.append(_said(await _executor_killed(running, crowds, seconds=seconds, rate=rate)))
         rows += [_said(await _without(running, crowds, role, seconds=seconds)) for role in WITHOUT]
         await _agree(running)
-    with _kafka() as bootstrap:
-        if bootstrap is not None:
-            with system(GUILDER_KAFKA_BOOTSTRAP=bootstrap) as running:
-                crowds = Crowds(running)
-                rows += [_said(await _without(running, crowds, role, seconds=seconds, log="Kafka")) for role in WITHOUT_ON_KAFKA]
-                await _agree(running)
+    if await kafka.there_is_one():
+        rows += await _on_kafka(seconds)
+    return rows
+
+
+async def _on_kafka(seconds: Seconds) -> list[dict[str, Any]]:
+    """The rows of a system whose log goes through Kafka; brokers that somebody gave us are not killed."""
+    with kafka.cluster(BROKERS) as (bootstrap, ours), system(GUILDER_KAFKA_BOOTSTRAP=bootstrap) as running:
+        crowds = Crowds(running)
+        rows = [_said(await _without(running, crowds, role, seconds=seconds, log="Kafka")) for role in WITHOUT_ON_KAFKA]
+        if ours:
+            rows.append(_said(await _broker_killed(running, crowds, ours[0], seconds=seconds)))
+        await _agree(running)
     return rows
 
 
@@ -227,16 +235,32 @@ async def _without(running: System, crowds: Crowds, role: str, *, seconds: Secon
     """The role stands still, and is killed in the end; then everything that was accepted comes to its end."""
     [pid] = running.running()["roles"][role]
     os.kill(pid, signal.SIGSTOP)
+    answered = await _accepting(crowds, seconds)
+    os.kill(pid, signal.SIGKILL)
+    await _rest(running)
+    return {"run": f"without {role}, {log}", **answered}
+
+
+async def _broker_killed(running: System, crowds: Crowds, broker: brokers.Broker, *, seconds: Seconds) -> dict[str, Any]:
+    """One of three brokers dies at the work and does not come back; then everything that was accepted comes to its end."""
+    crowd = asyncio.create_task(_accepting(crowds, seconds))
+    await asyncio.sleep(WARM_SECONDS)
+    await asyncio.to_thread(broker.kill)
+    answered = await crowd
+    await _rest(running)
+    return {"run": "without a broker, Kafka", **answered}
+
+
+async def _accepting(crowds: Crowds, seconds: Seconds) -> dict[str, Any]:
+    """What a crowd is told that only wants to be accepted."""
     reports = await asyncio.gather(
         crowds.run(rate=ACCEPTING_RATE, seconds=seconds.without),
         crowds.run(rate=ACCEPTING_RATE / 5, seconds=seconds.without, confirm=False),
     )
-    os.kill(pid, signal.SIGKILL)
-    await _rest(running)
     sent = sum(report["sent"] for report in reports)
     statuses = sum((Counter(report["statuses"]) for report in reports), Counter[str]())
     accepted = sum(statuses[status] for status in ACCEPTED)
-    return {"run": f"without {role}, {log}", "sent": sent, "statuses": dict(statuses), "accepted_share": round(accepted / sent, 5)}
+    return {"sent": sent, "statuses": dict(statuses), "accepted_share": round(accepted / sent, 5)}
 
 
 async def _rest(running: System) -> None:
@@ -269,24 +293,6 @@ async def _ask(running: System, sql: str, *arguments: object) -> Any:
         return await connection.fetchval(sql, *arguments)
     finally:
         await connection.close()
-
-
-@contextmanager
-def _kafka() -> Iterator[str | None]:
-    """A broker, where one can be had."""
-    if (given := brokers.bootstrap_of_the_environment()) is not None:
-        yield given
-    elif not brokers.can_run():
-        sys.stdout.write("Kafka: left out, there is neither KAFKA_BOOTSTRAP nor Java 17 with Maven\n")
-        yield None
-    else:
-        with tempfile.TemporaryDirectory(prefix="guilder-bench-kafka-") as folder:
-            cluster = brokers.Cluster(Path(folder) / "cluster")
-            try:
-                cluster.start()
-                yield cluster.bootstrap
-            finally:
-                cluster.stop()
 
 
 def _said(row: dict[str, Any]) -> dict[str, Any]:

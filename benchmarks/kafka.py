@@ -7,7 +7,7 @@ is one that KAFKA_BOOTSTRAP names.
 import asyncio
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +25,9 @@ async def compared(seconds: Mapping[str, float], *, api_processes: int) -> list[
     if not await there_is_one():
         return []
     rows = [await _one("payments at 128, outbox beside Kafka", seconds, api_processes=api_processes)]
-    with broker() as (bootstrap, beside):
+    with cluster() as (bootstrap, ours):
         rows.append(await _one(
-            "payments at 128, Kafka", seconds, api_processes=api_processes, beside=beside, GUILDER_KAFKA_BOOTSTRAP=bootstrap,
+            "payments at 128, Kafka", seconds, api_processes=api_processes, beside=processes(ours), GUILDER_KAFKA_BOOTSTRAP=bootstrap,
         ))  # fmt: skip
     share = rows[1]["per_second"] / rows[0]["per_second"]
     rows[1]["share_of_outbox"] = round(share, 3)
@@ -56,15 +56,20 @@ async def there_is_one() -> bool:
 
 
 @contextmanager
-def broker() -> Iterator[tuple[str, dict[int, str]]]:
-    """The broker that KAFKA_BOOTSTRAP names, or one that lives as long as the run; and its process, if it is ours."""
+def cluster(count: int = 1) -> Iterator[tuple[str, tuple[brokers.Broker, ...]]]:
+    """The brokers that KAFKA_BOOTSTRAP names, or so many of ours, which live as long as the run; none of those that are named is ours."""
     if (given := brokers.bootstrap_of_the_environment()) is not None:
-        yield given, {}
+        yield given, ()
         return
     with tempfile.TemporaryDirectory(prefix="guilder-bench-kafka-") as folder:
-        cluster = brokers.Cluster(Path(folder) / "cluster")
+        made = brokers.Cluster(Path(folder) / "cluster", brokers=count)
         try:
-            cluster.start()
-            yield cluster.bootstrap, {one.process.pid: "kafka broker" for one in cluster.brokers if one.process is not None}
+            made.start()
+            yield made.bootstrap, tuple(made.brokers)
         finally:
-            cluster.stop()
+            made.stop()
+
+
+def processes(of: Iterable[brokers.Broker]) -> dict[int, str]:
+    """Their processes, for the figures."""
+    return {one.process.pid: "kafka broker" for one in of if one.process is not None}

@@ -50,7 +50,7 @@ TARGETS: Final = (
     Target("lost answers", "known_after_doubt_seconds", 5, below=True),
     Target("executor killed", "without_outcome_seconds", 5, below=True),
     *(Target(f"without {role}, outbox", "accepted_share", 0.999) for role in ("executor", "worker", "network", "vault")),
-    *(Target(f"without {role}, Kafka", "accepted_share", 0.999) for role in ("executor", "worker", "relay")),
+    *(Target(f"without {role}, Kafka", "accepted_share", 0.999) for role in ("executor", "worker", "relay", "a broker")),
 )
 """What the system is to reach on two cores."""
 

@@ -18,7 +18,7 @@ import asyncpg
 from benchmarks import books
 from benchmarks.books import Wrong
 from benchmarks.generate import Order, generate
-from benchmarks.kafka import broker, there_is_one
+from benchmarks.kafka import cluster, there_is_one
 from benchmarks.payments import AMOUNTS, CARD, FORM
 from benchmarks.system import System, system
 
@@ -59,7 +59,7 @@ async def compared(seconds: float, *, api_processes: int) -> None:
         with system(api_processes=api_processes, GUILDER_CONFIG=tuning.name) as running:
             await _one("outbox", running, seconds)
         if await there_is_one():
-            with broker() as (bootstrap, _), system(
+            with cluster() as (bootstrap, _), system(
                 api_processes=api_processes, GUILDER_CONFIG=tuning.name, GUILDER_KAFKA_BOOTSTRAP=bootstrap,
             ) as running:  # fmt: skip
                 await _one("Kafka", running, seconds)

@@ -104,8 +104,10 @@ def _refunds(r: Records) -> Finding:
     for attempt in r.books.attempts:
         if attempt["operation"] == "refund":
             paid[attempt["refund"]] += r.truth.taken(attempt["reference"], "refund")
+    # What the bank paid beyond what was asked for is known, and booked as that.
+    adjusted = {row["source"]: row["amount"] for row in r.books.adjustments}
     for refund in r.books.refunds:
-        wanted = refund["amount"] if refund["state"] == "succeeded" else 0
+        wanted = (refund["amount"] if refund["state"] == "succeeded" else 0) + adjusted.get(refund["id"], 0)
         if refund["state"] in ("succeeded", "failed", "canceled") and paid[refund["id"]] != wanted:
             yield f"the refund {refund['id']} of {refund['amount']} is {refund['state']}, the bank paid {paid[refund['id']]}"
     known = {refund["id"] for refund in r.books.refunds}

@@ -23,6 +23,7 @@ from chaos.system import System
 DURATIONS: Final[Mapping[str, float]] = {
     "lease": 6.0,  # longer than the 3.5 s after which another takes over, at any scale
     "outage": 8.0,  # a part is away
+    "again": 20.0,  # something is asked for, asked about, and asked for again
     "trouble": 6.0,  # something answers badly
     "lock": 3.0,  # somebody holds a lock that everybody needs
     "arrival": 6.0,  # how long a named point is waited for

@@ -16,6 +16,7 @@ SELECT id, payment, account, operation, slot, refund, amount, currency, referenc
 _OPEN: Final = "SELECT payment, slot, attempt, state FROM attempt_open"
 _CHARGES: Final = "SELECT payment, captured, refunded, refunding FROM charge WHERE succeeded"
 _REFUNDS: Final = "SELECT id, payment, state, amount FROM refund"
+_ADJUSTMENTS: Final = "SELECT source, -sum(amount)::bigint AS amount FROM balance_transaction WHERE type = 'adjustment' GROUP BY source"
 _PAYMENTS: Final = "SELECT id, account, state FROM payment"
 _TRANSFERS: Final = """
 SELECT t.index, t.id, t.debit, t.credit, t.amount, t.kind, t.pending_id, t.fact, d.currency AS debit_currency, c.currency AS credit_currency
@@ -52,6 +53,7 @@ class Books(Struct, frozen=True, kw_only=True):
     open: Sequence[Any]
     charges: Sequence[Any]
     refunds: Sequence[Any]
+    adjustments: Sequence[Any]
     payments: Sequence[Any]
     transfers: Sequence[Any]
     standing: Sequence[Any]
@@ -69,7 +71,7 @@ async def read_books(connection: asyncpg.Connection) -> Books:
         return Books(
             attempts=await read(_ATTEMPTS), open=await read(_OPEN), charges=await read(_CHARGES), refunds=await read(_REFUNDS),
             payments=await read(_PAYMENTS), transfers=await read(_TRANSFERS), standing=await read(_STANDING), log=await read(_LOG),
-            consumers=await read(_CONSUMERS), events=await read(_EVENTS), lanes=await read(_LANES),
+            adjustments=await read(_ADJUSTMENTS), consumers=await read(_CONSUMERS), events=await read(_EVENTS), lanes=await read(_LANES),
             keys_open=await connection.fetchval(_KEYS),
         )  # fmt: skip
 

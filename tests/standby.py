@@ -1,11 +1,13 @@
-"""PostgreSQL as it is run where money must survive a node: a primary, and a synchronous standby that a test may hold up or promote."""
+"""PostgreSQL as it is run where money must survive a node: a primary, and a synchronous standby that may be held up or promoted."""
 
 import asyncio
 import os
 import shutil
 import signal
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -16,32 +18,44 @@ NAME = "standby"
 SETTINGS = {"wal_level": "replica", "max_wal_senders": "3", "hot_standby": "on", "shared_buffers": "32MB"}
 ACCESS = "local replication all scram-sha-256\n"
 _WAITS = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-LOOKS, LOOK_SECONDS = 500, 0.01
+LOOKS, LOOK_SECONDS = 3_000, 0.01
 
 
 class Pair:
-    """Two servers on this machine; `close` ends both."""
+    """Two servers on this machine; `close` ends both and removes what they stored.
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
-        self.primary = self._server("a")
-        self.standby = self._server("b")
+    Args:
+        folder: where all of it is kept; a new one for None.
+    """
 
-    def _server(self, name: str) -> EmbeddedServer:
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
+        self._made = 0
+        self.primary = self._server()
+        self.standby = self._server()
+
+    def _server(self) -> EmbeddedServer:
+        self._made += 1
+        place = self.folder / f"node{self._made}"
+        place.mkdir(parents=True, mode=0o700)
         return EmbeddedServer(
-            self.folder / name, socket_folder=self.folder / f"{name}s", password_file=self.folder / "passwords.json",
-            log=self.folder / f"{name}.log", settings=SETTINGS, passage=(self.folder,),
+            place, socket_folder=place.with_suffix(".s"), password_file=self.folder / "passwords.json",
+            log=place.with_suffix(".log"), settings=SETTINGS, passage=(self.folder,),
         )  # fmt: skip
 
     async def start(self) -> None:
-        """The primary, and its copy: from now on each commit waits for the standby's disk."""
+        """The primary, and its copy."""
         await asyncio.to_thread(self.primary.create)
         access = self.primary.pgdata / "pg_hba.conf"
         access.write_text(access.read_text() + ACCESS)
         await _up(self.primary)
-        (self.folder / "b").mkdir(mode=0o700)
-        launcher = choose(self.folder / "b", (self.folder,))
-        launcher.give(self.folder / "b")
+        await self._follow()
+
+    async def _follow(self) -> None:
+        """The standby becomes the primary's copy: from now on each commit waits for its disk."""
+        place = self.standby.pgdata.parent
+        launcher = choose(place, (self.folder,))
+        launcher.give(place)
         source = f"{self.primary.dsn(user=SUPERUSER, database=SUPERUSER)}&application_name={NAME}"
         await asyncio.to_thread(
             launcher.run, "pg_basebackup", "-D", str(self.standby.pgdata), "-d", source, "-R", "-X", "stream", "--checkpoint=fast", "--no-sync",
@@ -51,7 +65,12 @@ class Pair:
         await self.ask("SELECT pg_reload_conf()")
         await self.until("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")
 
-    async def ask(self, sql: str, server: EmbeddedServer | None = None):
+    async def another_standby(self) -> None:
+        """The standby that was promoted is the primary from now on, and has a new standby."""
+        self.primary, self.standby = self.standby, self._server()
+        await self._follow()
+
+    async def ask(self, sql: str, server: EmbeddedServer | None = None) -> Any:
         """One value, as the superuser; of the primary unless told otherwise."""
         connection = await asyncpg.connect((server or self.primary).dsn(user=SUPERUSER, database=SUPERUSER))
         try:
@@ -69,36 +88,44 @@ class Pair:
 
     def hold(self) -> None:
         """Nothing goes to the standby any more: commits wait for it."""
-        self._signal(signal.SIGSTOP, "walsender")
+        send(self.primary, signal.SIGSTOP, "walsender")
 
     def let_go(self) -> None:
         """It gets what it has missed."""
-        self._signal(signal.SIGCONT, "walsender")
+        send(self.primary, signal.SIGCONT, "walsender")
 
     async def waiting(self, statement: str) -> None:
         """Return when the commit of such a statement waits for the standby."""
         await self.until(f"SELECT count(*) {_WAITS} AND query LIKE '%{statement}%'")
 
-    async def cancel(self, statement: str) -> int:
-        """Cancel such waits, as an impatient administrator does; PostgreSQL answers with success and a warning."""
+    async def cancel(self, statement: str = "") -> int:
+        """Cancel such waits, or all, as an impatient administrator does; PostgreSQL answers with success and a warning."""
         return int(await self.ask(f"SELECT count(pg_cancel_backend(pid)) {_WAITS} AND query LIKE '%{statement}%'"))
 
-    async def promote(self) -> None:
-        """The primary is lost with all that only it had; the standby takes its place."""
-        self._signal(signal.SIGKILL, "")
-        self.primary.stop(seconds=0)
+    async def promote(self, *, lost: bool = True) -> None:
+        """The standby takes the primary's place, which is lost with all that only it had, or by `lost` goes on and thinks that it is one."""
+        if lost:
+            kill(self.primary)
         await self.ask("SELECT pg_promote(true, 30)", self.standby)
 
     def close(self) -> None:
         """End both, and remove what they stored."""
-        self.let_go()
         for server in (self.primary, self.standby):
-            server.stop(seconds=0)
+            kill(server)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _signal(self, number: int, kind: str) -> None:
-        """To the primary's processes of a kind; all by an empty one."""
-        for pid in processes_in(self.primary.pgdata):
+
+def kill(server: EmbeddedServer) -> None:
+    """SIGKILL of a server and all of its processes: a machine that is gone."""
+    send(server, signal.SIGKILL)
+    server.stop(seconds=0)
+
+
+def send(server: EmbeddedServer, number: int, kind: str = "") -> None:
+    """A signal to a server's processes of a kind, or to all."""
+    for pid in processes_in(server.pgdata):
+        # Some of them end by themselves while others are being told.
+        with suppress(ProcessLookupError, FileNotFoundError):
             if kind in Path(f"/proc/{pid}/cmdline").read_text():
                 os.kill(pid, number)
 

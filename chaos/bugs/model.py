@@ -13,6 +13,7 @@ class Bug(Struct, frozen=True, kw_only=True):
         defect: what is wrong, in a sentence.
         patches: what plants it.
         drill: the run that must turn red: `simulation`, or a drill of chaos.bugs.drills on the real system.
+        days: business time that passes when the load has ended, step by step.
         brokers: the drill's log goes through so many Kafka brokers.
     """
 
@@ -20,4 +21,5 @@ class Bug(Struct, frozen=True, kw_only=True):
     defect: str
     patches: tuple[Patch, ...]
     drill: str = "simulation"
+    days: tuple[str, ...] = ()
     brokers: int = 0

@@ -11,6 +11,9 @@ LOG: Final = "db/migrations/0008_log.sql"
 ANSWERS: Final = "psp/connectors/cardnet/answers.py"
 LANE: Final = "psp/connectors/cardnet/lane.py"
 
+# When what was sent again has been asked about, and has been once more after what was found then.
+ASKED_AGAIN: Final = ("90s", "90s", "90s")
+
 SYSTEM: Final = (
     Bug(
         name="second-answer-wins", defect="an outcome overwrites the answer that the key has been given already", drill="doubt",
@@ -87,6 +90,20 @@ SYSTEM: Final = (
     Bug(
         name="forged-notification-taken", defect="a notification's signature is looked at and not compared", drill="notices",
         patches=(Patch("psp/connectors/webpsp/notifications.py", "    if not any(matches):\n", "    if not matches:\n"),),
+    ),
+    Bug(
+        name="resend-not-asked-about", defect="whether a PSP that got a refund twice has paid it twice is never asked", drill="keys", days=ASKED_AGAIN,
+        patches=(Patch(
+            "payments/settle.py", "    resent = s.asked is Operation.REFUND and s.open.state == AttemptState.IN_DOUBT\n", "    resent = False\n",
+        ),),
+    ),
+    Bug(
+        name="surplus-not-booked", defect="of what a PSP has paid twice the second payment is not booked", drill="keys", days=ASKED_AGAIN,
+        patches=(Patch("payments/recheck.py", "            return _surplus_found(s)\n", "            return _next(s, _answers(s))\n"),),
+    ),
+    Bug(
+        name="declined-resend-believed", defect="that a PSP declines a resend counts as a decline of what was sent before", drill="keys", days=ASKED_AGAIN,
+        patches=(Patch("payments/resume.py", "        return Unknown(Reason.RESEND_DECLINED.value)\n", "        return outcome\n"),),
     ),
     Bug(
         name="goes-on-in-doubt", defect="a payment goes on at the second PSP while it is in doubt at the first", drill="elsewhere",

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import time
+from collections import Counter
 
 import aiohttp
 
@@ -57,6 +58,23 @@ class KeyWindow(AtBank):
         if status:
             lab.note(f"clock advance: {said.strip()}")
 
+
+class KeyNotHonoured(AtBank):
+    """X8: what the PSP did and does not know of is sent again, and most of it is done once more, or declined as done."""
+
+    kind = "X8"
+    lasts = "again"
+    rules = (
+        # The first that hits is the one: what is not cut off here is done once more, if it was done before.
+        *({"kind": "close", "face": "web", "operation": one, "probability": 0.5} for one in ("capture", "refund")),
+        {"kind": "key_ignored", "face": "web", "probability": 0.9},
+        {"kind": "not_found", "face": "web", "operation": "query", "probability": 0.8},
+    )  # fmt: skip
+
+    async def heal(self, lab: Lab) -> None:
+        await super().heal(lab)
+        refunded = Counter(effect["reference"] for effect in await lab.system.truth() if effect["kind"] == "refund")
+        lab.note(f"X8: {sum(times > 1 for times in refunded.values())} refunds were done more than once")
 
 async def told(lab: Lab, *, key: str | None = None) -> tuple[int, int]:
     """Tell of each page that waits for its buyer that it was paid, signed as the PSP signs, or by another key.
@@ -162,5 +180,6 @@ class ElsewhereInDoubt(AtBank):
 
 
 WEB: tuple[type[Fault], ...] = (Contradicted, Notices, RateLimited, Pages, ElsewhereInDoubt)
-ONCE: tuple[type[Fault], ...] = (KeyWindow,)
-"""What moves business time by days: a long mix would outlive whatever is kept for a month."""
+ONCE: tuple[type[Fault], ...] = (KeyNotHonoured, KeyWindow)
+"""What a mix does not draw: a long one would outlive whatever is kept for a month, by business time that moves by days; and with keys
+that are not honoured, what the wire has doubled nobody could know of."""

@@ -14,7 +14,7 @@ from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome,
 from guilder.db.sender import Sender
 from guilder.payments.model import OpenSlot
 from guilder.payments.recheck import may_be_news, reopened
-from guilder.payments.resume import next_step, resend
+from guilder.payments.resume import believed, next_step, resend
 from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
@@ -174,6 +174,7 @@ class Executor:
 
     def _deliver(self, order: Order, outcome: Outcome | NotFound) -> None:
         _sender, slot = self.claim_of(order)
+        outcome = believed(order, outcome)
         one = self.in_hand.get((order.attempt_id, slot))
         if one is None:
             if isinstance(outcome, Approved | Declined) and order.operation is not Operation.REVERSAL:

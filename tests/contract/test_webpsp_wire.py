@@ -185,6 +185,43 @@ async def test_after_a_restart_keys_and_pages_are_known(tmp_path_factory: pytest
             assert len(after.truth(purchase)) == 2
 
 
+async def test_a_key_that_is_not_honoured_does_a_refund_twice_and_the_psp_tells_whoever_asks(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:  # fmt: skip
+    """The second one has a name of the PSP's own; its keys and what was done are the same after a restart."""
+    folder = tmp_path_factory.mktemp("ignored")
+    purchase = order(Operation.PURCHASE)
+    refund = order(Operation.REFUND, of=purchase, amount_minor=400)
+    with WebpspSubject.running(folder) as before:
+        async with using(before) as client:
+            with before.fault("key_ignored", refund):
+                assert isinstance(await client.result(purchase), Approved)
+                done = await client.result(refund)
+                assert isinstance(done, Approved) and shape(before.truth(refund)) == [("refund", 400, "eur")]
+                assert isinstance(await client.result(resend(refund)), Approved)
+            assert shape(before.truth(refund)) == [("refund", 400, "eur")] * 2
+    with WebpspSubject.running(folder) as after:
+        async with using(after) as client:
+            assert await client.result(query_about(refund)) == replace(done, surplus=1)
+            assert await client.result(resend(refund)) == done
+            assert len(after.truth(refund)) == 2
+
+
+@pytest.mark.parametrize("operation", [Operation.CAPTURE, Operation.REFUND])
+async def test_a_key_that_is_not_honoured_declines_what_cannot_be_done_twice(
+    psp: WebpspSubject, client: Client, operation: Operation
+) -> None:
+    """Of the first request that says nothing: the query knows it as done, and as done once."""
+    made = order(Operation.AUTHORIZE if operation is Operation.CAPTURE else Operation.PURCHASE)
+    asked = order(operation, of=made)
+    assert isinstance(await client.result(made), Approved)
+    with psp.fault("key_ignored", asked):
+        done = await client.result(asked)
+        assert isinstance(await client.result(resend(asked)), Declined)
+    assert await client.result(query_about(asked)) == done
+    assert len(psp.truth(asked)) == 1
+
+
 # --- start_page -----------------------------------------------------------------------------------------------------
 
 

@@ -237,6 +237,66 @@ async def test_an_undone_refund_is_not_taken_for_returned_when_the_psp_says_that
     await sound(world)
 
 
+async def test_a_refund_that_was_sent_again_and_paid_more_than_once_is_found_and_booked(world):
+    """The PSP did not honour the key, and tells it when it is asked: each surplus is an adjustment, once; a person is told."""
+    payment, surplus, asked = await pay(world), 0, 0
+
+    def answer(order):
+        nonlocal asked
+        if order.operation is Operation.QUERY:
+            asked += 1
+            return NotFound() if asked == 1 else Approved(order.reference, surplus=surplus)
+        return Unknown("timeout") if order.operation is Operation.REFUND and order.first else Approved(order.reference)
+
+    world.psp.answer = answer
+    await give_back(world, payment)
+    surplus = 2
+    world.clock.advance(2 * SECOND)
+    await ended(world, "refund", "approved")
+    assert await entries(world) == [("refund", -400)]
+    for number in (1, 2, 2, 2):
+        await waiting_to_be_asked(world)
+        world.clock.advance(DAY)
+
+        async def booked(number=number):
+            return await entries(world) == [("refund", -400), *[("adjustment", -400)] * number]
+
+        await world.until(booked)
+    await waiting_to_be_asked(world)
+    world.clock.advance(DAY)
+    await nothing_open(world)
+    assert len(await entries(world)) == 3
+    assert await world.db.fetchval("SELECT refunded FROM charge") == 400
+    await sound(world)
+
+
+@pytest.mark.parametrize("operation", [Operation.CAPTURE, Operation.REFUND])
+async def test_that_a_resend_is_declined_says_nothing_of_what_was_sent_before(world, operation):
+    """It was done, and could not be done twice: the question finds it, and nobody was told that it had failed."""
+    payment = await pay(world, capture_method="manual" if operation is Operation.CAPTURE else "automatic")
+    asked = 0
+
+    def answer(order):
+        nonlocal asked
+        if order.operation is Operation.QUERY:
+            asked += 1
+            return NotFound() if asked == 1 else Approved(order.reference)
+        return Unknown("timeout") if order.first else Declined("processing_error", "not_allowed")
+
+    world.psp.answer = answer
+    if operation is Operation.CAPTURE:
+        await capture(world.services, world.claim(), CapturePayment(payment=payment))
+    else:
+        await give_back(world, payment)
+    world.clock.advance(2 * SECOND)
+    await world.until(lambda: len(world.psp.sent(operation)) == 2)
+    for _ in range(2):
+        world.clock.advance(MINUTE)
+    await ended(world, operation.value, "approved")
+    assert not {"refund.failed", "charge.failed", "payment_intent.payment_failed"} & set(await world.event_types())
+    await sound(world)
+
+
 async def test_a_payment_takes_a_limited_number_of_refunds(world):
     """All of them are read with it at each decision; one more is refused by name."""
     payment = await pay(world, 100_000)

@@ -77,6 +77,9 @@ def test_a_seeded_defect_fits_the_source_that_it_is_about(bug) -> None:
     text: dict[str, str] = {}
     for patch in bug.patches:
         text[patch.file] = patch.apply(text.get(patch.file) or (SOURCE / patch.file).read_text())
+    for file, patched in text.items():
+        if file.endswith(".py"):
+            compile(patched, file, "exec")
 
 
 def test_the_bank_holds_enough_defects_each_under_a_name_of_its_own() -> None:

@@ -94,6 +94,7 @@ def test_the_first_rule_that_hits_wins() -> None:
         (b'{"kind":"slow","count":0}', "count"),
         (b'{"kind":"error","code":"9"}', "code"),
         (b'{"kind":"not_found","operation":"void"}', "query"),
+        (b'{"kind":"key_ignored","operation":"purchase"}', "`capture` and `refund` only"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused_with_the_reason(document: bytes, reason: str) -> None:

@@ -41,6 +41,8 @@ class Approved(Struct, frozen=True, tag="approved"):
     ask_again_seconds: int | None = None
     # What an authentication that passed has brought.
     authentication: Authentication | None = None
+    # How often beyond the first the PSP says that it has done it: it did not honour the key of a resend.
+    surplus: int = 0
 
 
 class Declined(Struct, frozen=True, tag="declined"):

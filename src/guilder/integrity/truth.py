@@ -82,7 +82,12 @@ FROM (
         WHEN a.state = 'approved' AND a.operation = 'capture' THEN
             CASE WHEN (n.captured, n.uncaptured) IS DISTINCT FROM (a.amount, 0) THEN 'approved' END
         WHEN a.state = 'approved' AND a.operation = 'refund' THEN
-            CASE WHEN n.refunded IS DISTINCT FROM a.amount THEN 'approved' WHEN n.unrefunded = a.amount THEN 'returned'
+            CASE WHEN n.refunded > a.amount AND n.unrefunded = 0 THEN
+                CASE WHEN n.refunded - a.amount <= (SELECT -sum(b.amount) FROM balance_transaction b
+                                                    WHERE b.source = a.refund AND b.type = 'adjustment') THEN NULL
+                     WHEN EXISTS (SELECT FROM attempt_open o WHERE (o.payment, o.slot) = (a.payment, 'recheck:' || a.id))
+                     THEN 'asked_again' ELSE 'approved' END
+                 WHEN n.refunded IS DISTINCT FROM a.amount THEN 'approved' WHEN n.unrefunded = a.amount THEN 'returned'
                  WHEN n.unrefunded <> 0 THEN 'approved' END
         WHEN a.state = 'approved' THEN NULL
         WHEN (n.authorized - n.unauthorized - n.voided, n.captured - n.uncaptured, n.refunded - n.unrefunded, n.voids)

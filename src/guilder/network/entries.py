@@ -60,7 +60,8 @@ class Entry(Struct, array_like=True, frozen=True, tag="did", gc=False):
     `original` is the reference that it acts on, `account` the card account's name, `checks` CVC and postcode verdict.
     `undid` lists kind and amount of each effect that a void or a reversal took back. `result` is what came of an
     authentication (DE 48 tag SR) and `returns_to` where its challenge sends the buyer back to; `proof` is the reference
-    of the authentication that an authorization was proved with.
+    of the authentication that an authorization was proved with. `repeats`: the request was one that had been carried out
+    before, under this reference of its sender's; `reference` is then one of the PSP's own.
     """
 
     at: int
@@ -78,6 +79,7 @@ class Entry(Struct, array_like=True, frozen=True, tag="did", gc=False):
     result: str = ""
     returns_to: str = ""
     proof: str = ""
+    repeats: str = ""
 
 
 class PageOpened(Struct, array_like=True, frozen=True, tag="page"):

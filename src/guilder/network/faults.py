@@ -4,6 +4,7 @@ A rule hits by its own sequence of draws from its seed, so the same requests in 
 next run. The first rule that fits and hits wins. Rules live in memory only: after a restart the network is healthy.
 """
 
+from collections.abc import Mapping
 from enum import Enum
 from hashlib import blake2b
 from typing import Final
@@ -43,6 +44,7 @@ class FaultKind(Enum):
     ERROR_PAGE = "error_page"  # a proxy's 502 in HTML in place of the answer; done unless `effect` is false
     TRUNCATED = "truncated"  # done, answered with the first half of the document
     RATE_LIMITED = "rate_limited"  # not done, answered 429 with Retry-After
+    KEY_IGNORED = "key_ignored"  # what was carried out before is carried out once more; `also` tells whoever asks
     STALE = "stale"  # a query is answered as if nothing had happened since the request was taken in
     NOTICE_LOST = "notice_lost"  # a notification is never sent
     NOTICE_LATE = "notice_late"  # a notification is sent `delay_ms` later, so others may overtake it
@@ -58,7 +60,9 @@ class Face(Enum):
 
 
 _NOTICES: Final = frozenset({FaultKind.NOTICE_LOST, FaultKind.NOTICE_LATE, FaultKind.NOTICE_DUPLICATE})
-_WEB_ONLY: Final = frozenset({FaultKind.ERROR_PAGE, FaultKind.TRUNCATED, FaultKind.RATE_LIMITED, FaultKind.STALE})
+_WEB_ONLY: Final = frozenset({
+    FaultKind.ERROR_PAGE, FaultKind.TRUNCATED, FaultKind.RATE_LIMITED, FaultKind.KEY_IGNORED, FaultKind.STALE,
+})  # fmt: skip
 _ISO_ONLY: Final = frozenset({FaultKind.DUPLICATE_ANSWER})
 
 
@@ -114,7 +118,13 @@ class Standing(Struct):
     hits: int = 0
 
 
-_OF_QUERIES: Final = frozenset({FaultKind.NOT_FOUND, FaultKind.STALE})
+_QUERIES: Final = frozenset({OperationName.QUERY})
+_ONLY: Final[Mapping[FaultKind, frozenset[OperationName]]] = {
+    FaultKind.NOT_FOUND: _QUERIES,
+    FaultKind.STALE: _QUERIES,
+    FaultKind.KEY_IGNORED: frozenset({OperationName.CAPTURE, OperationName.REFUND}),
+}
+"""Faults that some operations alone can have."""
 
 _OPERATIONS: Final = {
     Mti.AUTHORIZATION: OperationName.AUTHORIZE,
@@ -204,8 +214,10 @@ def _check(rule: Rule) -> None:
         raise BadRequest("`skip` must not be negative, `count` must be 1 or more")
     if not (len(rule.code) == 2 and rule.code.isalnum() and rule.code.isascii()):
         raise BadRequest("`code` must be a response code of two characters")
-    if rule.kind in _OF_QUERIES and rule.operation not in (None, OperationName.QUERY):
-        raise BadRequest(f"`{rule.kind.value}` is a fault of `query` only")
+    only = _ONLY.get(rule.kind)
+    if only is not None and rule.operation is not None and rule.operation not in only:
+        words = " and ".join(sorted(f"`{operation.value}`" for operation in only))
+        raise BadRequest(f"`{rule.kind.value}` is a fault of {words} only")
     if rule.face is not None and not happens_at(rule.kind, rule.face):
         raise BadRequest(f"`{rule.kind.value}` does not happen at `{rule.face.value}`")
 
@@ -215,7 +227,7 @@ def _fits(rule: Rule, message: Message) -> bool:
     operation = operation_of(message)
     if rule.operation is not None and rule.operation is not operation:
         return False
-    if rule.kind in _OF_QUERIES and operation is not OperationName.QUERY:
+    if rule.kind in _ONLY and operation not in _ONLY[rule.kind]:
         return False
     if rule.reference is not None and rule.reference not in (fields.get(37), original_of(message)):
         return False

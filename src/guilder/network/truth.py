@@ -79,14 +79,15 @@ def pieces(path: Path, size: int, reference: str | None = None) -> Iterator[byte
         yield b"".join(
             _encode(effect) + b"\n"
             for entry in entries
-            if isinstance(entry, Entry) and reference in (None, entry.reference)
+            if isinstance(entry, Entry) and reference in (None, entry.reference, entry.repeats)
             for effect in effects_of(entry)
         )
 
 
 def _effect(entry: Entry, kind: str, amount: int | None = None) -> Effect:
     return Effect(
-        reference=entry.reference,
+        # What was done twice has two effects under the reference that its sender gave it.
+        reference=entry.repeats or entry.reference,
         original=entry.original or None,
         kind=kind,
         amount=entry.amount if amount is None else amount,

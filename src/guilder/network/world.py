@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from guilder.core.clock import Clock
 from guilder.iso8583 import Code, FrameError, Message, Mti, Network
@@ -77,8 +78,11 @@ class World:
             self.truth.append(encode_line(opened))
             self._replay(opened)
 
-    def carry_out(self, message: Message) -> Answer:
-        """Do what a request asks and say what to answer. Raises FrameError for a message type that is no request."""
+    def carry_out(self, message: Message, *, repeats: str = "") -> Answer:
+        """Do what a request asks and say what to answer. Raises FrameError for a message type that is no request.
+
+        `repeats`: the message is one that was carried out under this reference, and now has one of its own.
+        """
         mti, fields = message.mti, message.fields
         answer_mti = Mti.ANSWERS.get(mti)
         if answer_mti is None:
@@ -92,7 +96,7 @@ class World:
             return answer_mti, bare_answer(fields, order.code)
         decision = decide(order, self.books, self._clock.now())
         if isinstance(decision, Entry):
-            decision = self._record(decision)
+            decision = self._record(replace(decision, repeats=repeats) if repeats else decision)
         elif isinstance(decision, Refused):
             return answer_mti, bare_answer(fields, decision.code)
         return answer_mti, answer_of(fields, decision, self._proving(fields[32], fields[37], decision))

@@ -30,7 +30,7 @@ from guilder.payments.insist import insist
 from guilder.payments.messages import Messages
 from guilder.payments.model import BEGINNING, NEW_PAYMENTS, Attempt, OpenSlot, Payment
 from guilder.payments.recheck import alert_of, may_be_news, reopened
-from guilder.payments.resume import next_step, resend
+from guilder.payments.resume import believed, next_step, resend
 from guilder.payments.schedule import ALERT_AFTER_TRIES, after_wait
 from guilder.payments.screen import asked_again, asks_risk
 from guilder.payments.settle import settle
@@ -325,6 +325,7 @@ class Executor:
         self._windows.ended((order.attempt_id, slot), answered=not isinstance(outcome, Unknown | NotSent))
         if self._wants_room:
             self._wake.set()
+        outcome = believed(order, outcome)
         one = self._in_hand.get((order.attempt_id, slot))
         if one is None:
             self.late(order, outcome)
@@ -406,6 +407,9 @@ class Executor:
             return False
         if not definite and open_.sender != one.sender:
             return True
+        if isinstance(outcome, Approved) and outcome.surplus:
+            # How much of it has been booked stands on the attempt, which is read after the payment's version.
+            one = replace(one, attempt=present(await self._store.attempt(attempt.id), "an attempt stays", attempt=attempt.id))
         change = settle(self._settling_of(one, payment, open_, asked, outcome), outcome)
         stored = await self._store.commit(await complete(change, self._load(attempt.account, attempt.livemode)))
         ensure(stored in (None, STALE, ATTEMPT_MOVED), "an outcome can be booked", attempt=attempt.id, result=stored)

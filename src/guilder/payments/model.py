@@ -202,7 +202,13 @@ class AttemptFacts(Struct, frozen=True, array_like=True):
     fallen: Fallen | None = None
 
 
-Noted = Approved | Declined | ActionRequired | NotSent | Unknown
+class Adjusted(Struct, frozen=True, tag="adjusted"):
+    """So often has been booked that the PSP did once more what it had done."""
+
+    times: int
+
+
+Noted = Approved | Declined | ActionRequired | NotSent | Unknown | Adjusted
 _noted = msgspec.msgpack.Decoder(Noted)
 _attempt_facts = msgspec.msgpack.Decoder(AttemptFacts)
 pack: Final = msgspec.msgpack.Encoder().encode
@@ -225,7 +231,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     refund: str | None = None
     # Not to be sent before this instant; None for at once.
     begin_at: int | None = None
-    # What an outcome that could not be booked, or a late answer, left here.
+    # What an outcome that could not be booked, or a late answer, left here; or how much of a surplus has been booked.
     noted: Noted | None = None
 
 
@@ -313,7 +319,6 @@ class Payment(Struct, frozen=True, kw_only=True):
 
 
 # --- the change -----------------------------------------------------------------------------------------------------
-
 
 UNCLAIMED: Final = ""
 """The reporter of whoever closes an attempt that nobody may have sent: the row must have no sender."""

@@ -5,6 +5,7 @@ own, after the waits of RECHECKS. An approval that is found then, or that comes 
 
     purchase, authorize, capture   reversed at once and asked about again; the payment is not moved
     refund                         the money has gone to the buyer: booked as a fact
+    refund, once more than we knew the PSP did not honour the key of a resend: booked as an adjustment, for a person to see to
     void                           the authorization has gone, which nothing brings back: its hold is let go, the payment canceled
 
 While another attempt of the same refund, or of the payment's slot, may be under way, a fact waits for it: what it means
@@ -22,6 +23,7 @@ from guilder.payments.model import (
     NEW_PAYMENTS,
     PAYMENT_SLOT,
     UNCLAIMED,
+    Adjusted,
     Attempt,
     AttemptMove,
     Change,
@@ -73,6 +75,8 @@ def rechecked(s: Settling, outcome: Outcome | NotFound) -> Change:
         # Another amount was approved than was asked for: whatever it is, it is taken back.
         case Unknown(reason=Reason.MISMATCH) if s.attempt.operation in NEW_PAYMENTS:
             return _reversed(s, outcome)
+        case Approved() if paid and s.attempt.operation is Operation.REFUND and outcome.surplus > _adjusted(s.attempt):
+            return _surplus_found(s)
         case Approved() if not paid:
             return _void_found(s, outcome) if s.attempt.operation is Operation.VOID else _refund_found(s, outcome)
         case Declined() if paid and s.attempt.operation is Operation.REFUND:
@@ -104,10 +108,9 @@ def alert_of(change: Change) -> str | None:
     found = [one for one in change.moves if one.before == RECHECK]
     if any(one.after == AttemptState.REVERSING for one in found):
         return "late_approval_is_undone"
-    if any(one.after == AttemptState.APPROVED for one in found):
-        excess = any(one.facts.type == refunds.ADJUSTMENT for one in change.balance_transactions)
-        return "refund_paid_beyond_what_was_asked" if excess else "late_approval_is_booked"
-    return None
+    if any(one.facts.type == refunds.ADJUSTMENT and one.facts.amount < 0 for one in change.balance_transactions):
+        return "refund_paid_beyond_what_was_asked"
+    return "late_approval_is_booked" if any(one.after == AttemptState.APPROVED for one in found) else None
 
 
 def _answers(s: Settling) -> int:
@@ -150,9 +153,20 @@ def _refund_found(s: Settling, found: Approved) -> Change:
             attempt=successor.attempt, slot=successor.slot, before=successor.state, after=AttemptState.NOT_SENT, reporter=UNCLAIMED,
         )  # fmt: skip
         change = replace(change, moves=(*change.moves, unsent))
-    if found.ask_again_seconds is not None:
+    if found.ask_again_seconds is not None or found.surplus:
         change = replace(change, reopened=(asked_again(s.attempt, s.now, seconds=found.ask_again_seconds),))
     return refunds.found(change, s.payment, s.attempt, now=s.now, ids=s.ids)
+
+
+def _surplus_found(s: Settling) -> Change:
+    """Paid once more: booked, and asked about again, since it may have been more often still."""
+    again = move(s, RECHECK, retry_at=s.now + RECHECKS[0], tries=s.open.tries)
+    change = changed(s, s.payment.facts, replace(again, noted=Adjusted(_adjusted(s.attempt) + 1)))
+    return refunds.adjusted(change, s.payment, s.attempt, now=s.now, ids=s.ids)
+
+
+def _adjusted(attempt: Attempt) -> int:
+    return attempt.noted.times if isinstance(attempt.noted, Adjusted) else 0
 
 
 def _void_found(s: Settling, found: Approved) -> Change:

@@ -101,8 +101,7 @@ def found(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: 
     change = replace(change, answers=None)
     room = charge.facts.amount_captured - charge.refunded - charge.refunding
     if state is not RefundState.FAILED or attempt.amount > room:
-        booked = books.refund_found(payment, attempt, charge, refund.facts, ADJUSTMENT, now=now, ids=ids)
-        return replace(change, transfers=booked.transfers, balance_transactions=booked.entries)
+        return adjusted(change, payment, attempt, now=now, ids=ids)
     booked = books.refund_found(payment, attempt, charge, refund.facts, "refund", now=now, ids=ids)
     facts = replace(
         refund.facts, status=after(REFUND, state, RefundEvent.FOUND), failure_reason=None, reference=attempt.facts.wire.reference,
@@ -113,6 +112,12 @@ def found(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: 
         change, charge, Refund(facts=facts), attempt, ids, booked,
         (("charge.refunded", charge.facts), ("refund.updated", facts), ("charge.refund.updated", facts)),
     )  # fmt: skip
+
+
+def adjusted(change: Change, payment: Payment, attempt: Attempt, *, now: int, ids: Ids) -> Change:
+    """The PSP has paid what nobody asked for: a balance transaction that names the refund, and that nothing counts."""
+    booked = books.refund_found(payment, attempt, charge_of(payment), of(payment, attempt).facts, ADJUSTMENT, now=now, ids=ids)
+    return replace(change, answers=None, transfers=booked.transfers, balance_transactions=booked.entries)
 
 
 def begun_anew(

@@ -17,7 +17,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from guilder.core.clock import SECOND
-from guilder.core.outcome import Approved, Declined, NotSent, Outcome
+from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.payments.model import BEGINNING, Attempt, AttemptFacts
 from guilder.payments.secure import ThreeDSecure
 from guilder.payments.states import AttemptState
@@ -72,6 +72,17 @@ def next_step(attempt: Attempt, state: str, tries: int, now: int) -> Order | Out
             return NO_AUTHENTICATION if now >= attempt.execute_by else replace(order, first=False)
         case _:
             return query_about(order)
+
+
+def believed(order: Order, outcome: Outcome | NotFound) -> Outcome | NotFound:
+    """What an answer says of its attempt.
+
+    That a resend is declined says nothing of the request before it: a PSP that did not honour the key has seen two, and cannot
+    do what it has done. The question that follows is about both.
+    """
+    if isinstance(outcome, Declined) and not order.first and order.operation in RESENT:
+        return Unknown(Reason.RESEND_DECLINED.value)
+    return outcome
 
 
 def resend(attempt: Attempt, declares: Declares, now: int) -> Order | None:

@@ -80,7 +80,7 @@ WITH open AS (
         execute_by = NULL, breaker = NULL
     FROM attempt a WHERE a.id = $1 AND o.payment = a.payment AND o.attempt = a.id RETURNING 1
 )
-UPDATE attempt SET noted = $2 WHERE id = $1 AND (SELECT count(*) FROM open) >= 0
+UPDATE attempt SET noted = $2 WHERE id = $1 AND state IS NULL AND (SELECT count(*) FROM open) >= 0
 """
 _MESSAGE: Final = "INSERT INTO attempt_message (attempt, at, text) VALUES ($1, $2, $3)"
 _EXPIRED: Final = """
@@ -177,7 +177,10 @@ class Store:
         return self._flushes[change.livemode].enqueue(change)
 
     async def note(self, attempt: str, outcome: Noted, retry_at: int) -> None:
-        """Keep an answer whose booking failed on its attempt, and set its open row free, a new one as in doubt, to be booked again."""
+        """Keep an answer whose booking failed on its attempt, and set its open row free, a new one as in doubt, to be booked again.
+
+        On an attempt that has ended nothing is kept: it is asked about again.
+        """
         await self._db.execute(_NOTE, attempt, pack(outcome), retry_at)
 
     async def keep_messages(self, messages: Sequence[tuple[str, int, str]]) -> None:

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     MISMATCH = "mismatch"  # the answer speaks of another amount, currency or operation
     IN_PROGRESS = "in_progress"  # the PSP, or this connector, is still at it
     PSP_ERROR = "psp_error"  # the PSP's answer is not one of the definite ones
+    RESEND_DECLINED = "resend_declined"  # what was sent before it may have been done all the same
     RATE_LIMITED = "rate_limited"  # the PSP takes no more requests for now, and said so until the time was over
 
 

@@ -15,6 +15,7 @@ effect, for a day. Errors are {"error": {"code", "message"}}. Nothing is answere
 import asyncio
 import hmac
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
@@ -22,10 +23,12 @@ from msgspec import Struct
 
 from guilder.core.clock import SECOND, Clock
 from guilder.iso8583 import Code, Message, State
-from guilder.network.entries import PageOpened
-from guilder.network.faults import Face, Faults
+from guilder.network.books import Operation
+from guilder.network.entries import Kind, PageOpened
+from guilder.network.faults import Face, FaultKind, Faults
 from guilder.network.hosted import Page
 from guilder.network.http import Request, Response
+from guilder.network.issuer import Refunds
 from guilder.network.web.answers import Document, kind_of, operation_document, page_document, standing_document
 from guilder.network.web.limits import Bucket, Keyed, Keys, seconds_up
 from guilder.network.web.merchant import WebMerchant
@@ -101,6 +104,8 @@ class Desk:
         self._mishaps.noticed(asked.message)
         if rule is None:
             return await self._do(asked)
+        if rule.kind is FaultKind.KEY_IGNORED:
+            return await self._do_again(asked)
         return await suffer(rule, self._mishaps, asked.message, lambda: self._do(asked))
 
     def close(self) -> None:
@@ -153,6 +158,25 @@ class Desk:
         await self._durable()
         return response
 
+    async def _do_again(self, asked: Asked) -> Response:
+        """The key is not honoured: what was done is done once more, under a reference of our own that only `also` tells."""
+        reference = asked.message.fields[37]
+        known = self._world.books.find(ACQUIRER, reference)
+        if known is None or known.state != State.APPROVED or not is_done_at_once(known):
+            return await self._do(asked)
+        own = own_reference(reference, len(self._repeats(reference)) + 1)
+        message = Message(asked.message.mti, asked.message.fields | {37: own})
+        _, fields = self._world.carry_out(message, repeats=reference)
+        await self._durable()
+        return document(operation_document(asked.kind, fields | {37: reference}))
+
+    def _repeats(self, reference: str) -> list[tuple[str, Operation]]:
+        """What was carried out once more under this reference, by our own references."""
+        found: list[tuple[str, Operation]] = []
+        while (again := self._world.books.find(ACQUIRER, own := own_reference(reference, len(found) + 1))) is not None:
+            found.append((own, again))
+        return found
+
     def _carried_out(self, asked: Asked) -> Response:
         if self._world.hosted.find(ACQUIRER, asked.message.fields[37]) is not None:
             return refusal("reference_reused", "a page has this reference", 409)
@@ -186,7 +210,8 @@ class Desk:
         page = self._world.hosted.find(ACQUIRER, reference)
         if operation is not None:
             _, fields = self._world.carry_out(inquiry_message(reference))
-            return document(standing_document(fields))
+            also = [own for own, again in self._repeats(reference) if again.state == State.APPROVED]
+            return document(standing_document(fields) | ({"also": also} if also else {}))
         if page is None:
             return refusal("operation_not_found", "there is no operation of this reference", 404)
         return document(self._page_standing(page))
@@ -212,6 +237,16 @@ class Desk:
 
         self._then(settle)
         await done
+
+
+def own_reference(reference: str, number: int) -> str:
+    """The name of what was done once more under a merchant's reference, counted from 1: the same after a restart."""
+    return blake2b(f"{reference}:{number}".encode(), digest_size=6).hexdigest().upper()
+
+
+def is_done_at_once(operation: Operation) -> bool:
+    """Whether it has no other state before it: a refund may have a life of its own."""
+    return operation.kind != Kind.REFUND or operation.account is None or operation.account.terms.refunds is Refunds.AT_ONCE
 
 
 def document(content: Document, status: int = 200) -> Response:

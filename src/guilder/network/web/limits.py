@@ -57,7 +57,8 @@ class Keys:
         """The keys of what the truth file holds."""
         for reference, operation in books.recent(self._acquirer):
             keyed = Keyed.of(operation.kind, reference, operation.amount, operation.currency)
-            self._known[operation.transmitted] = keyed, operation.at
+            # The first of a key is its sender's: what was done once more has a reference of our own.
+            self._known.setdefault(operation.transmitted, (keyed, operation.at))
         for page in pages.all():
             opened = page.opened
             kind = "purchase" if opened.capture else "authorization"

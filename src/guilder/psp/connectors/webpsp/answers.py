@@ -49,6 +49,8 @@ class _Operation(Struct, frozen=True, kw_only=True):
     ask_again_seconds: int | None = None
     advice: str = ""
     page: _Page | None = None
+    # What it has carried out beside this under our reference, by names of its own.
+    also: tuple[str, ...] = ()
 
 
 class _Error(Struct, frozen=True):
@@ -132,6 +134,7 @@ def _approved(told: _Operation) -> Approved:
     return Approved(
         told.reference, told.authorization_code, told.network_transaction_id, _checks(told), told.available_at_once,
         sensible_wait(told.ask_again_seconds),
+        surplus=len(told.also),
     )  # fmt: skip
 
 
