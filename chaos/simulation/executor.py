@@ -1,4 +1,4 @@
-"""An executor of the simulation: it does what payments/execute.py does around the same decisions, and can die or stand still.
+"""An executor of the simulation: it does what payments/execute.py and outcomes.py do around the same decisions, and can die or stand still.
 
 It has no window for how much a PSP is handed at once: the few payments of a seed would never fill it.
 """
@@ -71,7 +71,8 @@ class Executor:
         # Orders on the wire: their answer is awaited until the timeout, and late after it.
         self.awaited: dict[int, Order] = {}
         wire: Any = Wire()
-        self._ways = Ways({CONNECTOR: wire}, Tuning(), world.clock)
+        self._ways = Ways(Tuning(), world.clock)
+        self._ways.connect({CONNECTOR: wire})
         store: Any = world.store
         self.sender = Sender(store, world.clock, world.ids, role="executor", lost=self._lost)
         self.work(self.beat)

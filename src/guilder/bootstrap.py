@@ -45,6 +45,7 @@ from guilder.payments import expire_authorizations, expire_challenges, note_mone
 from guilder.payments.execute import ROLE as EXECUTOR_ROLE
 from guilder.payments.execute import Executor
 from guilder.payments.offer import CONSUMER as REFUNDS
+from guilder.payments.ways import Ways
 from guilder.psp.announce import Announcer
 from guilder.psp.connectors import webpsp
 from guilder.psp.connectors.configured import Configured, connectors, notification_readers, routes, rules
@@ -232,10 +233,12 @@ async def executor(settings: Settings, context: Context) -> None:
         sender = Sender(beats, rooms.clock, rooms.ids, role=EXECUTOR_ROLE, lost=lost)
         working = Executor(
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
-            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, tuning=settings.tuning,
-            log=kafka.log(settings, rooms.db, rooms.clock), routes=routes(settings), rules=rules(settings),
-            up=lambda name: measured[name].is_up(), risk=rooms.risk,
-            lets_through=lambda name, operation: measured[name].lets_through(operation, asyncio.get_running_loop().time()),
+            forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, log=kafka.log(settings, rooms.db, rooms.clock),
+            risk=rooms.risk,
+            ways=Ways(
+                settings.tuning, rooms.clock, routes=routes(settings), rules=rules(settings), up=lambda name: measured[name].is_up(),
+                lets_through=lambda name, operation: measured[name].lets_through(operation, asyncio.get_running_loop().time()),
+            ),
         )  # fmt: skip
         executors.append(working)
         ways = connectors(

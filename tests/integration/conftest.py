@@ -23,7 +23,7 @@ from guilder.payments.execute import Executor
 from guilder.payments.services import ExternalRisk, Services
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
-from guilder.payments.ways import LetsThrough
+from guilder.payments.ways import LetsThrough, Ways
 from guilder.psp.model import ContractClass, Declares, Deliver, Operation, Order, Permit
 from guilder.psp.router import Route, Rule
 from guilder.risk import SignalSource
@@ -140,9 +140,11 @@ class PaymentsWorld:
         executors.append(
             Executor(
                 db=self.db, hot=self.hot, store=self.store, sender=sender, clock=self.clock, ids=self.ids, load=self.services.load,
-                forget_cvc=self._forget_cvc, checkout_url="http://checkout", tuning=self.tuning,
-                routes=self.routes, rules=self.rules, up=lambda name: name in self.up, risk=self.risk.service if self.risk else None,
-                lets_through=self.lets_through,
+                forget_cvc=self._forget_cvc, checkout_url="http://checkout", risk=self.risk.service if self.risk else None,
+                ways=Ways(
+                    self.tuning, self.clock, routes=self.routes, rules=self.rules, up=lambda name: name in self.up,
+                    lets_through=self.lets_through,
+                ),
             )  # fmt: skip
         )
         await sender.start()

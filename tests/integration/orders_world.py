@@ -7,7 +7,7 @@ from guilder.orders.expire import payment_of
 from guilder.orders.model import Session, Standing
 from guilder.orders.pay import _make_payment
 from guilder.payments import confirm
-from guilder.payments.model import ConfirmPayment
+from guilder.payments.commands import ConfirmPayment
 from guilder.security import PurposeKeys
 
 KEYS = PurposeKeys(b"k" * 32)

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from guilder.core.clock import HOUR, MINUTE, SECOND
 from guilder.core.outcome import ActionRequired, Approved, Authentication, Declined, NotFound, NotSent, Unknown
 from guilder.payments import ask_issuer, cancel, confirm, create, expire_challenges, update
-from guilder.payments.model import CancelPayment, ConfirmPayment, CreatePayment, UpdatePayment
+from guilder.payments.commands import CancelPayment, ConfirmPayment, CreatePayment, UpdatePayment
 from guilder.payments.store import _ABANDONED, _READ_BY
 from guilder.psp.model import Operation
 

@@ -8,7 +8,7 @@ from conftest import PaymentsWorld, root
 from guilder.core.clock import SECOND
 from guilder.core.errors import Unavailable
 from guilder.payments import capture, confirm, create
-from guilder.payments.model import CapturePayment, ConfirmPayment, CreatePayment
+from guilder.payments.commands import CapturePayment, ConfirmPayment, CreatePayment
 
 
 def bought(world: PaymentsWorld, **changes) -> CreatePayment:

@@ -8,7 +8,7 @@ import asyncpg
 from conftest import PaymentsWorld, ScriptedPsp, payments_world
 from guilder.core.outcome import Approved
 from guilder.payments import create
-from guilder.payments.model import CreatePayment
+from guilder.payments.commands import CreatePayment
 from guilder.psp.model import Deliver, Operation, Order, Permit
 
 

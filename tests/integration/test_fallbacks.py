@@ -15,9 +15,9 @@ from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.customers.payment_methods import NO_CARD
 from guilder.metrics import Metrics
 from guilder.payments.cancel import cancel
+from guilder.payments.commands import CancelPayment, ConfirmPayment, CreatePayment
 from guilder.payments.confirm import confirm
 from guilder.payments.create import create
-from guilder.payments.model import CancelPayment, ConfirmPayment, CreatePayment
 from guilder.payments.services import ExternalRisk
 from guilder.payments.window import LEAST
 from guilder.psp.model import Operation

@@ -11,8 +11,8 @@ from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.log import TOPIC_ATTEMPTS, hold_partitions
 from guilder.payments import capture, confirm, create, refund
 from guilder.payments.claim import claim, set_free
+from guilder.payments.commands import CapturePayment, ConfirmPayment, CreatePayment, CreateRefund
 from guilder.payments.execute import CHANNEL
-from guilder.payments.model import CapturePayment, ConfirmPayment, CreatePayment, CreateRefund
 from guilder.psp.model import Operation
 
 

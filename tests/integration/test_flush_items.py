@@ -11,7 +11,7 @@ from guilder.core.clock import DAY, MINUTE, SECOND
 from guilder.core.errors import Refusal
 from guilder.core.outcome import Approved, Declined
 from guilder.payments import cancel, capture, confirm, create, refund, update
-from guilder.payments.model import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, CreateRefund, UpdatePayment
+from guilder.payments.commands import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, CreateRefund, UpdatePayment
 from guilder.psp.model import Operation
 
 MANY = 200

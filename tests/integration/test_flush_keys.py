@@ -15,7 +15,7 @@ from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome,
 from guilder.db import Connection
 from guilder.idempotency import Claim, once
 from guilder.payments import create, refund
-from guilder.payments.model import CreatePayment, CreateRefund
+from guilder.payments.commands import CreatePayment, CreateRefund
 from guilder.psp.model import Operation
 from guilder.shapes.facts import SHAPE, Answer
 

@@ -17,7 +17,7 @@ from guilder.core.outcome import Approved, Declined, NotFound, Unknown
 from guilder.db import Connection
 from guilder.idempotency import once
 from guilder.payments import cancel, capture, create, refund
-from guilder.payments.model import CancelPayment, CapturePayment, CreatePayment, CreateRefund
+from guilder.payments.commands import CancelPayment, CapturePayment, CreatePayment, CreateRefund
 from guilder.psp.model import Operation
 from guilder.shapes.facts import SHAPE, Answer
 

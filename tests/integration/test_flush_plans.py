@@ -15,7 +15,7 @@ from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.db import Database
 from guilder.payments import cancel, capture, confirm, create, expire_authorizations, offer_refunds, refund, update
-from guilder.payments.model import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, CreateRefund, UpdatePayment
+from guilder.payments.commands import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, CreateRefund, UpdatePayment
 from guilder.payments.offer import note_accounts
 from guilder.psp.model import Operation
 

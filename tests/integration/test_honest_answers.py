@@ -14,7 +14,7 @@ from guilder.db import Connection
 from guilder.idempotency import once
 from guilder.idempotency.once import store_answer
 from guilder.payments import capture, create, refund
-from guilder.payments.model import CapturePayment, CreatePayment, CreateRefund
+from guilder.payments.commands import CapturePayment, CreatePayment, CreateRefund
 from guilder.shapes.facts import SHAPE, Answer
 
 REFUSED = Answer(SHAPE, 400, None, ErrorFacts(type="invalid_request_error", message="No."))

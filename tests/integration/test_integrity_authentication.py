@@ -7,7 +7,7 @@ import pytest
 from guilder.core.outcome import ActionRequired, Approved, Authentication, Declined
 from guilder.integrity import examine, tell
 from guilder.payments import ask_issuer, create
-from guilder.payments.model import CreatePayment
+from guilder.payments.commands import CreatePayment
 from guilder.psp.model import Operation
 
 WANTS = Declined("authentication_required", "65", wants_authentication=True)

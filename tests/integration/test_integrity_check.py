@@ -13,8 +13,8 @@ from guilder.integrity import CHECKS, examine
 from guilder.orders import complete, expire
 from guilder.payments.cancel import cancel
 from guilder.payments.capture import capture
+from guilder.payments.commands import CancelPayment, CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.create import create
-from guilder.payments.model import CancelPayment, CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.refund import refund
 from guilder.psp.model import Operation
 from guilder.security import PurposeKeys

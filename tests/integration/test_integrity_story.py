@@ -6,8 +6,8 @@ from guilder.core.clock import SECOND
 from guilder.core.outcome import Approved, Declined, NotFound, Unknown
 from guilder.integrity import NoSuchPayment, story_rows, tell
 from guilder.payments.capture import capture
+from guilder.payments.commands import CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.create import create
-from guilder.payments.model import CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.refund import refund
 from guilder.psp.model import Operation
 

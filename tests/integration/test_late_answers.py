@@ -12,7 +12,7 @@ from guilder.core.errors import Unavailable
 from guilder.core.outcome import Approved, Declined, NotFound, Unknown
 from guilder.integrity import examine
 from guilder.payments import cancel, capture, create, refund, told_by_psp
-from guilder.payments.model import CancelPayment, CapturePayment, CreatePayment, CreateRefund
+from guilder.payments.commands import CancelPayment, CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.refund import REFUNDS_MAX
 from guilder.payments.schedule import AFTER_RECHECKS, RECHECKS
 from guilder.psp.model import Direction, Exchange, Operation

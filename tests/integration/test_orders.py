@@ -17,7 +17,7 @@ from guilder.orders.pay import _make_payment
 from guilder.orders.store import STALE, note
 from guilder.payments import confirm
 from guilder.payments.cancel import cancel, given_up
-from guilder.payments.model import CancelPayment
+from guilder.payments.commands import CancelPayment
 from guilder.shapes.facts import OrderedPaymentFacts
 
 

@@ -7,8 +7,8 @@ from guilder.core.errors import Unavailable
 from guilder.log import Backlog
 from guilder.log.backlog import backlog
 from guilder.payments.capture import capture
+from guilder.payments.commands import CapturePayment, CreatePayment
 from guilder.payments.create import create
-from guilder.payments.model import CapturePayment, CreatePayment
 
 BOUND = 12
 

@@ -8,7 +8,7 @@ from guilder.core.clock import SECOND
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.payments import cancel, confirm, create
 from guilder.payments.claim import set_free
-from guilder.payments.model import CancelPayment, ConfirmPayment, CreatePayment
+from guilder.payments.commands import CancelPayment, ConfirmPayment, CreatePayment
 from guilder.psp.model import Operation
 
 CREATED = "payment_intent.created"

@@ -10,7 +10,8 @@ from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
 from guilder.core.errors import Refusal
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.payments import cancel, capture, create, expire_authorizations, offer_refunds, refund, update
-from guilder.payments.model import CancelPayment, CapturePayment, CreatePayment, CreateRefund, UpdatePayment, pack
+from guilder.payments.commands import CancelPayment, CapturePayment, CreatePayment, CreateRefund, UpdatePayment
+from guilder.payments.model import pack
 from guilder.payments.offer import note_accounts
 from guilder.psp.model import Operation
 

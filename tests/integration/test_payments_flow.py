@@ -8,8 +8,8 @@ from guilder.core.errors import Refusal
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.payments.cancel import cancel
 from guilder.payments.capture import capture
+from guilder.payments.commands import CancelPayment, CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.create import create
-from guilder.payments.model import CancelPayment, CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.refund import refund
 from guilder.psp.model import Operation
 

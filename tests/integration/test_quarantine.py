@@ -10,9 +10,9 @@ from guilder.core.outcome import NotFound
 from guilder.db import Database, installation
 from guilder.db.quarantine import Quarantine, begin_quarantine, lift_quarantine, quarantined
 from guilder.db.sender import Sender
+from guilder.payments.commands import ConfirmPayment, CreatePayment
 from guilder.payments.confirm import confirm
 from guilder.payments.create import create
-from guilder.payments.model import ConfirmPayment, CreatePayment
 from guilder.psp.model import Operation
 
 

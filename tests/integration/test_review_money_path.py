@@ -10,7 +10,7 @@ from guilder.core.errors import Unavailable
 from guilder.core.outcome import Approved, NotFound, NotSent, Unknown
 from guilder.db.sender import Sender
 from guilder.payments import cancel, create, execute, expire_authorizations, note_waiting, offer_refunds, refund
-from guilder.payments.model import CancelPayment, CreatePayment, CreateRefund
+from guilder.payments.commands import CancelPayment, CreatePayment, CreateRefund
 from guilder.payments.offer import note_accounts
 from guilder.psp.model import Direction, Exchange, Operation
 

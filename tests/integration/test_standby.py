@@ -13,9 +13,9 @@ from guilder.db import Database
 from guilder.idempotency.once import find
 from guilder.log import hold_partitions
 from guilder.payments.claim import CONSUMER, claim
+from guilder.payments.commands import CreatePayment
 from guilder.payments.create import create
 from guilder.payments.execute import ROLE
-from guilder.payments.model import CreatePayment
 from guilder.psp.model import Operation
 from kafka_world import kafka_world
 from standby import Pair

@@ -9,8 +9,9 @@ from guilder.core.clock import MINUTE, SECOND
 from guilder.core.errors import Refusal, ResultUnknown, Unavailable
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.payments import create, till
+from guilder.payments.commands import ConfirmPayment, CreatePayment
 from guilder.payments.confirm import confirm
-from guilder.payments.model import ConfirmPayment, CreatePayment, Till
+from guilder.payments.model import Till
 from guilder.payments.till import take_at_till
 from guilder.psp.model import Operation
 

@@ -8,8 +8,8 @@ from conftest import DECLARES, PaymentsWorld, ScriptedPsp, payments_world, root
 from guilder.breaker import Breaker
 from guilder.core.clock import HOUR, MINUTE
 from guilder.core.outcome import Approved, NotFound, NotSent, Outcome
+from guilder.payments.commands import CreatePayment
 from guilder.payments.create import create
-from guilder.payments.model import CreatePayment
 from guilder.psp.model import Operation, Order
 from guilder.psp.router import Route
 from guilder.tuning import Breaking, Fallback, Tuning

@@ -31,7 +31,6 @@ MODULE_LINES_MAX: Final = 600
 MODULE_LINES_TALK: Final = 400
 TALKED_ABOUT: Final[Mapping[str, str]] = {
     "http_server/connection.py": "the phases of one connection are one machine",
-    "payments/execute.py": "claim, send and settle are the protocol of one row",
     "bootstrap.py": "wires every role; cut in two it would hide from one half what the other hands out",
 }
 """Modules between the two limits, and why they are not two modules."""

@@ -11,7 +11,7 @@ from guilder.api.params import Id, ListParams, Metadata, PageParams, Params, Sho
 from guilder.api.personal import Shipping, named, sealed_for_payment
 from guilder.api.registry import Route
 from guilder.api.text import check_email
-from guilder.payments.model import UpdateCharge
+from guilder.payments.commands import UpdateCharge
 from guilder.payments.read import list_charges, list_refunds, retrieve_charge, retrieve_payment
 
 KIND: Final = "charge"

@@ -26,7 +26,7 @@ from guilder.api.personal import named, sealed_for_payment
 from guilder.api.registry import Route
 from guilder.api.text import check_descriptor, check_email, check_url, pairs
 from guilder.core.errors import Refusal
-from guilder.payments.model import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, UpdatePayment
+from guilder.payments.commands import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, UpdatePayment
 from guilder.payments.read import list_payments, retrieve_payment
 from guilder.shapes.facts import PaymentIntentFacts
 

@@ -12,7 +12,7 @@ from guilder.api.params import Id, ListParams, Metadata, Params
 from guilder.api.registry import Route
 from guilder.api.text import pairs
 from guilder.core.errors import Refusal
-from guilder.payments.model import CancelRefund, CreateRefund, UpdateRefund
+from guilder.payments.commands import CancelRefund, CreateRefund, UpdateRefund
 from guilder.payments.read import list_refunds, retrieve_charge, retrieve_payment, retrieve_refund
 
 KIND: Final = "refund"

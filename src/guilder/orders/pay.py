@@ -19,10 +19,11 @@ from guilder.orders.services import Services
 from guilder.orders.states import SESSION, SessionEvent, SessionState
 from guilder.orders.store import SessionChange, moved
 from guilder.payments import confirm
+from guilder.payments.commands import ConfirmPayment, CreatePayment
 from guilder.payments.confirm import check_tries
 from guilder.payments.create import facts_of
 from guilder.payments.events import event
-from guilder.payments.model import Change, ConfirmPayment, CreatePayment
+from guilder.payments.model import Change
 from guilder.payments.services import lock_timeout
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.security import bind

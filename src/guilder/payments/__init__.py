@@ -3,7 +3,7 @@
 Owns:       tables payment, attempt, attempt_open, attempt_message, charge, refund, refund_offer, challenge.
 Announces:  payment_intent.*, charge.*, refund.*
 May import: shapes, psp, risk, wallet, customers, ledger, vault, merchants, idempotency, log, db, core.
-Start with: states.py, then accept.py, claim.py, execute.py, settle.py.
+Start with: states.py, then accept.py, claim.py, execute.py, outcomes.py, settle.py.
 """
 
 from guilder.payments.ask_issuer import ask_issuer, expire_challenges

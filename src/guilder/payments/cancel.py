@@ -11,9 +11,10 @@ from guilder.payments.accept import accept
 from guilder.payments.answers import expand_of, failure, success
 from guilder.payments.begin import follow
 from guilder.payments.challenge import discarded
+from guilder.payments.commands import CancelPayment
 from guilder.payments.declines import NOT_CHARGED, nothing_charged
 from guilder.payments.events import created, event
-from guilder.payments.model import PAYMENT_SLOT, UNCLAIMED, AttemptMove, CancelPayment, Change, Key, Payment
+from guilder.payments.model import PAYMENT_SLOT, UNCLAIMED, AttemptMove, Change, Key, Payment
 from guilder.payments.own_page import undoing
 from guilder.payments.services import Services, lock_timeout, of_session, wrong_state
 from guilder.payments.states import PAYMENT, AttemptState, PaymentEvent, PaymentState, after, allows

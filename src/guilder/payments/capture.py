@@ -10,7 +10,8 @@ from guilder.core.money import Money
 from guilder.idempotency.model import Claim, Result
 from guilder.payments.accept import accept
 from guilder.payments.begin import follow
-from guilder.payments.model import CapturePayment, Change, Key, Payment
+from guilder.payments.commands import CapturePayment
+from guilder.payments.model import Change, Key, Payment
 from guilder.payments.services import Services, lock_timeout, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.payments.update import merge_metadata

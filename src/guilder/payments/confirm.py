@@ -11,10 +11,11 @@ from guilder.payments.accept import accept
 from guilder.payments.answers import failure
 from guilder.payments.begin import CVC_SECONDS, Try, take
 from guilder.payments.challenge import discarded
+from guilder.payments.commands import ConfirmPayment
 from guilder.payments.declines import message_of
 from guilder.payments.events import event
 from guilder.payments.fallen import Fallen
-from guilder.payments.model import Change, Charge, ConfirmPayment, Key, Payment, Terms, Till
+from guilder.payments.model import Change, Charge, Key, Payment, Terms, Till
 from guilder.payments.own_page import PSP_PAGE, refuse_while_open
 from guilder.payments.screen import screen
 from guilder.payments.services import Services, lock_timeout, of_session, wrong_state

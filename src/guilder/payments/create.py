@@ -9,9 +9,10 @@ from guilder.core.errors import Refusal
 from guilder.idempotency.model import Claim, Result
 from guilder.payments.accept import accept_new, refuse
 from guilder.payments.answers import success
+from guilder.payments.commands import CreatePayment
 from guilder.payments.confirm import begin_taking, check_method
 from guilder.payments.events import event
-from guilder.payments.model import Change, CreatePayment, Key
+from guilder.payments.model import Change, Key
 from guilder.payments.services import Services
 from guilder.payments.states import PaymentState
 from guilder.shapes.facts import PaymentIntentFacts

@@ -1,48 +1,42 @@
-"""Execute: the one place from which bytes about an attempt leave. Claims, calls the PSP with no transaction open, settles.
+"""Execute: the one place from which bytes about an attempt leave. Claims, calls the PSP with no transaction open, hands on its word.
 
 Lists go in and callbacks come out: a task per attempt would cost more than everything else that is done here for one.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 
 import structlog
 from msgspec.structs import replace
 
 from guilder.core.clock import Clock, sleep
 from guilder.core.crash import crash_point
-from guilder.core.ensure import ensure, present
 from guilder.core.errors import ResultUnknown, Unavailable
 from guilder.core.ids import Ids
-from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
-from guilder.core.retry import Kind, Retry
+from guilder.core.outcome import NotFound, NotSent, Outcome, Unknown
+from guilder.core.tasks import Tasks
 from guilder.db.errors import Again
 from guilder.db.listen import Listener
 from guilder.db.pool import Database
 from guilder.db.sender import Sender
 from guilder.log import PARTITIONS, TOPIC_ATTEMPTS, Entry, Log, Reader, hold_partitions
-from guilder.payments.answers import Load, complete
+from guilder.payments.answers import Load
 from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, claim_of, forget_breakers, give_back, set_free
 from guilder.payments.hand import Hand
 from guilder.payments.insist import insist
-from guilder.payments.messages import Messages
-from guilder.payments.model import BEGINNING, NEW_PAYMENTS, Attempt, OpenSlot, Payment
-from guilder.payments.recheck import alert_of, may_be_news, reopened
+from guilder.payments.model import NEW_PAYMENTS
+from guilder.payments.outcomes import Outcomes
 from guilder.payments.resume import believed, next_step, resend
-from guilder.payments.schedule import ALERT_AFTER_TRIES, after_wait
+from guilder.payments.schedule import ALERT_AFTER_TRIES
 from guilder.payments.screen import asked_again, asks_risk
-from guilder.payments.settle import settle
-from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
-from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
-from guilder.payments.ways import IsUp, LetsThrough, Ways
+from guilder.payments.store import Store
+from guilder.payments.ways import Ways
 from guilder.payments.window import Windows
-from guilder.psp.model import Connector, Operation, Order, Reason
-from guilder.psp.router import Route, Rule
+from guilder.psp.model import Connector, Order, Reason
 from guilder.risk import RiskService
-from guilder.tuning import Tuning
 
 log = structlog.get_logger(__name__)
 
@@ -60,10 +54,6 @@ ANSWERS_SECONDS: Final = 0.6
 LEAVE_LOOK_SECONDS: Final = 0.01
 # Attempts in hand at once, for each connector: its bulkheads are smaller, so none of them takes the others' share.
 IN_HAND_EACH: Final = 4_000
-# In these a definite answer, a query's too, is about the authorization itself; later ones are about its undoing.
-_MAY_CARRY_CVC: Final = frozenset({AttemptState.CREATED, AttemptState.IN_DOUBT})
-# An answer that could not be booked, and not for want of a database, is kept on its attempt; when it is booked again.
-NOTED: Final = Retry(kind=Kind.FIXED, base_seconds=60.0)
 
 
 class Executor:
@@ -71,8 +61,7 @@ class Executor:
 
     Args:
         load: as in Services.
-        tuning: retry policies and fallbacks.
-        routes, rules, up, lets_through: as in Ways.
+        ways: the connectors are told to it by `run`.
         risk: the external risk service, None where none is configured: then what waited for it goes on.
         checkout_url: the origin at which buyers are served.
         log: where entries are read; None: every claim reads the outbox itself, in its own statement.
@@ -82,49 +71,41 @@ class Executor:
 
     def __init__(
         self, *, db: Database, hot: Database, store: Store, sender: Sender, clock: Clock, ids: Ids, load: Callable[[str, bool], Load],
-        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, tuning: Tuning, log: Log | None = None,
-        routes: Sequence[Route] = (), rules: Sequence[Rule] = (), up: IsUp | None = None, lets_through: LetsThrough | None = None,
+        forget_cvc: Callable[[Sequence[str]], Awaitable[None]], checkout_url: str, ways: Ways, log: Log | None = None,
         risk: RiskService | None = None,
     ) -> None:  # fmt: skip
         self._db = db
         self._hot = hot
-        self._store = store
         self._sender = sender
         self._clock = clock
         self._ids = ids
-        self._load = load
-        self._forget_cvc = forget_cvc
-        self._checkout_url = checkout_url
         self._log = log
         self._reader: Reader | None = None
+        self._ways = ways
         self._windows = Windows()
         # No connector had enough for new orders of the log.
         self._wants_room = False
-        self._tuning = tuning
-        self._routes = routes
-        self._rules = rules
-        self._up = up
-        self._lets_through = lets_through
         self._risk = risk
-        self._ways = Ways({}, tuning, clock)
         self._in_hand = Hand()
+        self._tasks = Tasks(ROLE)
+        self._outcomes = Outcomes(
+            store=store, clock=clock, ids=ids, load=load, ways=ways, hand=self._in_hand, tasks=self._tasks, forget_cvc=forget_cvc,
+            checkout_url=checkout_url,
+        )  # fmt: skip
+        self.late = self._outcomes.late
+        self.record = self._outcomes.record
         self._claiming: asyncio.Future[list[Claimed]] | None = None
         self._leaving = False
-        self._messages = Messages(store)
-        self.record = self._messages.record
         self._wake = asyncio.Event()
         # When rows were last looked for whose retry time has come, and all of them were claimed.
         self._looked = float("-inf")
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # --- claim and send ---------------------------------------------------------------------------------------------
 
     async def run(self, connectors: Mapping[str, Connector]) -> None:
         """Work for ever. Survives a lost database; ends only by cancellation."""
         self._windows = Windows(connectors, now=asyncio.get_running_loop().time())
-        self._ways = Ways(
-            connectors, self._tuning, self._clock, routes=self._routes, rules=self._rules, up=self._up, lets_through=self._lets_through,
-        )  # fmt: skip
+        self._ways.connect(connectors)
         listener = Listener(self._db.dsn, [CHANNEL], self._heard, role=self._db.role, name="executor")
         await listener.start()
         if self._log is not None:
@@ -227,7 +208,7 @@ class Executor:
                 if one.open.state == AttemptState.CREATED:
                     # Nothing of it was sent, and nobody here can send it; what may have been sent waits for its connector.
                     self._in_hand.take(one)
-                    self._settle(one, one.attempt.operation, NotSent(Reason.CONNECT.value))
+                    self._outcomes.settle(one, one.attempt.operation, NotSent(Reason.CONNECT.value))
                 continue
             self._in_hand.take(one)
             # What waits to be sent, or for its buyer, ends by its time.
@@ -242,13 +223,13 @@ class Executor:
                 self._in_hand.done(one)
                 continue
             if isinstance(step, Order) and asks_risk(one.attempt, step):
-                self._spawn(self._screen(one, step))
+                self._tasks.spawn(self._screen(one, step))
             elif isinstance(step, Order) and self._takes(one, step):
                 orders[one.attempt.facts.connector].append(replace(step, sender_epoch=(one.sender, one.open.slot)))
             elif isinstance(step, Order):
-                self._settle(one, step.operation, NotSent(Reason.BULKHEAD.value))
+                self._outcomes.settle(one, step.operation, NotSent(Reason.BULKHEAD.value))
             else:
-                self._settle(one, one.attempt.operation, step)
+                self._outcomes.settle(one, one.attempt.operation, step)
         for name, list_ in orders.items():
             self._submit(name, list_)
 
@@ -272,7 +253,7 @@ class Executor:
         if why is None and not self._takes(one, order):
             why = Reason.BULKHEAD.value
         if why is not None:
-            self._settle(one, order.operation, NotSent(why))
+            self._outcomes.settle(one, order.operation, NotSent(why))
             return
         self._submit(one.attempt.facts.connector, [replace(order, sender_epoch=(one.sender, one.open.slot))])
 
@@ -328,7 +309,7 @@ class Executor:
         outcome = believed(order, outcome)
         one = self._in_hand.get((order.attempt_id, slot))
         if one is None:
-            self.late(order, outcome)
+            self._outcomes.late(order, outcome)
             return
         if isinstance(outcome, NotFound) and one.open.state == AttemptState.IN_DOUBT:
             again = resend(one.attempt, self._ways[name := one.attempt.facts.connector].declares, self._clock.now())
@@ -336,138 +317,10 @@ class Executor:
                 again = replace(again, sender_epoch=order.sender_epoch)
                 self._ways[name].submit([again], self._permit, self._deliver)
                 return
-        onward = isinstance(outcome, Declined) and self._ways.onward(one.attempt, outcome) is not None
-        soft = onward or (isinstance(outcome, Declined) and outcome.wants_authentication)
-        facts = one.attempt.facts
-        # An authentication carried none: the authorization that follows it will.
-        carried = facts.send_cvc and one.attempt.operation in NEW_PAYMENTS and one.open.state in _MAY_CARRY_CVC
-        if carried and not soft and isinstance(outcome, Approved | Declined):
-            self._spawn(self._forget(facts.payment_method.id))
-        self._settle(one, order.operation, outcome)
-
-    async def _forget(self, payment_method: str) -> None:
-        try:
-            await self._forget_cvc([payment_method])
-        except Unavailable:
-            # A vault that has gone has lost its CVCs by that; one that hangs drops them after 15 minutes.
-            log.warning("cvc_not_dropped", payment_method=payment_method)
-
-    def _settle(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> None:
-        """Settle one outcome: from the claim's own reading where that is all it takes, else from a fresh one."""
-        key = one.attempt.facts.key
-        plain = one.fresh and one.attempt.operation in BEGINNING and one.open.state == AttemptState.CREATED
-        if not plain or (key is not None and key.expand):
-            self._spawn(self._settle_fresh(one, asked, outcome))
-            return
-        if isinstance(outcome, Approved | Declined):
-            self._messages.drop(one.attempt.id)
-        try:
-            change = settle(self._settling_of(one, one.payment, one.open, asked, outcome), outcome)
-            stored = self._store.commit_soon(change)
-        except Exception:
-            log.exception("outcome_decided_again", attempt=one.attempt.id)
-            self._spawn(self._settle_fresh(one, asked, outcome))
-            return
-        stored.add_done_callback(lambda future: self._settled(one, asked, outcome, future))
-
-    def _settled(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound, future: "asyncio.Future[str | None]") -> None:
-        if future.cancelled():
-            return
-        if future.exception() is None and future.result() is None:
-            self._in_hand.done(one)
-            if one.attempt.id in self._messages:
-                self._spawn(self._messages.store(one.attempt.id))
-        else:
-            self._spawn(self._settle_fresh(one, asked, outcome))
-
-    async def _settle_fresh(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> None:
-        """Read the payment, decide, commit; again whenever it has moved on meanwhile. A definite answer is never lost."""
-        try:
-            while not await insist(lambda: self._settle_once(one, asked, outcome)):
-                pass
-        except Exception:
-            log.exception("outcome_not_booked", attempt=one.attempt.id)
-            await self._note(one, outcome)
-        finally:
-            self._in_hand.done(one)
-            await self._messages.store(one.attempt.id)
-
-    async def _settle_once(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> bool:
-        """One try; True when there is nothing left to do."""
-        attempt = one.attempt
-        payment = await self._read(attempt)
-        # Whatever slot it holds by now: its own, the one in which it is asked about again, or none any more.
-        open_ = next((slot for slot in payment.open_slots if slot.attempt == attempt.id), None)
-        definite = isinstance(outcome, Approved | Declined)
-        if open_ is None:
-            if not may_be_news(payment, attempt, asked, outcome):
-                return True
-            # It gets a slot of its own; the next try settles it there.
-            await self._store.commit(reopened(payment, attempt, self._clock.now()))
-            return False
-        if not definite and open_.sender != one.sender:
-            return True
-        if isinstance(outcome, Approved) and outcome.surplus:
-            # How much of it has been booked stands on the attempt, which is read after the payment's version.
-            one = replace(one, attempt=present(await self._store.attempt(attempt.id), "an attempt stays", attempt=attempt.id))
-        change = settle(self._settling_of(one, payment, open_, asked, outcome), outcome)
-        stored = await self._store.commit(await complete(change, self._load(attempt.account, attempt.livemode)))
-        ensure(stored in (None, STALE, ATTEMPT_MOVED), "an outcome can be booked", attempt=attempt.id, result=stored)
-        if stored is None and (alert := alert_of(change)) is not None:
-            log.error(alert, attempt=attempt.id, payment=attempt.payment, operation=attempt.operation)
-        return stored is None
-
-    def late(self, order: Order, outcome: Outcome | NotFound) -> None:
-        """A definite answer that came after its order had been given up: it counts as any other, whoever holds the row."""
-        self._spawn(self._settle_late(order, outcome))
-
-    async def _settle_late(self, order: Order, outcome: Outcome | NotFound) -> None:
-        if not isinstance(outcome, Approved | Declined):
-            return await self._messages.store(order.attempt_id)
-        attempt = await insist(lambda: self._store.attempt(order.attempt_id))
-        if attempt is None:
-            log.error("late_answer_about_nothing", attempt=order.attempt_id, operation=order.operation)
-            return None
-        payment = await insist(lambda: self._read(attempt))
-        sender, slot = claim_of(order)
-        given_up = OpenSlot(slot, attempt.id, AttemptState.IN_DOUBT, None, 0)
-        return await self._settle_fresh(Claimed(attempt, given_up, payment, sender, False), order.operation, outcome)
-
-    # --- bookkeeping ------------------------------------------------------------------------------------------------
+        self._outcomes.answered(one, order.operation, outcome)
 
     def lost(self, sender: str) -> None:
         """Another has taken over: nothing that was claimed under this id may be sent or settled as ours any more."""
         log.error("sender_lost", sender=sender)
         self._in_hand.forget()
         self._windows.forget()
-
-    def _settling_of(
-        self, one: Claimed, payment: Payment, open_: OpenSlot, asked: Operation, outcome: Outcome | NotFound,
-    ) -> Settling:  # fmt: skip
-        name = one.attempt.facts.connector
-        declares = self._ways.declares(name)
-        return Settling(
-            payment=payment, attempt=one.attempt, open=open_, asked=asked, now=self._clock.now(), ids=self._ids, reporter=one.sender,
-            horizon=self._ways.horizon(one.attempt, one.since), origin=self._checkout_url,
-            authenticates=declares is not None and declares.three_d_secure, schedule=self._ways.schedule(name),
-            onward=self._ways.onward(one.attempt, outcome),
-        )  # fmt: skip
-
-    async def _read(self, attempt: Attempt) -> Payment:
-        payment = await self._store.read(attempt.payment, attempt.account, attempt.livemode)
-        return present(payment, "an attempt's payment exists", attempt=attempt.id)
-
-    async def _note(self, one: Claimed, outcome: Outcome | NotFound) -> None:
-        if isinstance(outcome, Approved | Declined):
-            retry_at = after_wait(NOTED, 1, self._clock.now(), self._ids.uniform)
-            await insist(lambda: self._store.note(one.attempt.id, outcome, retry_at))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("executor_task_failed", exc_info=task.exception())

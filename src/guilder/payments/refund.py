@@ -13,8 +13,9 @@ from guilder.payments import books
 from guilder.payments.accept import Plan, accept
 from guilder.payments.answers import success
 from guilder.payments.begin import pay_back
+from guilder.payments.commands import CancelRefund, CreateRefund
 from guilder.payments.events import event
-from guilder.payments.model import CancelRefund, Change, Charge, CreateRefund, Key, Payment, Refund
+from guilder.payments.model import Change, Charge, Key, Payment, Refund
 from guilder.payments.refunds import charge_of, counted
 from guilder.payments.services import Services
 from guilder.payments.states import REFUND, PaymentState, RefundEvent, RefundState, after, allows

@@ -13,9 +13,10 @@ from guilder.log.model import NewEvent
 from guilder.payments.accept import accept
 from guilder.payments.answers import success
 from guilder.payments.challenge import discarded
+from guilder.payments.commands import UpdateCharge, UpdatePayment, UpdateRefund
 from guilder.payments.confirm import check_method
 from guilder.payments.events import event
-from guilder.payments.model import Change, Key, Payment, Refund, UpdateCharge, UpdatePayment, UpdateRefund
+from guilder.payments.model import Change, Key, Payment, Refund
 from guilder.payments.own_page import refuse_while_open
 from guilder.payments.services import Services, of_session, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after

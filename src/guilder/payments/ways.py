@@ -23,7 +23,7 @@ LetsThrough = Callable[[str, Operation], int | None]
 
 
 class Ways:
-    """The connectors by their names, with their policies. Budgets are counted here, in memory.
+    """The connectors by their names, with their policies; none before `connect`. Budgets are counted here, in memory.
 
     Args:
         routes, rules: as in psp.router.choose, for payments that go on elsewhere.
@@ -32,18 +32,26 @@ class Ways:
     """
 
     def __init__(
-        self, connectors: Mapping[str, Connector], tuning: Tuning, clock: Clock, *, routes: Sequence[Route] = (),
-        rules: Sequence[Rule] = (), up: IsUp | None = None, lets_through: LetsThrough | None = None,
+        self, tuning: Tuning, clock: Clock, *, routes: Sequence[Route] = (), rules: Sequence[Rule] = (), up: IsUp | None = None,
+        lets_through: LetsThrough | None = None,
     ) -> None:  # fmt: skip
-        self._connectors = connectors
+        self._tuning = tuning
+        self._clock = clock
         self._lets_through = lets_through
         self._fallback = tuning.fallback
         self._routes = routes
         self._rules = rules
         self._up = up
-        self._schedules = {name: Schedule.of(tuning, name) for name in connectors}
+        self._connectors: Mapping[str, Connector] = {}
+        self._schedules: Mapping[str, Schedule] = {}
+        self._resends: Mapping[str, Budget] = {}
+
+    def connect(self, connectors: Mapping[str, Connector]) -> None:
+        """These there are from now on, with full budgets."""
+        self._connectors = connectors
+        self._schedules = {name: Schedule.of(self._tuning, name) for name in connectors}
         shares = {name: schedule.resend.budget_share for name, schedule in self._schedules.items()}
-        self._resends = {name: Budget(share, clock.boot) for name, share in shares.items() if share is not None}
+        self._resends = {name: Budget(share, self._clock.boot) for name, share in shares.items() if share is not None}
 
     def __contains__(self, name: str) -> bool:
         return name in self._connectors

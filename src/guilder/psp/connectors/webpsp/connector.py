@@ -6,13 +6,14 @@ callback. An answer that comes after the wait is told as late, until the request
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from guilder.core.clock import Clock, Micros, sleep
 from guilder.core.ensure import present
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
+from guilder.core.tasks import Tasks
 from guilder.psp.connectors.shared import RevealCards, call_back, cards_of, lacks
 from guilder.psp.connectors.webpsp.answers import is_rate_limit, outcome_of, shown
 from guilder.psp.connectors.webpsp.flight import Flight, Key, log
@@ -83,7 +84,7 @@ class Webpsp:
         self._in_flight = {False: 0, True: 0}  # by whether it recovers
         self._under_way: dict[Key, Flight] = {}
         self._late: dict[Key, Flight] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(NAME)
         self._measures = measures or Measures(NAME)
         self._watches = {operation: self._measures.watch(operation, limits.breaker) for operation in Operation}
         lanes = (("payments", False, limits.payments_in_flight_max), ("recovery", True, limits.recovery_in_flight_max))
@@ -123,9 +124,7 @@ class Webpsp:
         self._closed = True
         for flight in list(self._flights):
             self._end(flight, Reason.RESET if flight.written else Reason.CLOSED)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
         self._turn()
         for wire in self._wires or ():
             await wire.close()
@@ -169,10 +168,10 @@ class Webpsp:
         entered = [flight for flight in entered if not flight.delivered]
         for flight in entered:
             if not wants_card(flight.order):
-                flight.task = self._spawn(self._fly(flight, None))
+                flight.task = self._tasks.spawn(self._fly(flight, None))
         waiting = [flight for flight in entered if wants_card(flight.order)]
         for start in range(0, len(waiting), self._limits.reveal_list_max):
-            self._spawn(self._with_cards(waiting[start : start + self._limits.reveal_list_max]))
+            self._tasks.spawn(self._with_cards(waiting[start : start + self._limits.reveal_list_max]))
 
     async def _with_cards(self, flights: Sequence[Flight]) -> None:
         """Have the cards of these orders revealed, and send them."""
@@ -186,7 +185,7 @@ class Webpsp:
             if missing is not None:
                 self._end(flight, missing)
             else:
-                flight.task = self._spawn(self._fly(flight, card))
+                flight.task = self._tasks.spawn(self._fly(flight, card))
 
     # --- the call -------------------------------------------------------------------------------------------------------
 
@@ -294,17 +293,6 @@ class Webpsp:
     def _record(self, flight: Flight, direction: Direction, text: str, at: Micros) -> None:
         if self._recorder is not None:
             call_back(self._recorder, Exchange(flight.order.attempt_id, direction, text, at))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log().error("psp_task_failed", exc_info=task.exception())
 
 
 def _now() -> float:
