@@ -234,7 +234,7 @@ async def executor(settings: Settings, context: Context) -> None:
             db=rooms.db, hot=rooms.hot, store=rooms.store, sender=sender, clock=rooms.clock, ids=rooms.ids, load=rooms.load,
             forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, tuning=settings.tuning,
             log=kafka.log(settings, rooms.db, rooms.clock), routes=routes(settings), rules=rules(settings),
-            up=lambda name: measured[name].is_up(), risk=rooms.risk,
+            up=lambda name, operation: measured[name].is_up(operation, asyncio.get_running_loop().time()), risk=rooms.risk,
         )  # fmt: skip
         executors.append(working)
         ways = connectors(

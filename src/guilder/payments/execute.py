@@ -25,6 +25,7 @@ from guilder.db.sender import Sender
 from guilder.log import PARTITIONS, TOPIC_ATTEMPTS, Entry, Log, Reader, hold_partitions
 from guilder.payments.answers import Load, complete
 from guilder.payments.claim import CLAIM_DUE, CLAIM_EACH, CONSUMER, Claimed, claim, claim_of, set_free
+from guilder.payments.fallback import IsUp
 from guilder.payments.insist import insist
 from guilder.payments.messages import Messages
 from guilder.payments.model import BEGINNING, NEW_PAYMENTS, Attempt, OpenSlot, Payment
@@ -36,7 +37,7 @@ from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
 from guilder.payments.states import AttemptState
 from guilder.payments.store import ATTEMPT_MOVED, STALE, Store
-from guilder.payments.ways import IsUp, Ways
+from guilder.payments.ways import Ways
 from guilder.payments.window import Windows
 from guilder.psp.model import Connector, Operation, Order, Reason
 from guilder.psp.router import Route, Rule

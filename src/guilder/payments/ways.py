@@ -6,15 +6,14 @@ from typing import Final
 from guilder.core.clock import SECOND, Clock
 from guilder.core.outcome import Declined, NotFound, NotSent, Outcome
 from guilder.core.retry import Budget
-from guilder.payments.fallback import onward
+from guilder.payments.fallback import IsUp, onward
 from guilder.payments.model import Attempt
 from guilder.payments.schedule import Schedule
-from guilder.psp.model import Connector, Declares
+from guilder.psp.model import Connector, Declares, Operation
 from guilder.psp.router import Choice, Route, Rule
 from guilder.tuning import Tuning
 
 USUAL: Final = Schedule()
-IsUp = Callable[[str], bool]
 
 
 class Ways:
@@ -22,7 +21,7 @@ class Ways:
 
     Args:
         routes, rules: as in psp.router.choose, for payments that go on elsewhere.
-        up: whether a connector can be reached now; None when nobody knows of any.
+        up: as in fallback.onward; None when nobody knows of any.
     """
 
     def __init__(
@@ -75,8 +74,10 @@ class Ways:
         """Where a payment goes on whose attempt has ended so; None for nowhere, which is the usual case."""
         if not self._fallback.next_connector or not isinstance(outcome, NotSent | Declined):
             return None
-        up = [name for name in self._connectors if self._up is not None and self._up(name)]
-        return onward(self._routes, self._rules, self._fallback, attempt, outcome, up=up)
+        return onward(self._routes, self._rules, self._fallback, attempt, outcome, up=self._is_up)
+
+    def _is_up(self, name: str, operation: Operation) -> bool:
+        return name in self._connectors and self._up is not None and self._up(name, operation)
 
     def horizon(self, attempt: Attempt, since: int) -> int | None:
         """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.
