@@ -236,7 +236,8 @@ async def executor(settings: Settings, context: Context) -> None:
             forget_cvc=rooms.vault.drop_cvc, checkout_url=settings.checkout_origin, log=kafka.log(settings, rooms.db, rooms.clock),
             risk=rooms.risk,
             ways=Ways(
-                settings.tuning, rooms.clock, routes=routes(settings), rules=rules(settings), up=lambda name: measured[name].is_up(),
+                settings.tuning, rooms.clock, routes=routes(settings), rules=rules(settings),
+                up=lambda name, operation: measured[name].is_up(operation, asyncio.get_running_loop().time()),
                 lets_through=lambda name, operation: measured[name].lets_through(operation, asyncio.get_running_loop().time()),
             ),
         )  # fmt: skip

@@ -57,6 +57,8 @@ class Breaker:
         self._successes = 0
         # While it is not closed: the earliest moment at which the next request may go through.
         self._next_probe = 0.0
+        # The same for who is invited to be it.
+        self._next_invitation = 0.0
         self._state = BreakerState.CLOSED
 
     @property
@@ -83,6 +85,18 @@ class Breaker:
             return False
         self._next_probe = now + self._limits.probe_interval_seconds
         self._take(BreakerEvent.COOLED_DOWN)
+        return True
+
+    def invites(self, now: float) -> bool:
+        """Whether a request that can also wait elsewhere may come. While it is not closed one may in each cool-down, to be the probe.
+
+        Without it nobody would find out that somebody whom nobody else asks has come back.
+        """
+        if self._state is BreakerState.CLOSED:
+            return True
+        if now < max(self._next_probe, self._next_invitation):
+            return False
+        self._next_invitation = now + self._limits.cool_down_seconds
         return True
 
     def succeeded(self, now: float) -> None:

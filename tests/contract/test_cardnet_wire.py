@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from guilder.breaker import BreakerState
 from guilder.core.clock import ManualClock
@@ -218,6 +219,18 @@ async def test_a_connection_that_ends_after_the_write_leaves_the_order_unknown()
     async with listening(hangs_up) as acquirer, connected(acquirer.port) as client:
         assert await client.outcomes(order(1)) == [Unknown("reset")]
         assert [message.mti for message in acquirer.told if message.mti != Mti.NETWORK] == ["0200"]
+
+
+async def test_a_name_that_can_be_none_is_one_that_nobody_knows() -> None:
+    """It is tried again and again, and told each time."""
+    limits = Limits(reconnect=Retry(kind=Kind.FIXED, base_seconds=0.01))
+    with capture_logs() as said:
+        nowhere = Cardnet(
+            CardnetSettings(host="no..name", port=1), reveal=reveal_all, clock=ManualClock(), limits=limits, late=lambda *_: None,
+        )  # fmt: skip
+        await nowhere.start()
+        await until(lambda: len([one for one in said if one["event"] == "psp_connect_failed"]) >= 4)
+        await nowhere.close()
 
 
 async def test_an_acquirer_that_refuses_the_sign_on_gets_no_order() -> None:

@@ -69,7 +69,7 @@ async def test_what_the_psp_takes_is_measured_and_each_operation_has_a_breaker_o
         watch = measures.watches[Operation.PURCHASE]
         assert watch.outcomes == {"approved": 1, "timeout": 1}
         assert (watch.read.answered, watch.read.unanswered, measures.connecting.answered) == (1, 1, 1)
-        assert (watch.breaker.state, measures.is_up()) == (BreakerState.OPEN, False)
+        assert (watch.breaker.state, measures.is_up(Operation.PURCHASE, asyncio.get_running_loop().time())) == (BreakerState.OPEN, False)
         assert await client.result(order(Operation.PURCHASE)) == NotSent("breaker_open")
         assert isinstance(await client.result(query_about(lost)), Approved)
         assert isinstance(await client.result(order(Operation.AUTHORIZE)), Approved)

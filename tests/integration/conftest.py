@@ -142,13 +142,17 @@ class PaymentsWorld:
                 db=self.db, hot=self.hot, store=self.store, sender=sender, clock=self.clock, ids=self.ids, load=self.services.load,
                 forget_cvc=self._forget_cvc, checkout_url="http://checkout", risk=self.risk.service if self.risk else None,
                 ways=Ways(
-                    self.tuning, self.clock, routes=self.routes, rules=self.rules, up=lambda name: name in self.up,
+                    self.tuning, self.clock, routes=self.routes, rules=self.rules, up=lambda *asked: self.is_up(*asked),
                     lets_through=self.lets_through,
                 ),
             )  # fmt: skip
         )
         await sender.start()
         return executors[0], sender, asyncio.create_task(executors[0].run({"cardnet": self.psp} | self.connectors))
+
+    def is_up(self, connector: str, _operation: Operation) -> bool:
+        """Whether payments that wait elsewhere may come."""
+        return connector in self.up
 
     async def pause(self) -> None:
         """The executor claims nothing more, and goes on to beat."""

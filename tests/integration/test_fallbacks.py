@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from conftest import ACCOUNT, DECLARES, Answer, PaymentsWorld, ScriptedPsp, payments_world, root
 from guilder.core.clock import MINUTE, SECOND
 from guilder.core.ids import Ids
-from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
+from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Outcome, Unknown
 from guilder.customers.payment_methods import NO_CARD
 from guilder.metrics import Metrics
 from guilder.payments.cancel import cancel
@@ -20,7 +20,8 @@ from guilder.payments.confirm import confirm
 from guilder.payments.create import create
 from guilder.payments.services import ExternalRisk
 from guilder.payments.window import LEAST
-from guilder.psp.model import Operation
+from guilder.psp.measure import Measures
+from guilder.psp.model import Operation, Order
 from guilder.psp.router import Route, Rule
 from guilder.risk import TEST_RULES, HttpRiskService, Opinion, Question, Silent
 from guilder.shapes.facts import CardFacts
@@ -267,6 +268,37 @@ async def test_a_payment_without_a_buyer_waits_for_whichever_psp_is_back(databas
         assert await attempts(world) == [("cardnet", "not_sent"), ("backup", "not_sent"), ("cardnet", "approved")]
         assert (await world.event_types()).count("payment_intent.created") == 1
         await world.books_agree()
+
+
+async def test_a_psp_is_found_to_be_back_though_nobody_but_payments_that_wait_elsewhere_would_ask_it(database: str):
+    """Its breaker has opened, and opens no way back by itself."""
+    async with two_psps(database, WAITS) as world:
+        down = {"cardnet", "backup"}
+        measured = {name: Measures(name) for name in down}
+        limits = Breaking(failures_min=1, cool_down_seconds=0.1, probe_interval_seconds=0.1)
+        watches = {name: one.watch(Operation.PURCHASE, limits) for name, one in measured.items()}
+        now = asyncio.get_running_loop().time
+
+        def guarded(name: str) -> Answer:
+            def answer(order: Order) -> Outcome:
+                if not watches[name].breaker.allows(now()):
+                    return NotSent("breaker_open")
+                outcome = NotSent("connect") if name in down else Approved(order.reference)
+                watches[name].ended(outcome, now(), submitted=0, left=None, answered=name not in down)
+                return outcome
+
+            return answer
+
+        world.is_up = lambda name, operation: measured[name].is_up(operation, now())
+        world.psp.answer, world.connectors["backup"].answer = guarded("cardnet"), guarded("backup")
+        answers = [await pay(world, off_session=True) for _ in range(3)]
+        assert {root(answer).status for answer in answers} == {"processing"}
+        down.discard("cardnet")
+
+        async def paid() -> bool:
+            return {(await world.payment(root(answer).id)).status for answer in answers} == {"succeeded"}
+
+        await in_time(world, paid)
 
 
 async def test_a_connector_that_has_declined_is_not_asked_again_however_long_the_payment_waits(database: str):

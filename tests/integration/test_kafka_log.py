@@ -9,6 +9,7 @@ from confluent_kafka.admin import NewTopic
 
 from guilder.core.clock import sleep
 from guilder.db import Database
+from guilder.db.quarantine import begin_quarantine, lift_quarantine
 from guilder.log.kafka.client import admin_client, ensure_topics
 from guilder.log.kafka.message import POSITION, STREAM, TOPICS, topic_name
 from guilder.log.manage import begin_stream, copy_again, move_to, standings
@@ -202,18 +203,36 @@ async def test_a_rebuild_copies_again_what_the_relay_had_in_hand(world: KafkaWor
     assert await world.positions() == {partition: list(range(1, head + 1)) for partition, head in heads.items()}
 
 
-async def test_after_a_restore_the_positions_that_are_used_again_mean_what_is_written_now(world: KafkaWorld):
+async def by_its_generation(world: KafkaWorld) -> None:
+    """A database that has gone back shows itself at a start, or to a worker."""
+    await begin_stream(world.log.db, world.log.ids)
+
+
+async def by_a_beat(world: KafkaWorld) -> None:
+    """One that lacks the last seconds shows itself to an executor alone, and a person lifts the quarantine."""
+    await world.owner.execute("INSERT INTO installation (id, generation, created_at) VALUES ('inst', 1, 0)")
+    await begin_quarantine(world.log.db, world.log.clock.now(), "it has lost a beat")
+    await lift_quarantine(world.log.db, world.log.clock.now(), world.log.ids)
+
+
+@pytest.mark.parametrize("noticed", [by_its_generation, by_a_beat])
+async def test_after_a_restore_the_positions_that_are_used_again_mean_what_is_written_now(world: KafkaWorld, noticed):
     """The topic still has the lost future: it belongs to another stream."""
     before = {row["partition"]: row["head"] for row in await world.log.db.fetch("SELECT partition, head FROM log_head WHERE topic = 2")}
     await written(world, 0, 40)
     await world.copy()
+    shelves = world.log.readers[0]._feed.shelves
+    async with asyncio.timeout(10):
+        while sum(map(len, shelves.values())) < 40:
+            await sleep(0.01)
     # As the database was before these entries.
     await world.owner.execute("DELETE FROM log_entry WHERE payload <> 'pace'")
     for partition, head in before.items():
         await world.owner.execute("UPDATE log_head SET head = $2 WHERE topic = 2 AND partition = $1", partition, head)
         await world.owner.execute("UPDATE log_consumer SET applied_to = $2 WHERE topic = 2 AND partition = $1", partition, head)
-    await begin_stream(world.log.db, world.log.ids)
+    await noticed(world)
     expected = await written(world, 40, 90)
+    await world.log.consumer.run_once()
     await world.copy()
     await world.log.drain()
     assert await handled(world) == expected

@@ -41,7 +41,7 @@ async def test_a_start_on_a_database_that_is_behind_begins_the_quarantine(db: Da
     assert (await installation.begin(db, file, clock, Ids(clock))).behind == 5
     assert (await installation.begin(db, file, clock, Ids(clock))).behind == 0
     assert await quarantined(db) is not None
-    await lift_quarantine(db, clock.now())
+    await lift_quarantine(db, clock.now(), Ids(clock))
     assert await quarantined(db) is None
 
 
@@ -81,7 +81,7 @@ async def test_in_quarantine_nothing_is_claimed_and_afterwards_the_psp_is_asked_
     for _ in range(10):
         await world.until(accepted)
     assert world.psp.orders == []
-    assert await lift_quarantine(world.db, world.clock.now()) == 1
+    assert await lift_quarantine(world.db, world.clock.now(), world.ids) == 1
 
     async def reversing():
         world.clock.advance(SECOND)

@@ -30,6 +30,17 @@ def test_enough_failures_open_it() -> None:
     assert not breaker.allows(4.9)
 
 
+def test_of_those_that_can_wait_elsewhere_one_may_come_in_each_cool_down() -> None:
+    """To be the probe; all of them once it is closed."""
+    breaker = opened()
+    assert not breaker.invites(4.9)
+    assert [breaker.invites(now) for now in (5.0, 5.1, 9.9, 10.0, 10.1)] == [True, False, False, True, False]
+    assert breaker.allows(10.2)
+    breaker.succeeded(10.3)
+    assert breaker.invites(10.3)
+    assert breaker.invites(10.3)
+
+
 def test_failures_among_more_successes_leave_it_closed() -> None:
     """Less than half of a window's outcomes are no reason to stop."""
     breaker = Breaker(LIMITS)

@@ -41,9 +41,10 @@ def show(data: Data = None, as_json: Json = False) -> None:
 def lift(data: Data = None, as_json: Json = False) -> None:
     """Let the system accept and send again. Every open attempt counts as sent: its PSP is asked first. Safe to repeat."""
     from guilder.cli.output import write_json
+    from guilder.core.ids import Ids
     from guilder.db.quarantine import lift_quarantine
 
-    asked = _with_database(data, lambda db, clock: lift_quarantine(db, clock.now()))
+    asked = _with_database(data, lambda db, clock: lift_quarantine(db, clock.now(), Ids(clock)))
     if as_json:
         write_json({"asked_about": asked})
     else:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from guilder.core.clock import Micros
 from guilder.core.errors import Unavailable
+from guilder.core.ids import Ids
 from guilder.db.guard import Guard
 from guilder.db.pool import Database
 
@@ -21,7 +22,7 @@ _BEGIN: Final = """
 UPDATE installation SET quarantined_at = $1, quarantine_reason = $2 WHERE quarantined_at IS NULL RETURNING 1
 """
 _STANDING: Final = "SELECT quarantined_at, quarantine_reason FROM installation"
-_LIFT: Final = "SELECT installation_lift_quarantine($1)"
+_LIFT: Final = "SELECT installation_lift_quarantine($1, $2)"
 
 
 class Quarantined(Struct, frozen=True, kw_only=True):
@@ -62,6 +63,6 @@ async def quarantined(db: Database) -> Quarantined | None:
     return Quarantined(since=row["quarantined_at"], reason=row["quarantine_reason"])
 
 
-async def lift_quarantine(db: Database, now: Micros) -> int:
+async def lift_quarantine(db: Database, now: Micros, ids: Ids) -> int:
     """End it, and count every open attempt as sent, in one commit; returns how many the PSP will be asked about. Safe to repeat."""
-    return int(await db.fetchval(_LIFT, now))
+    return int(await db.fetchval(_LIFT, now, ids.new("log")))

@@ -9,7 +9,7 @@
 The first two are off unless they are configured (`tuning.Fallback`); each stands in the attempt that it led to.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -30,6 +30,8 @@ DOWN: Final = frozenset({Reason.CONNECT.value, Reason.BREAKER_OPEN.value})
 """Reasons that say that the PSP cannot be reached at all."""
 OURS: Final = frozenset({Reason.CLOSED.value, Reason.FENCED.value, Reason.VAULT.value})
 """Reasons that lie with us, and pass: the connector is closed here, the right to send has lapsed, the vault is away."""
+IsUp = Callable[[str, Operation], bool]
+"""(connector, operation) -> whether a payment that waits may go there now."""
 RISK_REFUSED: Final = "risk_refused"
 RISK_SILENT: Final = "risk_silent"
 """An attempt that was to wait for the external risk service: it said no, or nothing yet."""
@@ -37,23 +39,25 @@ RISK_SILENT: Final = "risk_silent"
 
 def onward(
     routes: Sequence[Route], rules: Sequence[Rule], fallback: Fallback, attempt: Attempt, outcome: Outcome | NotFound, *,
-    up: Collection[str],
+    up: IsUp,
 ) -> Choice | None:  # fmt: skip
     """The connector at which a payment goes on whose attempt has ended so; None when there is none, or it may not.
 
     Args:
         routes, rules: as in psp.router.choose: the operator's rules decide among those that are left, too.
-        up: the connectors that can be reached now, as far as this process knows. A payment that waits goes on at whichever
-            is back, also where it has been tried before, if nothing was sent there.
+        up: whether a payment that waits may go to a connector now, as far as this process knows; asked only about where it would go.
+            It goes on at whichever is back, also where it has been tried before, if nothing was sent there.
     """
     if not fallback.next_connector or not _may_go_on(fallback, attempt, outcome):
         return None
     facts = attempt.facts
     fallen = facts.fallen or Fallen()
     found = _next(routes, rules, attempt, {*fallen.tried, facts.connector})
-    if found is None and fallen.waits:
-        down = {route.connector for route in routes} - set(up)
-        found = _next(routes, rules, attempt, {*down, *fallen.declined, facts.connector})
+    if found is not None or not fallen.waits:
+        return found
+    out = {*fallen.declined, facts.connector}
+    while (found := _next(routes, rules, attempt, out)) is not None and not up(found.connector, attempt.operation):
+        out.add(found.connector)
     return found
 
 
@@ -94,9 +98,10 @@ def goes_on(s: Settling, choice: Choice, outcome: NotSent | Declined) -> Change:
     fallen = before.fallen or Fallen()
     why = f"not sent, {outcome.reason}" if isinstance(outcome, NotSent) else f"declined, {outcome.code}"
     declined = () if isinstance(outcome, NotSent) else (before.connector,)
+    # However long it goes to and fro, it is told once: these grow with the connectors, not with the tries.
     fallen = replace(
-        fallen, tried=(*fallen.tried, before.connector), declined=(*fallen.declined, *declined),
-        notes=(*fallen.notes, f"{before.connector}: {why}"),
+        fallen, tried=_with(fallen.tried, before.connector), declined=(*fallen.declined, *declined),
+        notes=_with(fallen.notes, f"{before.connector}: {why}"),
     )  # fmt: skip
     next_ = successor(s.attempt, facts, taking(facts), before.three_d_secure, execute_by=s.attempt.execute_by, now=s.now, ids=s.ids)
     next_ = replace(
@@ -107,6 +112,10 @@ def goes_on(s: Settling, choice: Choice, outcome: NotSent | Declined) -> Change:
     )  # fmt: skip
     reporter = s.reporter if isinstance(outcome, NotSent) else None
     return replace(changed(s, facts, move(s, state, reporter=reporter)), attempts=(next_,))
+
+
+def _with(known: tuple[str, ...], one: str) -> tuple[str, ...]:
+    return known if one in known else (*known, one)
 
 
 def may_wait(s: Settling, outcome: NotSent) -> bool:

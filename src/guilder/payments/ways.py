@@ -7,7 +7,7 @@ from guilder.core.clock import SECOND, Clock
 from guilder.core.outcome import Declined, NotFound, NotSent, Outcome
 from guilder.core.retry import Budget
 from guilder.payments.claim import Passage
-from guilder.payments.fallback import onward
+from guilder.payments.fallback import IsUp, onward
 from guilder.payments.model import NEW_PAYMENTS, Attempt
 from guilder.payments.schedule import Schedule
 from guilder.psp.model import Connector, Declares, Operation, breaker_name
@@ -17,7 +17,6 @@ from guilder.tuning import Tuning
 USUAL: Final = Schedule()
 # Later than any retry time.
 WHENEVER: Final = 2**63 - 1
-IsUp = Callable[[str], bool]
 LetsThrough = Callable[[str, Operation], int | None]
 """How many new orders the breaker of a connector's operation lets through now: None for as many as come, 1 for a probe, 0."""
 
@@ -27,7 +26,7 @@ class Ways:
 
     Args:
         routes, rules: as in psp.router.choose, for payments that go on elsewhere.
-        up: whether a connector can be reached now; None when nobody knows of any.
+        up: as in fallback.onward; None when nobody knows of any.
         lets_through: what its breakers say; None when nobody knows.
     """
 
@@ -90,7 +89,7 @@ class Ways:
         """Where a payment goes on whose attempt has ended so; None for nowhere, which is the usual case."""
         if not self._fallback.next_connector or not isinstance(outcome, NotSent | Declined):
             return None
-        return onward(self._routes, self._rules, self._fallback, attempt, outcome, up=self._known_up())
+        return onward(self._routes, self._rules, self._fallback, attempt, outcome, up=self._is_up)
 
     def breakers(self) -> list[str]:
         """Those that payments may wait for."""
@@ -102,23 +101,20 @@ class Ways:
         All that there is room for once it is closed, whatever their time, and a probe while it is open. Those that another connector
         could take meanwhile go there when their time comes; also where nobody knows of breakers it is their time that counts.
         """
-        known_up = self._known_up()
-        return [
-            Passage(breaker_name(name, operation), *self._passage(name, operation, now, room_of(name), known_up))
-            for name in self._connectors
-            for operation in NEW_PAYMENTS
-        ]
+        waited_for = ((name, operation) for name in self._connectors for operation in NEW_PAYMENTS)
+        return [Passage(breaker_name(*one), *self._passage(*one, now, room_of(one[0]))) for one in waited_for]
 
-    def _passage(self, name: str, operation: Operation, now: int, room: int, known_up: Sequence[str]) -> tuple[int, int]:
+    def _passage(self, name: str, operation: Operation, now: int, room: int) -> tuple[int, int]:
         if self._lets_through is None:
             return now, room
         through = self._lets_through(name, operation)
-        if through is not None and self._fallback.next_connector and any(other != name for other in known_up):
+        others = (other for other in self._connectors if other != name)
+        if through is not None and self._fallback.next_connector and any(self._lets_through(other, operation) is None for other in others):
             return now, room
         return WHENEVER, room if through is None else through
 
-    def _known_up(self) -> list[str]:
-        return [name for name in self._connectors if self._up is not None and self._up(name)]
+    def _is_up(self, name: str, operation: Operation) -> bool:
+        return name in self._connectors and self._up is not None and self._up(name, operation)
 
     def horizon(self, attempt: Attempt, since: int) -> int | None:
         """The PSP's finality horizon, counted from the last moment at which a byte of the attempt may have left.

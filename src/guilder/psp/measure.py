@@ -168,14 +168,18 @@ class Measures:
         made = self.watches[operation] = Watch(Breaker(limits, lambda before, after: self._moved(operation, before, after)))
         return made
 
-    def is_up(self) -> bool:
-        """Whether new payments could be sent now, as far as is known."""
-        making = (self.watches.get(operation) for operation in (Operation.PURCHASE, Operation.AUTHORIZE))
-        reachable = self.reachable is None or self.reachable()
-        return reachable and not any(watch.breaker.is_open for watch in making if watch is not None)
+    def is_up(self, operation: Operation, now: float) -> bool:
+        """Whether a payment that waits elsewhere may come, as far as is known: at a time of the clock that the breakers are asked by.
+
+        Of those that wait for an open breaker, single ones may, to find out (Breaker.invites).
+        """
+        watch = self.watches.get(operation)
+        return (self.reachable is None or self.reachable()) and (watch is None or watch.breaker.invites(now))
 
     def lets_through(self, operation: Operation, now: float) -> int | None:
-        """As Breaker.lets_through, of the operation's breaker; None where it has none."""
+        """As Breaker.lets_through, of the operation's breaker; None where it has none, 0 while there is no connection."""
+        if self.reachable is not None and not self.reachable():
+            return 0
         watch = self.watches.get(operation)
         return None if watch is None else watch.breaker.lets_through(now)
 

@@ -558,7 +558,8 @@ BEGIN
 END $$;
 
 -- End a quarantine. What stands as certainly not sent in a database that has gone back may well have been sent: it is in doubt now.
-CREATE FUNCTION installation_lift_quarantine(p_now bigint) RETURNS int
+-- Its positions mean something else now than in what Kafka has of the time that is lost: a new stream begins, where there is one.
+CREATE FUNCTION installation_lift_quarantine(p_now bigint, p_stream text) RETURNS int
 LANGUAGE plpgsql AS $$
 DECLARE
     v_count int;
@@ -571,6 +572,7 @@ BEGIN
     UPDATE attempt_open SET sender = NULL, epoch = NULL, retry_at = least(retry_at, p_now),
         state = CASE state WHEN 'created' THEN 'in_doubt' ELSE state END, execute_by = NULL, breaker = NULL;
     GET DIAGNOSTICS v_count = ROW_COUNT;
+    UPDATE log_stream SET id = p_stream;
     UPDATE installation SET quarantined_at = NULL, quarantine_reason = NULL;
     PERFORM pg_notify('guilder_accepted', 'due');
     RETURN v_count;

@@ -120,7 +120,7 @@ class Link:
             began = asyncio.get_running_loop().time()
             try:
                 await self._connect()
-            except OSError as error:  # TimeoutError is one
+            except (OSError, UnicodeError) as error:  # TimeoutError is an OSError, a name that can be none a UnicodeError
                 self._drop()
                 self._log.warning("psp_connect_failed", why=str(error) or type(error).__name__, failures=failures)
                 self._owner.refused()
