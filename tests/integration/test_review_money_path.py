@@ -148,10 +148,11 @@ async def test_the_end_of_an_older_call_does_not_take_a_newer_one_out_of_hand(wo
     world.psp.answer = lambda _order: None
     request = asyncio.create_task(pay(world))
     await world.until(lambda: world.psp.held)
-    (key, newer), = world.executor._in_hand.items()
-    older = execute.Claimed(newer.attempt, newer.open, newer.payment, newer.sender, False)
-    world.executor._done(older)
-    assert world.executor._in_hand == {key: newer}
+    hand = world.executor._in_hand
+    [attempt] = hand.attempts()
+    newer = hand.get((attempt, "payment"))
+    hand.done(execute.Claimed(newer.attempt, newer.open, newer.payment, newer.sender, False))
+    assert hand.get((attempt, "payment")) is newer
     order, deliver = world.psp.held.pop()
     deliver(order, Approved("P"))
     assert (await request).answer.root.status == "succeeded"

@@ -21,12 +21,27 @@ _CLAIM_ANSWERED: Final = """
 INSERT INTO idempotency_key (key, account, livemode, fingerprint, request_id, expand, created_at, answer)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING 1
 """
+_ANSWER_ALL: Final = """
+WITH locked AS MATERIALIZED (
+    SELECT i.* FROM (
+        SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::bytea[]) u(key, account, livemode, answer) ORDER BY key) i
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM idempotency_key z WHERE z.key = i.key AND z.account = i.account AND z.livemode = i.livemode FOR UPDATE OFFSET 0) k
+)
+UPDATE idempotency_key k SET answer = i.answer FROM locked i
+WHERE k.key = i.key AND k.account = i.account AND k.livemode = i.livemode AND k.answer IS NULL
+"""
 _ANSWER: Final = """
 UPDATE idempotency_key SET answer = $4 WHERE key = $1 AND account = $2 AND livemode = $3 AND answer IS NULL
 """
 _LOOK: Final = """
 SELECT fingerprint, answer, object, created_at, expand, current_setting('synchronous_standby_names') <> '' AS mirrored
 FROM idempotency_key WHERE key = $1 AND account = $2 AND livemode = $3
+"""
+_LOOK_ALL: Final = """
+SELECT i.number, k.fingerprint, k.answer, k.object, k.created_at, k.expand, current_setting('synchronous_standby_names') <> '' AS mirrored
+FROM unnest($1::text[], $2::text[], $3::boolean[]) WITH ORDINALITY i(key, account, livemode, number) CROSS JOIN LATERAL (
+    SELECT * FROM idempotency_key z WHERE z.key = i.key AND z.account = i.account AND z.livemode = i.livemode OFFSET 0) k
 """
 
 _LET_GO: Final = "DELETE FROM idempotency_key WHERE key = $1 AND account = $2 AND livemode = $3 AND request_id = $4"
@@ -71,14 +86,35 @@ async def find(through: asyncpg.Connection | Database, claim: Claim) -> Answer |
     row = await through.fetchrow(_LOOK, claim.key, claim.account, claim.livemode)
     if row is None:
         return None
-    if row["fingerprint"] != claim.fingerprint:
-        raise mismatch(claim.key)
-    if row["answer"] is None:
-        expand = tuple(row["expand"].split(",")) if row["expand"] else ()
-        return Pending(row["object"], row["created_at"], expand)
-    if row["mirrored"] and isinstance(through, Database):
+    found = _found(row, claim)
+    if isinstance(found, Refusal):
+        raise found
+    if isinstance(found, Answer) and row["mirrored"] and isinstance(through, Database):
         await through.kept()
+    return found
+
+
+async def find_all(db: Database, claims: Sequence[Claim]) -> list[Answer | Pending | Refusal | None]:
+    """As `find` for each of these claims, in their order, by one statement; what it raises is an element here."""
+    rows = await db.fetch(_LOOK_ALL, *_columns(claims))
+    found: list[Answer | Pending | Refusal | None] = [None] * len(claims)
+    for row in rows:
+        found[row["number"] - 1] = _found(row, claims[row["number"] - 1])
+    if any(row["mirrored"] and row["answer"] is not None for row in rows):
+        await db.kept()
+    return found
+
+
+def _found(row: asyncpg.Record, claim: Claim) -> Answer | Pending | Refusal:
+    if row["fingerprint"] != claim.fingerprint:
+        return mismatch(claim.key)
+    if row["answer"] is None:
+        return Pending(row["object"], row["created_at"], tuple(row["expand"].split(",")) if row["expand"] else ())
     return decode_answer(row["answer"])
+
+
+def _columns(claims: Sequence[Claim]) -> tuple[list[str], list[str], list[bool]]:
+    return [one.key for one in claims], [one.account for one in claims], [one.livemode for one in claims]
 
 
 async def look(db: Database, claim: Claim) -> Result | None:
@@ -191,8 +227,12 @@ async def answer_all(db: Database, keys: Sequence[str]) -> dict[tuple[str, str, 
     return {(row["key"], row["account"], row["livemode"]): decode_answer(row["answer"]) for row in rows}
 
 
-async def answer_if_none(db: Database, claim: Claim, answer: Answer) -> Answer:
-    """Write the answer unless one stands there, and return the one that stands there now. One statement; safe to repeat."""
-    await db.execute(_ANSWER, claim.key, claim.account, claim.livemode, encode(answer))
-    found = await find(db, claim)
-    return found if isinstance(found, Answer) else answer
+async def answers_if_none(db: Database, answers: Sequence[tuple[Claim, Answer]]) -> list[Answer]:
+    """Write each of these answers unless one stands under its key, and return those that stand there now, in their order.
+
+    One statement writes, one reads; safe to repeat.
+    """
+    claims = [claim for claim, _ in answers]
+    await db.execute(_ANSWER_ALL, *_columns(claims), [encode(answer) for _, answer in answers])
+    found = await find_all(db, claims)
+    return [one if isinstance(one, Answer) else answer for one, (_, answer) in zip(found, answers, strict=True)]

@@ -12,13 +12,13 @@ from guilder.core.ensure import ensure, present
 from guilder.core.errors import Refusal, Unavailable, missing
 from guilder.db.errors import may_be_stored
 from guilder.idempotency.model import Claim, Result
-from guilder.idempotency.once import Pending, answer_if_none, find, in_use, store_answer
+from guilder.idempotency.once import Pending, find, in_use, store_answer
 from guilder.payments.answers import PAYMENT_REQUIRED, complete, included_in, refused, success
 from guilder.payments.declines import is_a_decline
 from guilder.payments.model import BEGINNING, Change, Payment
 from guilder.payments.services import Services, lock_timeout
 from guilder.payments.store import FUNDS, KEY_TAKEN, SLOT_TAKEN
-from guilder.shapes.facts import Answer, Facts
+from guilder.shapes.facts import Answer
 
 Plan = Callable[[Payment], Awaitable[Change]]
 """Decides on the payment as read. Raises Refusal; is called again on a newer version, so it must not act."""
@@ -165,7 +165,7 @@ async def outcome(services: Services, claim: Claim) -> Result:
     answer = await services.waiting.answer(claim, ANSWER_WAIT_SECONDS)
     if answer is not None:
         return Result(answer)
-    found = await find(services.db, claim)
+    found = await services.in_vain.find(claim)
     if isinstance(found, Answer):
         return Result(found)
     if found is None:
@@ -176,13 +176,7 @@ async def outcome(services: Services, claim: Claim) -> Result:
 async def _present(services: Services, claim: Claim, pending: Pending) -> Answer:
     """Answer with the payment or refund as it stands, unless an answer has come meanwhile."""
     object_ = present(pending.object, "a pending key names its object", key=claim.key)
-    payment = present(
-        await services.store.read(object_, claim.account, claim.livemode), "a pending key's object exists", object=object_,
-    )  # fmt: skip
-    root: Facts = payment.facts
-    for refund in payment.refunds:
-        if refund.facts.id == object_:
-            root = refund.facts
+    root = await services.in_vain.object(object_, claim)
     answer = success(root, pending.expand)
     included = await included_in(root, pending.expand, {}, services.load(claim.account, claim.livemode))
-    return await answer_if_none(services.db, claim, Answer(answer.shape, answer.status, root, None, pending.expand, included))
+    return await services.in_vain.answer_if_none(claim, Answer(answer.shape, answer.status, root, None, pending.expand, included))

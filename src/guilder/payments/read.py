@@ -8,7 +8,7 @@ import msgspec
 from guilder.core.errors import missing
 from guilder.db import Connection, Database
 from guilder.db.pages import Listing, Page, fetch_page
-from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, RefundFacts
+from guilder.shapes.facts import ChargeFacts, Facts, PaymentIntentFacts, RefundFacts
 
 _PAYMENTS: Final = Listing(table="payment", columns="facts", kind="payment_intent")
 _CHARGES: Final = Listing(table="charge", columns="facts", kind="charge")
@@ -20,6 +20,12 @@ _refund = msgspec.msgpack.Decoder(RefundFacts).decode
 
 # By primary key; an object of another account or mode does not exist for the caller.
 _FIND: Final = "SELECT id, facts FROM {table} WHERE id = ANY($1) AND account = $2 AND livemode = $3"
+
+_FIND_ALL: Final = """
+SELECT i.number, o.facts FROM unnest($1::text[], $2::text[], $3::boolean[]) WITH ORDINALITY i(id, account, livemode, number)
+CROSS JOIN LATERAL (
+    SELECT z.facts FROM {table} z WHERE z.id = i.id AND z.account = i.account AND z.livemode = i.livemode OFFSET 0) o
+"""
 
 # What an embedded list of refunds shows, and one more to know whether there are more.
 _EMBEDDED_MAX: Final = 11
@@ -43,6 +49,18 @@ async def refunds_by_id(db: Database | Connection, account: str, livemode: bool,
     """The refunds that exist, by id."""
     rows = await db.fetch(_FIND.format(table="refund"), list(ids), account, livemode)
     return {row["id"]: _refund(row["facts"]) for row in rows}
+
+
+async def objects_by_id(db: Database, wanted: Sequence[tuple[str, str, bool]]) -> list[Facts | None]:
+    """Payments and refunds of any accounts by (id, account, livemode), in their order; None for what does not exist. Two statements."""
+    found: list[Facts | None] = [None] * len(wanted)
+    columns = [[one[place] for one in wanted] for place in range(3)]
+    for row in await db.fetch(_FIND_ALL.format(table="payment"), *columns):
+        found[row["number"] - 1] = _payment(row["facts"])
+    if None in found:
+        for row in await db.fetch(_FIND_ALL.format(table="refund"), *columns):
+            found[row["number"] - 1] = _refund(row["facts"])
+    return found
 
 
 async def refunds_of_charges(

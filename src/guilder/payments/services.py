@@ -12,6 +12,7 @@ from guilder.db.pool import Database
 from guilder.log import Backlog
 from guilder.merchants.model import Terms
 from guilder.payments.answers import Load
+from guilder.payments.in_vain import InVain
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
 from guilder.psp.router import Route, Rule
@@ -57,6 +58,7 @@ class Services:
         backlog: Backlog, rules: Sequence[Rule] = (), fallback: Fallback = NO_FALLBACK, risk: ExternalRisk | None = None,
     ) -> None:  # fmt: skip
         self.db = db
+        self.in_vain = InVain(db)
         self.store = store
         self.waiting = waiting
         self.clock = clock
