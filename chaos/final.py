@@ -175,7 +175,7 @@ async def _read(lab: Lab, shown: Mapping[str, Mapping[str, Any]]) -> Records:
         lines=list(read(lab.histories)), truth=Effects(truth), books=books, shown=shown, webhooks=lab.receiver.seen,
         endpoints=lab.endpoints, counted=lab.proxy.counted + lab.web.counted,
         sent=Counter(one.reference for one in lab.proxy.sent if one.mti in ("0100", "0200")),
-        clocks_agree=not any(window.kind.startswith("T") for window in lab.windows),
+        opinions=lab.risk.opinions, clocks_agree=not any(window.kind.startswith("T") for window in lab.windows),
     )  # fmt: skip
 
 

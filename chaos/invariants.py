@@ -13,6 +13,7 @@ from chaos.history import Line
 from chaos.http_proxy import FIRST_PATHS
 from chaos.proxy import FIRST
 from chaos.records import EFFECTS, Records
+from chaos.risk import PASS_UP_TO
 
 FAILED_STATES: Final = frozenset({"requires_payment_method", "canceled"})
 FINAL_STATES: Final = frozenset({"succeeded", "canceled"})
@@ -357,6 +358,19 @@ def i17_sent_once(r: Records) -> Finding:
             yield f"the first request of {reference} left {times} times"
 
 
+def risk_heeded(r: Records) -> Finding:
+    """What is sent was allowed by the risk service, or is small enough to pass while it says nothing, and its payment tells so."""
+    passed = {attempt["payment"] for attempt in r.books.attempts if attempt["passed"]}
+    for attempt in r.books.attempts:
+        payment, amount, currency = attempt["payment"], attempt["amount"], attempt["currency"]
+        if attempt["operation"] not in ("purchase", "authorize"):
+            continue
+        if payment not in passed and r.opinions.get(payment) != "allow":
+            yield f"{payment} was tried, and the risk service said {r.opinions.get(payment, 'nothing')}"
+        elif payment in passed and amount > PASS_UP_TO.get(currency, 0):
+            yield f"{payment} of {amount} {currency} passed without a word of the risk service"
+
+
 def i20_bounded(r: Records) -> Finding:
     """No storm: at most 1.1 requests for each operation, queries and reversals apart."""
     sends = sum(count for kind, count in r.counted.items() if kind in FIRST | FIRST_PATHS)
@@ -369,4 +383,5 @@ INVARIANTS: Final[Mapping[str, Callable[[Records], Finding]]] = {
     "I1": i1_no_double_charge, "I2": i2_no_loss, "I3": i3_no_phantom, "I4": i4_never_reported_failed, "I5": i5_double_entry,
     "I6": i6_wallets, "I7": i7_each_entry_once, "I8": i8_forward_only, "I9": i9_idempotency, "I10": i10_one_attempt, "I11": i11_replay,
     "I12": i12_webhooks, "I13": i13_ledger_as_the_bank, "I2 503": i2_honest_503, "I17": i17_sent_once, "I20": i20_bounded,
+    "risk": risk_heeded,
 }  # fmt: skip

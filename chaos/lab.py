@@ -17,6 +17,7 @@ from chaos.cluster import Cluster
 from chaos.http_proxy import HttpProxy
 from chaos.proxy import FrameProxy, Way
 from chaos.receiver import Receiver
+from chaos.risk import RiskDesk
 from chaos.system import System
 
 # How long faults last, by name, in seconds; a run scales them all by one factor.
@@ -85,6 +86,7 @@ class Lab:
         self.web = HttpProxy(Random(seed + 3))
         self.ways: tuple[Way, ...] = (self.proxy, self.web)
         self.receiver = Receiver(Random(seed + 2))
+        self.risk = RiskDesk(Random(seed + 5))
         self.histories = folder / "clients"
         self.clocks = folder / "clocks"
         self.windows: list[Window] = []
@@ -127,8 +129,9 @@ class Lab:
         for way in self.ways:
             await way.start()
         await self.receiver.start()
+        await self.risk.start()
         (self.folder / "routes.toml").write_text(ROUTES)
-        (self.folder / "guilder.toml").write_text(TUNING)
+        (self.folder / "guilder.toml").write_text(TUNING + self.risk.tuning)
         self.system = System(self.folder, self._variables | {
             entry.ACQUIRER: str(self.proxy.port), entry.WEB: str(self.web.port), entry.CLOCKS: str(self.clocks),
             "GUILDER_ROUTES": str(self.folder / "routes.toml"), "GUILDER_CONFIG": str(self.folder / "guilder.toml"),
@@ -152,6 +155,7 @@ class Lab:
         for way in self.ways:
             await way.close()
         await self.receiver.close()
+        await self.risk.close()
         if self._disk_bytes:
             subprocess.run(["umount", "-l", str(self.system.data)], check=False, capture_output=True)
 

@@ -11,7 +11,9 @@ from chaos.history import Line
 from chaos.receiver import Seen
 
 _ATTEMPTS: Final = """
-SELECT id, payment, account, operation, slot, refund, amount, currency, reference, state, created_at, finished_at FROM attempt
+SELECT id, payment, account, operation, slot, refund, amount, currency, reference, state, created_at, finished_at,
+       position('no answer, passed by its amount'::bytea IN facts) > 0 AS passed
+FROM attempt
 """
 _OPEN: Final = "SELECT payment, slot, attempt, state FROM attempt_open"
 _CHARGES: Final = "SELECT payment, captured, refunded, refunding FROM charge WHERE succeeded"
@@ -111,6 +113,7 @@ class Records(Struct, frozen=True, kw_only=True):
         shown: every payment as the API shows it at the end, by id, with its charge's amounts.
         webhooks: what the receiver has seen, by its own name for each endpoint; `endpoints` tells their ids.
         sent: how many requests of attempts passed the wire, by message type (`counted`), and how often each first request (`sent`).
+        opinions: what the risk service has said, by payment.
         clocks_agree: no wall clock was made wrong in this run, so that times of different processes can be compared.
     """
 
@@ -122,4 +125,5 @@ class Records(Struct, frozen=True, kw_only=True):
     endpoints: Mapping[str, tuple[str, str]]
     counted: Mapping[str, int]
     sent: Mapping[str, int]
+    opinions: Mapping[str, str]
     clocks_agree: bool = True

@@ -8,7 +8,7 @@ from chaos.faults.base import Fault
 from chaos.faults.kafka import Poison
 from chaos.faults.processes import FailedAt, Killed, KilledAt
 from chaos.faults.psp import AtBank, BadAnswers, LateAnswers, LostAnswers
-from chaos.faults.surroundings import Receivers
+from chaos.faults.surroundings import Receivers, RiskUnwell
 from chaos.faults.web import ElsewhereInDoubt, KeyNotHonoured, Notices
 from chaos.lab import Lab
 from chaos.run import Script, one_after_the_other
@@ -56,7 +56,7 @@ class Doubts(AtBank):
 FAULTS: Final[Mapping[str, Sequence[type[Fault]]]] = {
     "quiet": (Nothing,), "doubt": (LateAnswers,), "errors": (BadAnswers, BadAnswers), "cards": (Doubts, Doubts), "losses": (LostAnswers,),
     "notices": (Notices,), "elsewhere": (ElsewhereInDoubt,), "keys": (KeyNotHonoured, KeyNotHonoured), "poison": (Poison,),
-    "receivers": (Receivers,), "canary": (Canary,),
+    "receivers": (Receivers,), "risk": (RiskUnwell, RiskUnwell), "canary": (Canary,),
 }  # fmt: skip
 
 

@@ -65,6 +65,16 @@ SYSTEM: Final = (
         patches=(Patch("webhooks/rules.py", "    return 200 <= status < 300\n", "    return 200 <= status < 600\n"),),
     ),
     Bug(
+        name="silence-is-consent", defect="whatever the risk service says nothing about is sent", drill="risk",
+        patches=(Patch(
+            "risk/external.py", "    return \"pass\" if amount <= tuning.pass_up_to.get(currency, 0) else tuning.larger\n", "    return \"pass\"\n",
+        ),),
+    ),
+    Bug(
+        name="silence-not-told", defect="a payment that passes because the risk service is silent does not tell so", drill="risk",
+        patches=(Patch("payments/screen.py", "                return Screened(ours, Fallen(notes=(PASSED,)))\n", "                return Screened(ours)\n"),),
+    ),
+    Bug(
         name="error-is-decline", defect="a code that is on no list counts as a decline", drill="errors",
         patches=(Patch(ANSWERS, "    if ours is None:\n        return _PSP_ERROR\n", "    if ours is None:\n        return Declined(\"generic_decline\", code)\n"),),
     ),

@@ -1,4 +1,4 @@
-"""T and others: clocks that are wrong, parts that are away for a while, receivers in trouble."""
+"""T and others: clocks that are wrong, parts that are away for a while, receivers and a risk service in trouble."""
 
 import asyncio
 import os
@@ -83,4 +83,16 @@ class Receivers(Fault):
         lab.receiver.in_trouble = False
 
 
-SURROUNDINGS: tuple[type[Fault], ...] = (BusinessTime, WrongClock, SteppingClock, Receivers)
+class RiskUnwell(Fault):
+    """R: the external risk service is slow, silent, resets, fails, or answers with what is no opinion."""
+
+    kind = "R"
+
+    async def inject(self, lab: Lab) -> None:
+        lab.risk.in_trouble = True
+
+    async def heal(self, lab: Lab) -> None:
+        lab.risk.in_trouble = False
+
+
+SURROUNDINGS: tuple[type[Fault], ...] = (BusinessTime, WrongClock, SteppingClock, Receivers, RiskUnwell)

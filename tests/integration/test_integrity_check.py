@@ -344,6 +344,21 @@ async def test_a_declined_payment_that_the_bank_took_is_named(world):
     assert await broken(world, witness=telling(taken + undone)) == set()
 
 
+async def test_a_refund_that_the_bank_paid_twice_is_named_until_the_second_is_booked(world):
+    """As an adjustment of this refund; a third one is named again."""
+    paid = await pay(world)
+    await refund(world.services, world.claim(), CreateRefund(payment=paid.id, amount=300))
+    bought, back = [effects_of(order) for order in world.psp.orders]
+    assert await broken(world, witness=telling(bought + back * 2)) == {"truth"}
+    await tamper(
+        world,
+        "INSERT INTO balance_transaction SELECT id || 'x', account, livemode, day, created_at, amount, fee, currency, 'adjustment', source, payment "
+        "FROM balance_transaction WHERE type = 'refund'",
+    )
+    assert "truth" not in await broken(world, witness=telling(bought + back * 2))
+    assert "truth" in await broken(world, witness=telling(bought + back * 3))
+
+
 async def test_what_is_in_doubt_may_have_happened_or_not(world):
     """But not with more than was meant."""
     world.psp.answer = lambda order: Unknown("timeout")
