@@ -10,7 +10,7 @@ from guilder.core.errors import Refusal
 from guilder.core.outcome import Approved
 from guilder.payments import accept as module
 from guilder.payments import create, refund
-from guilder.payments.model import CreatePayment, CreateRefund
+from guilder.payments.commands import CreatePayment, CreateRefund
 from guilder.shapes.facts import PaymentIntentFacts, RefundFacts
 
 CROWD = 300
