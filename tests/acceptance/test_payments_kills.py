@@ -1,5 +1,7 @@
 """kill -9 of each role, of PostgreSQL and of the supervisor while operations are under way: nothing lost, nothing doubled."""
 
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
@@ -41,6 +43,25 @@ def test_twenty_operations_under_way_survive_the_death_of(shop: Shop, victim: st
     assert len(set(payments)) == UNDER_WAY
     shop.audit()
     assert shop.paid()["status"] == "succeeded"
+
+
+def test_an_executor_that_is_told_to_end_gives_back_what_it_had_not_sent(shop: Shop) -> None:
+    """As at a deploy: the next one sends it. No buyer is told of a failure, nothing is in doubt, nobody asks the bank."""
+    card = {"number": "4242424242424242", "exp_month": 12, "exp_year": 2045, "cvc": "123"}
+    methods = [shop.insist("POST", "/v1/payment_methods", {"type": "card", "card": card}).body["id"] for _ in range(4)]
+    in_doubt = "SELECT 1 FROM event WHERE type = 'payment_intent.processing'"
+    before = len(shop.rows(in_doubt))
+    with ThreadPoolExecutor(len(methods)) as threads:
+        # No card is revealed, so nothing leaves.
+        with shop.stopped("vault"):
+            asked = [threads.submit(shop.pay, payment_method=method) for method in methods]
+            wait(lambda: len(shop.rows("SELECT 1 FROM attempt_open WHERE sender IS NOT NULL")) == len(methods), "all are claimed")
+            ended = shop.pid("executor")
+            os.kill(ended, signal.SIGTERM)
+            wait(lambda: shop.pid("executor") != ended, "another executor runs")
+        assert [one.result().body["status"] for one in asked] == ["succeeded"] * len(methods)
+    assert len(shop.rows(in_doubt)) == before
+    shop.audit()
 
 
 @pytest.mark.parametrize("point", sorted(point for point in POINTS if not point.startswith(ELSEWHERE)))

@@ -409,7 +409,10 @@ RETURNS TABLE (
     execute_by bigint, created_at bigint, facts bytea, noted bytea, open_state text, tries int, since_at bigint,
     payment_facts bytea, version int, confirmations int, fresh boolean
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- The oldest rows of an index, in its order: a bitmap would gather and sort all that wait, which after an outage is 100,000.
+SET enable_bitmapscan = off
+AS $$
 #variable_conflict use_column
 DECLARE
     v_partitions smallint[];
@@ -505,7 +508,10 @@ BEGIN
         UPDATE log_consumer c SET applied_to = m.position
         FROM (SELECT u.partition, max(u.position) AS position FROM unnest(v_partitions, v_positions) u(partition, position)
               GROUP BY u.partition) m
-        WHERE c.consumer = 'executor' AND c.partition = m.partition AND c.sender = p_sender AND c.applied_to < m.position;
+        CROSS JOIN LATERAL (
+            SELECT z.ctid AS t FROM log_consumer z
+            WHERE z.consumer = 'executor' AND z.partition = m.partition AND z.sender = p_sender AND z.applied_to < m.position OFFSET 0) x
+        WHERE c.ctid = x.t;
     END IF;
 END $$;
 
