@@ -11,6 +11,11 @@ from guilder.payments import create
 from guilder.payments.commands import CreatePayment
 from guilder.psp.model import Deliver, Operation, Order, Permit
 
+CLAIMS_WAIT = """
+    CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+    CREATE TRIGGER waits BEFORE UPDATE ON attempt_open FOR EACH ROW EXECUTE FUNCTION waits()"""
+"""A claim waits for whoever holds that lock; an accept, which only inserts, does not."""
+
 
 class QueueingPsp(ScriptedPsp):
     """Orders wait in it, as for a connection, and leave when the test says so."""
@@ -97,10 +102,11 @@ async def test_what_was_sent_and_not_answered_is_in_doubt(world: PaymentsWorld):
 async def test_a_claim_that_the_end_cuts_off_is_given_back(world: PaymentsWorld):
     """Its statement is under way, and commits after nobody works here any more."""
     blocker, watcher = await asyncpg.connect(world.dsn), await asyncpg.connect(world.dsn)
+    await blocker.execute(CLAIMS_WAIT)
     async with blocker.transaction():
-        await blocker.execute("SELECT FROM sender WHERE id = $1 FOR UPDATE", world.sender.id)
+        await blocker.execute("SELECT pg_advisory_xact_lock(1)")
         asked = await asks(world)
-        waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%payments_claim%')"
+        waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%payments_claim%')"
         await world.until(lambda: watcher.fetchval(waiting))
         await world.pause()
     await asyncio.gather(blocker.close(), watcher.close())
