@@ -461,8 +461,10 @@ async def test_a_reversal_that_is_not_answered_in_this_slot_is_repeated_each_min
     await ended(world, "purchase", "undone")
     said |= {Operation.QUERY: Approved("FOUND"), Operation.REVERSAL: Unknown("timeout")}
     for number in range(4):
+        await waiting_to_be_asked(world)
         world.clock.advance(MINUTE)
         await world.until(lambda number=number: len(world.psp.sent(Operation.REVERSAL)) == 2 + number)
+    await waiting_to_be_asked(world)
     assert all(order.repeat for order in world.psp.sent(Operation.REVERSAL)[1:])
     del said[Operation.REVERSAL]
     said[Operation.QUERY] = NotFound()

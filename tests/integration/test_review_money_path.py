@@ -9,7 +9,7 @@ from guilder.core.ensure import InvariantBroken
 from guilder.core.errors import Unavailable
 from guilder.core.outcome import Approved, NotFound, NotSent, Unknown
 from guilder.db.sender import Sender
-from guilder.payments import cancel, create, execute, expire_authorizations, note_waiting, offer_refunds, refund
+from guilder.payments import cancel, create, execute, expire_authorizations, note_waiting, offer_refunds, outcomes, refund
 from guilder.payments.commands import CancelPayment, CreatePayment, CreateRefund
 from guilder.payments.offer import note_accounts
 from guilder.psp.model import Direction, Exchange, Operation
@@ -160,7 +160,7 @@ async def test_the_end_of_an_older_call_does_not_take_a_newer_one_out_of_hand(wo
 
 async def test_an_outcome_that_cannot_be_decided_at_first_is_decided_from_a_fresh_reading(world, monkeypatch):
     """An error in the quick way must not leave the attempt in hand for ever."""
-    decide, calls = execute.settle, []
+    decide, calls = outcomes.settle, []
 
     def settle(settling, outcome):
         calls.append(outcome)
@@ -168,7 +168,7 @@ async def test_an_outcome_that_cannot_be_decided_at_first_is_decided_from_a_fres
             raise InvariantBroken("not this time")
         return decide(settling, outcome)
 
-    monkeypatch.setattr(execute, "settle", settle)
+    monkeypatch.setattr(outcomes, "settle", settle)
     assert (await pay(world)).answer.root.status == "succeeded"
     await world.until(lambda: not world.executor._in_hand)
 
