@@ -55,12 +55,12 @@ async def nothing_open(world):
     await world.until(closed)
 
 
-async def waiting_to_be_asked(world):
+async def waiting_to_be_asked(world, state="recheck"):
     """Wait until the one attempt that has ended is to be asked about later."""
-    waiting = "SELECT count(*) FROM attempt_open WHERE state = 'recheck' AND sender IS NULL AND retry_at > $1"
+    waiting = "SELECT count(*) FROM attempt_open WHERE state = $2 AND sender IS NULL AND retry_at > $1"
 
     async def waits():
-        return await world.db.fetchval(waiting, world.clock.now()) == 1
+        return await world.db.fetchval(waiting, world.clock.now(), state) == 1
 
     await world.until(waits)
 
@@ -460,11 +460,11 @@ async def test_a_reversal_that_is_not_answered_in_this_slot_is_repeated_each_min
     world.clock.advance(2 * SECOND)
     await ended(world, "purchase", "undone")
     said |= {Operation.QUERY: Approved("FOUND"), Operation.REVERSAL: Unknown("timeout")}
+    await waiting_to_be_asked(world)
     for number in range(4):
-        await waiting_to_be_asked(world)
         world.clock.advance(MINUTE)
         await world.until(lambda number=number: len(world.psp.sent(Operation.REVERSAL)) == 2 + number)
-    await waiting_to_be_asked(world)
+        await waiting_to_be_asked(world, "reversing")
     assert all(order.repeat for order in world.psp.sent(Operation.REVERSAL)[1:])
     del said[Operation.REVERSAL]
     said[Operation.QUERY] = NotFound()
