@@ -1,6 +1,7 @@
 """Found by reading the money path: each of these was once wrong, or could be proved only by an interleaving."""
 
 import asyncio
+from importlib import import_module
 from types import SimpleNamespace
 
 import guilder.payments.waiting as waiting_module
@@ -260,8 +261,9 @@ async def test_an_expired_authorization_whose_void_cannot_be_sent_is_not_tried_w
     await world.books_agree()
 
 
-async def test_a_refund_waits_behind_others_of_its_currency_only(world):
-    """A large refund in euros that no money will ever reach does not keep a small one in dollars waiting."""
+async def test_a_refund_waits_behind_others_of_its_currency_only(world, monkeypatch):
+    """As many refunds in euros as one round offers, which no money will ever reach, do not keep a small one in dollars waiting."""
+    monkeypatch.setattr(import_module("guilder.payments.offer"), "OFFERS_MAX", 1)
     await no_overdraft(world)
     euros = (await pay(world, amount=10_000)).answer.root.id
     dollars = (await pay(world, amount=10_000, currency="usd")).answer.root.id

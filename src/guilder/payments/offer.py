@@ -23,7 +23,7 @@ MONEY_ARRIVES: Final = frozenset({"payment_intent.succeeded", "refund.failed", "
 
 # Accounts whose refunds are offered in one round.
 ACCOUNTS_MAX: Final = 20
-# Refunds of one account that are offered in one round.
+# Refunds of one account and currency that are offered in one round.
 OFFERS_MAX: Final = 100
 
 _NOTE: Final = """
