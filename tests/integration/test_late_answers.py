@@ -297,6 +297,24 @@ async def test_that_a_resend_is_declined_says_nothing_of_what_was_sent_before(wo
     await sound(world)
 
 
+async def test_a_late_word_that_a_resend_is_declined_says_nothing_of_it_either(world):
+    """As one that comes in time: nobody is told that it had failed, and the question finds it."""
+    payment = await pay(world)
+    said = says(world, refund=Unknown("timeout"), query=NotFound())
+    refunded = await give_back(world, payment)
+    world.clock.advance(2 * SECOND)
+    await world.until(lambda: len(world.psp.sent(Operation.REFUND)) == 2)
+    said[Operation.QUERY] = Unknown("timeout")
+    world.executor.late(world.psp.sent(Operation.REFUND)[1], Declined("processing_error", "not_allowed"))
+    await world.until(lambda: not world.executor._tasks)
+    assert await world.db.fetchval("SELECT state FROM refund WHERE id = $1", refunded.id) == "pending"
+    del said[Operation.QUERY]
+    world.clock.advance(MINUTE)
+    await ended(world, "refund", "approved")
+    assert "refund.failed" not in await world.event_types()
+    await sound(world)
+
+
 async def test_a_payment_takes_a_limited_number_of_refunds(world):
     """All of them are read with it at each decision; one more is refused by name."""
     payment = await pay(world, 100_000)

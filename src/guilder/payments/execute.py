@@ -306,7 +306,6 @@ class Executor:
         self._windows.ended((order.attempt_id, slot), answered=not isinstance(outcome, Unknown | NotSent))
         if self._wants_room:
             self._wake.set()
-        outcome = believed(order, outcome)
         one = self._in_hand.get((order.attempt_id, slot))
         if one is None:
             self._outcomes.late(order, outcome)
@@ -317,7 +316,7 @@ class Executor:
                 again = replace(again, sender_epoch=order.sender_epoch)
                 self._ways[name].submit([again], self._permit, self._deliver)
                 return
-        self._outcomes.answered(one, order.operation, outcome)
+        self._outcomes.answered(one, order.operation, believed(order, outcome))
 
     def lost(self, sender: str) -> None:
         """Another has taken over: nothing that was claimed under this id may be sent or settled as ours any more."""

@@ -25,6 +25,7 @@ from guilder.payments.insist import insist
 from guilder.payments.messages import Messages
 from guilder.payments.model import BEGINNING, NEW_PAYMENTS, Attempt, OpenSlot, Payment
 from guilder.payments.recheck import alert_of, may_be_news, reopened
+from guilder.payments.resume import believed
 from guilder.payments.schedule import after_wait
 from guilder.payments.settle import settle
 from guilder.payments.settling import Settling
@@ -97,7 +98,7 @@ class Outcomes:
 
     def late(self, order: Order, outcome: Outcome | NotFound) -> None:
         """A definite answer that came after its order had been given up: it counts as any other, whoever holds the row."""
-        self._tasks.spawn(self._settle_late(order, outcome))
+        self._tasks.spawn(self._settle_late(order, believed(order, outcome)))
 
     def _settled(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound, future: "asyncio.Future[str | None]") -> None:
         if future.cancelled():
