@@ -270,6 +270,28 @@ async def test_a_refund_that_was_sent_again_and_paid_more_than_once_is_found_and
     await sound(world)
 
 
+async def test_a_refund_that_was_sent_again_is_asked_about_also_where_a_question_has_found_it(world):
+    """The resend is answered by nobody, and done after the question: paid twice all the same."""
+    payment = await pay(world)
+    said = says(world, refund=Unknown("timeout"), query=NotFound())
+    await give_back(world, payment)
+    world.clock.advance(2 * SECOND)
+    await world.until(lambda: len(world.psp.sent(Operation.REFUND)) == 2)
+    await waiting_to_be_asked(world, "in_doubt")
+    said[Operation.QUERY] = Approved("first")
+    world.clock.advance(MINUTE)
+    await ended(world, "refund", "approved")
+    said[Operation.QUERY] = Approved("first", surplus=1)
+    await waiting_to_be_asked(world)
+    world.clock.advance(RECHECKS[0])
+
+    async def booked():
+        return await entries(world) == [("refund", -400), ("adjustment", -400)]
+
+    await world.until(booked)
+    await sound(world)
+
+
 @pytest.mark.parametrize("operation", [Operation.CAPTURE, Operation.REFUND])
 async def test_that_a_resend_is_declined_says_nothing_of_what_was_sent_before(world, operation):
     """It was done, and could not be done twice: the question finds it, and nobody was told that it had failed."""
