@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Sequence
 
 import asyncpg
+import pytest
 
 from conftest import PaymentsWorld, ScriptedPsp, payments_world
-from guilder.core.outcome import Approved
-from guilder.payments import create
+from guilder.core.outcome import Approved, NotSent
+from guilder.payments import create, execute
 from guilder.payments.commands import CreatePayment
-from guilder.psp.model import Deliver, Operation, Order, Permit
+from guilder.psp.model import Deliver, Operation, Order, Permit, Reason
 
 CLAIMS_WAIT = """
     CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
@@ -23,10 +24,12 @@ class QueueingPsp(ScriptedPsp):
     def __init__(self) -> None:
         super().__init__()
         self.queued: list[tuple[Order, Permit]] = []
+        self.delivers: list[Deliver] = []
 
     def submit(self, orders: Sequence[Order], permit: Permit, deliver: Deliver) -> None:
         """Nothing of them is written."""
         self.queued += [(order, permit) for order in orders]
+        self.delivers += [deliver for _ in orders]
 
 
 async def asks(world: PaymentsWorld) -> asyncio.Task:
@@ -76,7 +79,7 @@ async def test_an_answer_that_comes_while_it_ends_is_booked(world: PaymentsWorld
     await world.until(lambda: world.psp.held)
     await world.pause()
     leaving = asyncio.create_task(world.executor.leave())
-    await world.until(lambda: not leaving.done())
+    await world.until(lambda: world.executor._leaving)
     [(order, deliver)] = world.psp.held
     deliver(order, Approved(order.reference, "123456"))
     await leaving
@@ -116,3 +119,34 @@ async def test_a_claim_that_the_end_cuts_off_is_given_back(world: PaymentsWorld)
     await world.sender.close()
     await another_works(world)
     assert (await asked).answer.root.status == "succeeded"
+
+
+async def test_an_order_whose_turn_comes_while_the_last_claim_is_waited_for_is_given_back_as_well(
+    database: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It is not permitted any more, and whoever is refused that says that it was not sent: nobody's payment fails for it."""
+    monkeypatch.setattr(execute, "ANSWERS_SECONDS", 30.0)
+    queueing = QueueingPsp()
+    async with payments_world(database, lambda world: setattr(world, "psp", queueing)) as world:
+        asked = [await asks(world)]
+        await world.until(lambda: queueing.queued)
+        blocker = await asyncpg.connect(world.dsn)
+        await blocker.execute(CLAIMS_WAIT)
+        async with blocker.transaction():
+            await blocker.execute("SELECT pg_advisory_xact_lock(1)")
+            asked.append(await asks(world))
+            await world.until(lambda: world.executor._claiming is not None)
+            await world.pause()
+            leaving = asyncio.create_task(world.executor.leave())
+            await world.until(lambda: world.executor._leaving)
+            [(order, permit)], [deliver] = queueing.queued, queueing.delivers
+            assert not permit(order)
+            deliver(order, NotSent(Reason.FENCED.value))
+            await world.until(lambda: not world.executor._in_hand)
+        await blocker.close()
+        await leaving
+        assert await open_rows(world) == [("created", None, True, True)] * 2
+        await world.sender.close()
+        world.psp = ScriptedPsp()
+        await another_works(world)
+        assert {one.answer.root.status for one in await asyncio.gather(*asked)} == {"succeeded"}

@@ -276,11 +276,11 @@ class Executor:
         all in doubt.
         """
         self._leaving = True
+        # In the same step: an order that asks for permission from now on is not sent, and its payment must not fail for that.
+        unsent = self._in_hand.lay_down()
         try:
             async with asyncio.timeout(ANSWERS_SECONDS):
-                for one in await self._cut_off():
-                    self._in_hand.take(one)
-                unsent = self._in_hand.lay_down()
+                unsent += [one.attempt.id for one in await self._cut_off()]
                 count = await insist(lambda: give_back(self._db, self._sender.id, unsent, self._clock.now()))
                 log.info("attempts_given_back", count=count)
                 while self._in_hand or self._tasks:
