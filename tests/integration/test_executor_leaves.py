@@ -1,7 +1,8 @@
 """An executor that ends, as at each deploy: what it had not sent is as if it had never claimed it, and answers are waited for."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -102,8 +103,9 @@ async def test_what_was_sent_and_not_answered_is_in_doubt(world: PaymentsWorld):
     assert len(world.psp.sent(Operation.PURCHASE)) == 1
 
 
-async def test_a_claim_that_the_end_cuts_off_is_given_back(world: PaymentsWorld):
-    """Its statement is under way, and commits after nobody works here any more."""
+@asynccontextmanager
+async def cut_off(world: PaymentsWorld) -> AsyncIterator[asyncio.Task]:
+    """Somebody pays, and work stops while the claim of that is under way, which commits at the end of this."""
     blocker, watcher = await asyncpg.connect(world.dsn), await asyncpg.connect(world.dsn)
     await blocker.execute(CLAIMS_WAIT)
     async with blocker.transaction():
@@ -112,13 +114,29 @@ async def test_a_claim_that_the_end_cuts_off_is_given_back(world: PaymentsWorld)
         waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%payments_claim%')"
         await world.until(lambda: watcher.fetchval(waiting))
         await world.pause()
+        yield asked
     await asyncio.gather(blocker.close(), watcher.close())
+
+
+async def test_a_claim_that_the_end_cuts_off_is_given_back(world: PaymentsWorld):
+    """Its statement is under way, and commits after nobody works here any more."""
+    async with cut_off(world) as asked:
+        pass
     await world.executor.leave()
     assert world.psp.orders == []
     assert await open_rows(world) == [("created", None, True, True)]
     await world.sender.close()
     await another_works(world)
     assert (await asked).answer.root.status == "succeeded"
+
+
+async def test_a_claim_that_a_pause_cuts_off_is_given_back_when_work_goes_on(world: PaymentsWorld):
+    """As while the clock cannot be believed: the order is sent then, and nothing of it is in doubt."""
+    async with cut_off(world) as asked:
+        pass
+    world.go_on()
+    assert (await asked).answer.root.status == "succeeded"
+    assert [one.operation for one in world.psp.orders] == [Operation.PURCHASE]
 
 
 async def test_an_order_whose_turn_comes_while_the_last_claim_is_waited_for_is_given_back_as_well(

@@ -88,7 +88,7 @@ async def set_free(db: Database, sender: str, in_hand: list[str], now: int) -> i
 
 async def give_back(db: Database, sender: str, attempts: list[str], now: int) -> int:
     """Undo this sender's claims of attempts of which certainly no byte has left under them; they are due at once. Safe to repeat."""
-    return int(await db.fetchval(_GIVE_BACK, sender, attempts, now)) if attempts else 0
+    return int(await db.fetchval(_GIVE_BACK, sender, attempts, now))
 
 
 async def forget_breakers(db: Database, known: Sequence[str]) -> None:

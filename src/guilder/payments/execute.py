@@ -115,6 +115,9 @@ class Executor:
         try:
             while True:
                 try:
+                    if self._claiming is not None:
+                        await self._give_back(await self._cut_off())
+                        self._claiming = None
                     if not knows_breakers:
                         await forget_breakers(self._db, self._ways.breakers())
                         knows_breakers = True
@@ -174,7 +177,7 @@ class Executor:
             self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), each=each, due=due, room=overdue, entries=entries,
             passages=passages,
         ))  # fmt: skip
-        # Not cut off by our end: what it brings is given back.
+        # Not cut off by our end, nor while we must not work: what it brings is given back.
         claimed = await asyncio.shield(self._claiming)
         self._claiming = None
         self._begin(claimed)
@@ -280,20 +283,23 @@ class Executor:
         unsent = self._in_hand.lay_down()
         try:
             async with asyncio.timeout(ANSWERS_SECONDS):
-                unsent += [one.attempt.id for one in await self._cut_off()]
-                count = await insist(lambda: give_back(self._db, self._sender.id, unsent, self._clock.now()))
-                log.info("attempts_given_back", count=count)
+                unsent += await self._cut_off()
+                await insist(lambda: self._give_back(unsent))
                 while self._in_hand or self._tasks:
                     await sleep(LEAVE_LOOK_SECONDS)
         except TimeoutError:
             log.warning("attempts_left_in_doubt", count=len(self._in_hand))
 
-    async def _cut_off(self) -> list[Claimed]:
-        """What the claim has brought that was under way when `run` ended."""
+    async def _cut_off(self) -> list[str]:
+        """The attempts that the claim has brought that was under way when `run` ended."""
         if self._claiming is None:
             return []
         [claimed] = await asyncio.gather(self._claiming, return_exceptions=True)
-        return [] if isinstance(claimed, BaseException) else claimed
+        return [] if isinstance(claimed, BaseException) else [one.attempt.id for one in claimed]
+
+    async def _give_back(self, unsent: list[str]) -> None:
+        if unsent:
+            log.info("attempts_given_back", count=await give_back(self._db, self._sender.id, unsent, self._clock.now()))
 
     # --- take the outcome -------------------------------------------------------------------------------------------
 
