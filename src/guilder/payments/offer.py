@@ -69,7 +69,7 @@ async def offer_refunds(services: Services, limit: int = ACCOUNTS_MAX) -> int:
     begun = 0
     for row in await services.db.fetch(_TAKE, limit):
         waiting = await services.store.waiting_refunds(row["account"], row["livemode"], OFFERS_MAX)
-        begun += await each_alone(waiting, partial(_offer, services, set()), problem="refund_not_offered")
+        begun += await each_alone(waiting, partial(_offer, services, set()), problem="refund_not_offered", field="refund")
     return begun
 
 
