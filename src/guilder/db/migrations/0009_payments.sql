@@ -35,7 +35,7 @@ CREATE TABLE attempt (
     -- Null while the attempt is open: then attempt_open has its state.
     state       text COLLATE "C" CHECK (state IN ('approved', 'declined', 'action_required', 'not_sent', 'undone')),
     finished_at bigint,
-    -- The last outcome, a late answer, or one whose booking failed (core.outcome, msgpack).
+    -- The last outcome, a late answer, or one whose booking failed (core.outcome, msgpack); or how much of a surplus has been booked.
     noted       bytea
 -- 50: as above, each attempt is updated once, by its outcome.
 ) WITH (fillfactor = 50);
