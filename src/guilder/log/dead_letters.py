@@ -1,7 +1,7 @@
 """Dead letters: list, show, mend and replay, discard, singly and in bulk. Doing one of it twice has one effect.
 
-A replay opens the key again, with a fresh schedule; a person may put other content in the entry's place, the entry itself stays
-in the log as it was. A plan says what either would do, and changes nothing.
+A replay opens the key again, with a fresh schedule; a person may put other content in the entry's place, the letter keeps what it
+said before. A plan says what either would do, and changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
