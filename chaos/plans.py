@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from chaos.asking import World
 from chaos.faults import FAULTS, ONCE, Fault
 from chaos.faults.disk import FullDisk
 from chaos.faults.failover import CLUSTER
@@ -13,7 +14,6 @@ from chaos.faults.processes import KILLED, FailedAt, Killed, KilledAt, KilledAtS
 from chaos.faults.surroundings import Away
 from chaos.lab import Lab
 from chaos.run import Script, one_after_the_other, say
-from chaos.workload import World
 
 # Long enough for every operation to have passed every point once, also the rare ones.
 RECORD_SECONDS: Final = 12.0
