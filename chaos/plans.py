@@ -29,6 +29,7 @@ FAILING: Final = tuple(
     for role, what in (
         ("api", "from payments_flush"), ("executor", "from payments_flush"), ("executor", "from payments_claim"), ("api", "from payment"),
         ("executor", "update sender"), ("worker", "update log_consumer"), ("vault", "insert vault_card"),
+        ("checkout", "from payments_flush"), ("checkout", "select checkout_session_store"), ("api", "update terminal_reader"),
     )
     for when in ("before", "after")
 )
@@ -77,7 +78,7 @@ def everything_once() -> Script:
         faults: list[Fault] = [
             *(Away(role) for role in AWAY), *(Killed(role) for role in KILLED), *(FailedAt(role, point) for role, point in FAILING),
             *(fault() for fault in FAULTS),
-            *(Paused(role) for role in ("api", "worker", "network")), *(fault() for fault in ONCE),
+            *(Paused(role) for role in ("api", "checkout", "worker", "network")), *(fault() for fault in ONCE),
         ]  # fmt: skip
         for fault in faults:
             say(f"  {fault.describe()}")

@@ -54,16 +54,20 @@ class Till:
             self._readers.pop(merchant.number)
             return ""
         holding = asyncio.ensure_future(self._do("present", merchant, helper, shown))
+        canceled = self._asking.post("cancel_action", merchant, f"{path}/cancel_action", {})
         if luck < CANCELED:
             await asyncio.sleep(CANCEL_WITHIN_SECONDS * self._chance.random())
-            await self._do("cancel_action", merchant, f"{path}/cancel_action", {})
+            await self._asking.client.ask(canceled)
         answer = await holding
-        action = answer.document.get("action") if answer is not None and answer.status == 200 else None
-        if action is None:
-            # Only an answer that is stored under its key keeps a repeat of it away from the next order.
+        if luck < CANCELED:
+            # Pressed once more: what it was refused, or had, it is refused, or has, for ever.
+            await self._asking.client.ask(canceled)
+        if answer is None:
+            # Nothing stands under the card's key yet: a repeat of it would be taken for a card of the next order's.
             self._readers.pop(merchant.number, None)
             return ""
-        return str(action["status"])
+        action = answer.document.get("action") if answer.status == 200 else None
+        return str(action["status"]) if action else ""
 
     async def _reader(self, merchant: Merchant) -> str:
         """The merchant's reader; empty when there is none in time."""

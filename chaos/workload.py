@@ -58,7 +58,7 @@ SESSIONS: Final = "/v1/checkout/sessions"
 MARKED: Final = 0.5
 TIMED: Final = 0.2
 ORDER_SECONDS: Final = 43_200
-ORDER_GIVEN_UP: Final = 0.12
+ORDER_GIVEN_UP: Final = 0.2
 PAGE_CARD: Final = {"number": "4242424242424242", "expiry": "12/40", "cvc": "123"}
 
 
