@@ -26,6 +26,7 @@ from chaos.system import Broken
 DAYS: Final = ("90s", "20m", "25h")
 # A repeat long after the first answer: so many keys of a run.
 REPEATED_MAX: Final = 400
+TYPED_SECRETS_MAX: Final = 50
 AVAILABLE_MIN: Final = 0.999
 PAGE: Final = 100
 FINAL_CLIENT: Final = 999
@@ -53,6 +54,7 @@ RELAY_CONNECTIONS: Final = 2
 
 async def conclude(lab: Lab, world: World, days: Sequence[str] = DAYS) -> Records:
     """Everything after the last fault; findings are left in the lab. Business time moves by each of `days`."""
+    lab.secrets += world.purse.used[:TYPED_SECRETS_MAX]
     await _rest(lab)
     async with aiohttp.ClientSession() as session:
         history = History(lab.histories, FINAL_CLIENT)
