@@ -54,11 +54,11 @@ PAGE_CLOSED: Final = 0.12
 PAGE_RETURNS: Final = 0.8
 PAGE_CANCELED: Final = 0.15
 SESSIONS: Final = "/v1/checkout/sessions"
-# Orders that bear the mark of other operations, that say when they end, and that the merchant gives up while the buyer pays.
+# Orders that bear the mark of other operations, that say when they end, and that the merchant gives up.
 MARKED: Final = 0.5
 TIMED: Final = 0.2
 ORDER_SECONDS: Final = 43_200
-ORDER_GIVEN_UP: Final = 0.2
+ORDER_GIVEN_UP: Final = 0.25
 PAGE_CARD: Final = {"number": "4242424242424242", "expiry": "12/40", "cvc": "123"}
 
 
@@ -199,7 +199,7 @@ class Shopper:
                 await self._client.browse(back)
 
     async def _sell(self) -> None:
-        """A buyer is sent to the payment page; now and then the merchant gives the order up while he pays."""
+        """A buyer is sent to the payment page; now and then the merchant gives the order up: before he pays, meanwhile, or after."""
         merchant, order = self._asking.order("order")
         marked = {"metadata": order["metadata"], "payment_intent_data": {"metadata": order["metadata"]}}
         price = {"currency": order["currency"], "unit_amount": order["amount"], "product_data": {"name": "Coffee"}}
@@ -213,12 +213,11 @@ class Shopper:
         if made is None or made.status != 200:
             return
         session = made.document
-        given_up = self._chance.random() < ORDER_GIVEN_UP
         buying = asyncio.ensure_future(self._buyer.buy(Order(
             session["id"], session["url"], merchant.number, order["amount"], order["currency"],
         )))  # fmt: skip
-        if given_up:
-            await asyncio.sleep(self._chance.random())
+        if self._chance.random() < ORDER_GIVEN_UP:
+            await asyncio.wait((buying,), timeout=self._chance.choice((0.0, self._chance.random(), BUYER_SECONDS)))
             await self._do("expire", merchant, f"{SESSIONS}/{session['id']}/expire", {})
         await buying
 
