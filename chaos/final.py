@@ -42,9 +42,12 @@ WHERE o.state NOT IN ('recheck', 'awaiting_buyer')
 # A page that nobody has paid is open for a quarter of an hour of business time, which the second step of DAYS is beyond.
 _PAGES: Final = "SELECT a.reference FROM attempt_open o JOIN attempt a ON a.id = o.attempt WHERE o.state = 'awaiting_buyer'"
 _ORDERS: Final = "SELECT id FROM checkout_session WHERE state = 'open'"
+# With the orders that the worker has to look at, by what a consumer has noted or because their time has passed: both in one snapshot,
+# since the one makes the other.
 _LAG: Final = """
 SELECT c.consumer, h.head - c.applied_to AS lag FROM log_consumer c JOIN log_head h ON (h.topic, h.partition) = (c.topic, c.partition)
 WHERE h.head > c.applied_to
+UNION ALL SELECT 'who attends to orders', count(*) FROM checkout_session WHERE due_at <= $1 HAVING count(*) > 0
 """
 _UNDELIVERED: Final = "SELECT id, tries FROM webhook_delivery WHERE state = 'pending' LIMIT 20"
 _CONNECTIONS: Final = "SELECT count(*) AS count FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -86,7 +89,9 @@ async def _rest(lab: Lab) -> None:
     end = time.monotonic() + lab.rest_seconds
     moved = False
     while True:
-        open_, lag, undelivered = [await lab.system.rows(sql) for sql in (_OPEN, _LAG, _UNDELIVERED)]
+        open_ = await lab.system.rows(_OPEN)
+        lag = await lab.system.rows(_LAG, await lab.system.business_now())
+        undelivered = await lab.system.rows(_UNDELIVERED)
         paid = () if open_ or lag or undelivered else await _paid_pages(lab)
         if not (open_ or lag or undelivered or paid):
             return

@@ -37,14 +37,14 @@ NO_CLAIM: Final[Mapping[str, str]] = {
 _NOTHING: Final = re.compile(r"(?i)\b(?:nothing was|was not) charged(?! so far)")
 
 WAYS: Final[Mapping[str, int]] = {
-    "straight": 38, "declined": 14, "challenged": 18, "double_click": 12, "two_tabs": 8, "back": 8, "closed": 2,
+    "straight": 34, "declined": 14, "challenged": 22, "double_click": 12, "two_tabs": 8, "back": 8, "closed": 2,
 }  # fmt: skip
 LOOKS_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 0.3
 ANOTHER_CARD: Final = 0.7
 CARDS_MAX: Final = 4
-PASSES: Final = 0.6
-REFUSES: Final = 0.2
+PASSES: Final = 0.5
+REFUSES: Final = 0.15
 STAYS_AWAY: Final = 0.1
 
 
