@@ -10,24 +10,27 @@ from typing import Any, Final
 
 import aiohttp
 
+from chaos.asking import World
 from chaos.client import Client, Merchant, Request
 from chaos.faults.kafka import judge_topics
 from chaos.history import History, Line, read
 from chaos.http_proxy import FIRST_PATHS
 from chaos.invariants import INVARIANTS
 from chaos.lab import Lab, Window
+from chaos.page import Buyer, Order
 from chaos.proxy import FIRST
 from chaos.records import Effects, Records, read_books
 from chaos.system import Broken
-from chaos.workload import World
 
 # Business time that the final phase lets pass: all questions about what was undone have been asked again by then.
 DAYS: Final = ("90s", "20m", "25h")
 # A repeat long after the first answer: so many keys of a run.
 REPEATED_MAX: Final = 400
+TYPED_SECRETS_MAX: Final = 50
 AVAILABLE_MIN: Final = 0.999
 PAGE: Final = 100
 FINAL_CLIENT: Final = 999
+SHOWN: Final = ("/v1/payment_intents", "/v1/checkout/sessions")
 MEMORY_MAX: Final = 400_000_000
 
 # A refund that is begun anew after a failure waits for that by its schedule; the days that pass at the end bring it about.
@@ -38,9 +41,13 @@ WHERE o.state NOT IN ('recheck', 'awaiting_buyer')
 """
 # A page that nobody has paid is open for a quarter of an hour of business time, which the second step of DAYS is beyond.
 _PAGES: Final = "SELECT a.reference FROM attempt_open o JOIN attempt a ON a.id = o.attempt WHERE o.state = 'awaiting_buyer'"
+_ORDERS: Final = "SELECT id FROM checkout_session WHERE state = 'open'"
+# With the orders that the worker has to look at, by what a consumer has noted or because their time has passed: both in one snapshot,
+# since the one makes the other.
 _LAG: Final = """
 SELECT c.consumer, h.head - c.applied_to AS lag FROM log_consumer c JOIN log_head h ON (h.topic, h.partition) = (c.topic, c.partition)
 WHERE h.head > c.applied_to
+UNION ALL SELECT 'who attends to orders', count(*) FROM checkout_session WHERE due_at <= $1 HAVING count(*) > 0
 """
 _UNDELIVERED: Final = "SELECT id, tries FROM webhook_delivery WHERE state = 'pending' LIMIT 20"
 _CONNECTIONS: Final = "SELECT count(*) AS count FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -50,6 +57,7 @@ RELAY_CONNECTIONS: Final = 2
 
 async def conclude(lab: Lab, world: World, days: Sequence[str] = DAYS) -> Records:
     """Everything after the last fault; findings are left in the lab. Business time moves by each of `days`."""
+    lab.secrets += world.purse.used[:TYPED_SECRETS_MAX]
     await _rest(lab)
     async with aiohttp.ClientSession() as session:
         history = History(lab.histories, FINAL_CLIENT)
@@ -64,9 +72,12 @@ async def conclude(lab: Lab, world: World, days: Sequence[str] = DAYS) -> Record
         if days and (pages := await lab.system.rows(_PAGES)):
             lab.finding("I18", f"{len(pages)} pages at the PSP are still open after a day")
         await _repeat(lab, world, client)
-        shown = await _shown(world, session, lab.system.ready["api"])
+        await _look(lab, world, session)
+        if days and (waiting := await lab.system.rows(_ORDERS)):
+            lab.finding("I18", f"{len(waiting)} orders are still open after their time")
+        shown, sessions = [await _shown(world, session, lab.system.ready["api"], path) for path in SHOWN]
         history.close()
-    records = await _read(lab, shown)
+    records = await _read(lab, world, shown, sessions)
     await judge(lab, records)
     return records
 
@@ -78,7 +89,9 @@ async def _rest(lab: Lab) -> None:
     end = time.monotonic() + lab.rest_seconds
     moved = False
     while True:
-        open_, lag, undelivered = [await lab.system.rows(sql) for sql in (_OPEN, _LAG, _UNDELIVERED)]
+        open_ = await lab.system.rows(_OPEN)
+        lag = await lab.system.rows(_LAG, await lab.system.business_now())
+        undelivered = await lab.system.rows(_UNDELIVERED)
         paid = () if open_ or lag or undelivered else await _paid_pages(lab)
         if not (open_ or lag or undelivered or paid):
             return
@@ -145,13 +158,28 @@ async def _repeat(lab: Lab, world: World, client: Client) -> None:
         ))  # fmt: skip
 
 
-async def _shown(world: World, session: aiohttp.ClientSession, url: str) -> Mapping[str, Mapping[str, Any]]:
-    """Every payment as the API shows it now."""
+async def _look(lab: Lab, world: World, session: aiohttp.ClientSession) -> None:
+    """A last look at the page of every order, when everything has come to rest and its time has passed."""
+    history = History(lab.histories, FINAL_CLIENT, "buyer")
+    buyer = Buyer(session, history, world.purse, Random(lab.seed))
+    origin = lab.system.ready["checkout"]
+    orders = {
+        line.object: Order(line.object, origin + line.path, line.merchant, line.amount, line.currency)
+        for line in read(lab.histories) if line.op == "buy" and line.phase == "invoke"
+    }  # fmt: skip
+    lab.note(f"{len(orders)} orders at the payment page, {len(world.purse.used)} cards tried there and at readers")
+    for at in range(0, len(orders), 16):
+        await asyncio.gather(*(buyer.look(order) for order in list(orders.values())[at : at + 16]))
+    history.close()
+
+
+async def _shown(world: World, session: aiohttp.ClientSession, url: str, path: str) -> Mapping[str, Mapping[str, Any]]:
+    """Everything that stands in one of the API's lists now, by id."""
     found: dict[str, Mapping[str, Any]] = {}
     for merchant in world.merchants:
         after = ""
         while True:
-            page = await _get(session, url, merchant, f"/v1/payment_intents?limit={PAGE}{after}")
+            page = await _get(session, url, merchant, f"{path}?limit={PAGE}{after}")
             found |= {one["id"]: one for one in page["data"]}
             if not page["has_more"]:
                 break
@@ -167,7 +195,7 @@ async def _get(session: aiohttp.ClientSession, url: str, merchant: Merchant, pat
         return document
 
 
-async def _read(lab: Lab, shown: Mapping[str, Mapping[str, Any]]) -> Records:
+async def _read(lab: Lab, world: World, shown: Mapping[str, Mapping[str, Any]], sessions: Mapping[str, Mapping[str, Any]]) -> Records:
     truth = await lab.system.truth()
     async with lab.system.database() as connection:
         books = await read_books(connection)
@@ -175,7 +203,8 @@ async def _read(lab: Lab, shown: Mapping[str, Mapping[str, Any]]) -> Records:
         lines=list(read(lab.histories)), truth=Effects(truth), books=books, shown=shown, webhooks=lab.receiver.seen,
         endpoints=lab.endpoints, counted=lab.proxy.counted + lab.web.counted,
         sent=Counter(one.reference for one in lab.proxy.sent if one.mti in ("0100", "0200")),
-        opinions=lab.risk.opinions, clocks_agree=not any(window.kind.startswith("T") for window in lab.windows),
+        opinions=lab.risk.opinions, sessions=sessions, taken=await world.purse.taken(),
+        clocks_agree=not any(window.kind.startswith("T") for window in lab.windows),
     )  # fmt: skip
 
 
@@ -239,7 +268,7 @@ def _judge_closed(lab: Lab, records: Records) -> None:
 # For so long may be sent what had its card, or its lease, before: a lease is 3 s.
 STILL_SENT_SECONDS: Final[Mapping[str, float]] = {"vault": 1.0, "database": 3.2}
 NEED_VAULT: Final = frozenset({"purchase", "authorize", "authenticate"})
-ACCEPTED: Final = frozenset({"pay", "page", "authorize", "refund", "capture", "cancel", "transfer", "read"})
+ACCEPTED: Final = frozenset({"pay", "page", "order", "till", "authorize", "refund", "capture", "cancel", "transfer", "read"})
 # Who only has to accept needs none of these, the vault for cards apart.
 NEEDLESS: Final = frozenset({"executor", "worker", "relay", "network", "vault", "psp", "cardnet", "broker", "brokers"})
 NEED_CARDS: Final = frozenset({"pay", "authorize"})

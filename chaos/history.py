@@ -40,6 +40,8 @@ class Line(Struct, omit_defaults=True):
     currency: str = ""
     replayed: bool = False
     error: str = ""
+    # Of a buyer's answer: `at` of the line before its request. A buyer has no keys, and may have sent the same twice.
+    asked: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -47,16 +49,18 @@ _decode = msgspec.json.Decoder(Line).decode
 
 
 class History:
-    """The file of one client."""
+    """The file of one client, or by `who` of one buyer."""
 
-    def __init__(self, folder: Path, client: int) -> None:
+    def __init__(self, folder: Path, client: int, who: str = "client") -> None:
         self.client = client
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(folder / f"client-{client:03d}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._file = os.open(folder / f"{who}-{client:03d}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def write(self, phase: str, op: str, **fields: Any) -> None:
-        """Append a line; it is in the file when this returns."""
-        os.write(self._file, _encode(Line(time.monotonic_ns(), self.client, phase, op, **fields)) + b"\n")
+    def write(self, phase: str, op: str, **fields: Any) -> int:
+        """Append a line; it is in the file when this returns: its `at`."""
+        at = time.monotonic_ns()
+        os.write(self._file, _encode(Line(at, self.client, phase, op, **fields)) + b"\n")
+        return at
 
     def close(self) -> None:
         """No more lines."""
@@ -64,8 +68,8 @@ class History:
 
 
 def read(folder: Path) -> Iterator[Line]:
-    """All lines of all clients, in the order in which they were written."""
-    lines = [_decode(line) for file in sorted(folder.glob("client-*.jsonl")) for line in file.read_bytes().splitlines()]
+    """All lines of all clients and buyers, in the order in which they were written."""
+    lines = [_decode(line) for file in sorted(folder.glob("*.jsonl")) for line in file.read_bytes().splitlines()]
     yield from sorted(lines, key=lambda line: line.at)
 
 
@@ -80,8 +84,12 @@ def told(body: bytes) -> dict[str, Any]:
         about = error.get("payment_intent") or {}
         found = {"object": about.get("id", ""), "state": about.get("status", ""), "error": error.get("code") or error.get("type") or "?"}
         return found | {"amount": about.get("amount", 0), "currency": about.get("currency", "")}
+    if document.get("object") == "terminal.reader":
+        action = document.get("action") or {}
+        return {"object": (action.get("process_payment_intent") or {}).get("payment_intent", ""), "state": action.get("status", "")}
+    amount = document.get("amount") or document.get("amount_total") or 0
     return {
-        "object": str(document.get("id", "")), "state": str(document.get("status", "")), "amount": int(document.get("amount") or 0),
+        "object": str(document.get("id", "")), "state": str(document.get("status", "")), "amount": int(amount),
         "currency": str(document.get("currency", "")),
     }  # fmt: skip
 

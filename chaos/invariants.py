@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
+from chaos.claims import i1_one_order_one_charge, i2_shown_as_paid, i4_not_charged, till_told_the_truth, tried_again
 from chaos.history import Line
 from chaos.http_proxy import FIRST_PATHS
 from chaos.proxy import FIRST
@@ -18,6 +19,8 @@ from chaos.risk import PASS_UP_TO
 FAILED_STATES: Final = frozenset({"requires_payment_method", "canceled"})
 FINAL_STATES: Final = frozenset({"succeeded", "canceled"})
 AT_REST: Final = FINAL_STATES | {"requires_payment_method", "requires_capture", "requires_action"}
+# Orders of which all is captured at once, or nothing.
+WHOLE: Final = frozenset({"pay", "pay_3ds", "page", "order", "till"})
 # First sends and resends for each payment's operation; queries and reversals apart.
 AMPLIFICATION_MAX: Final = 1.1
 FINAL_EVENTS: Final = frozenset({
@@ -55,7 +58,7 @@ def i1_no_double_charge(r: Records) -> Finding:
 
 def _orders_taken_twice(r: Records) -> Finding:
     """By the amounts alone, which no two orders share: whatever our books say belongs together."""
-    whole = {(line.amount, line.currency) for line in r.lines if line.op in ("pay", "pay_3ds", "page") and line.object.startswith("pi_")}
+    whole = {(line.amount, line.currency) for line in r.lines if line.op in WHOLE and line.object.startswith(("pi_", "cs_"))}
     twice: Counter[tuple[int, str]] = Counter()
     for reference in r.truth.net:
         effects = r.truth.of(reference)
@@ -128,18 +131,20 @@ def i3_no_phantom(r: Records) -> Finding:
 
 
 def i4_never_reported_failed(r: Records) -> Finding:
-    """What the bank has taken was at no time shown as failed; a client of this run confirms nothing twice."""
+    """What the bank has taken was at no time shown as failed; where another card may be tried, claims.py looks at each of them."""
     failed: dict[str, Line] = {}
+    again = tried_again(r)
     for line in r.lines:
         if line.object.startswith("pi_") and line.phase == "ok" and line.state in FAILED_STATES:
             failed.setdefault(line.object, line)
     for payment, line in failed.items():
-        if (shown := r.shown.get(payment)) and shown["amount_received"] and line.op != "misuse":
+        if (shown := r.shown.get(payment)) and shown["amount_received"] and line.op not in ("misuse", "till"):
             yield f"{payment} was shown as {line.state} ({line.status}) and was paid"
     for name, deliveries in r.webhooks.items():
         for seen in deliveries:
             shown = r.shown.get(seen.object)
-            if seen.type in ("payment_intent.payment_failed", "payment_intent.canceled") and shown and shown["amount_received"]:
+            failing = {"payment_intent.canceled"} if seen.object in again else {"payment_intent.canceled", "payment_intent.payment_failed"}
+            if seen.type in failing and shown and shown["amount_received"]:
                 yield f"{name} was told {seen.type} of {seen.object}, which was paid"
 
 
@@ -226,7 +231,7 @@ def _owned_once(answers: Iterable[Line]) -> Finding:
     """No two keys made the same object."""
     owners: dict[str, str] = {}
     for line in answers:
-        if line.method == "POST" and line.status == 200 and line.op in ("pay", "pay_3ds", "page", "authorize", "refund"):
+        if line.method == "POST" and line.status == 200 and line.op in WHOLE | {"authorize", "refund"}:
             other = owners.setdefault(line.object, line.key)
             if other != line.key:
                 yield f"two keys, {line.key} and {other}, were answered with the same {line.object}"
@@ -343,7 +348,7 @@ def i2_honest_503(r: Records) -> Finding:
             left[line.merchant, line.key] = line
         elif line.phase != "invoke" and line.key:
             phases[line.merchant, line.key].add(line.phase)
-    orders = {(shown.get("metadata") or {}).get("order"): payment for payment, shown in r.shown.items()}
+    orders = {(shown.get("metadata") or {}).get("order"): id_ for id_, shown in (*r.shown.items(), *r.sessions.items())}
     for place, line in left.items():
         order = ((line.params or {}).get("metadata") or {}).get("order")
         if phases[place] == {"fail"} and order in orders and order is not None:
@@ -383,5 +388,6 @@ INVARIANTS: Final[Mapping[str, Callable[[Records], Finding]]] = {
     "I1": i1_no_double_charge, "I2": i2_no_loss, "I3": i3_no_phantom, "I4": i4_never_reported_failed, "I5": i5_double_entry,
     "I6": i6_wallets, "I7": i7_each_entry_once, "I8": i8_forward_only, "I9": i9_idempotency, "I10": i10_one_attempt, "I11": i11_replay,
     "I12": i12_webhooks, "I13": i13_ledger_as_the_bank, "I2 503": i2_honest_503, "I17": i17_sent_once, "I20": i20_bounded,
-    "risk": risk_heeded,
+    "risk": risk_heeded, "I1 page": i1_one_order_one_charge, "I2 page": i2_shown_as_paid, "I4 page": i4_not_charged,
+    "I4 till": till_told_the_truth,
 }  # fmt: skip

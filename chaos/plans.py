@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from chaos.asking import World
 from chaos.faults import FAULTS, ONCE, Fault
 from chaos.faults.disk import FullDisk
 from chaos.faults.failover import CLUSTER
@@ -13,7 +14,6 @@ from chaos.faults.processes import KILLED, FailedAt, Killed, KilledAt, KilledAtS
 from chaos.faults.surroundings import Away
 from chaos.lab import Lab
 from chaos.run import Script, one_after_the_other, say
-from chaos.workload import World
 
 # Long enough for every operation to have passed every point once, also the rare ones.
 RECORD_SECONDS: Final = 12.0
@@ -29,6 +29,7 @@ FAILING: Final = tuple(
     for role, what in (
         ("api", "from payments_flush"), ("executor", "from payments_flush"), ("executor", "from payments_claim"), ("api", "from payment"),
         ("executor", "update sender"), ("worker", "update log_consumer"), ("vault", "insert vault_card"),
+        ("checkout", "from payments_flush"), ("checkout", "select checkout_session_store"), ("api", "update terminal_reader"),
     )
     for when in ("before", "after")
 )
@@ -77,7 +78,7 @@ def everything_once() -> Script:
         faults: list[Fault] = [
             *(Away(role) for role in AWAY), *(Killed(role) for role in KILLED), *(FailedAt(role, point) for role, point in FAILING),
             *(fault() for fault in FAULTS),
-            *(Paused(role) for role in ("api", "worker", "network")), *(fault() for fault in ONCE),
+            *(Paused(role) for role in ("api", "checkout", "worker", "network")), *(fault() for fault in ONCE),
         ]  # fmt: skip
         for fault in faults:
             say(f"  {fault.describe()}")

@@ -114,6 +114,8 @@ class Records(Struct, frozen=True, kw_only=True):
         webhooks: what the receiver has seen, by its own name for each endpoint; `endpoints` tells their ids.
         sent: how many requests of attempts passed the wire, by message type (`counted`), and how often each first request (`sent`).
         opinions: what the risk service has said, by payment.
+        sessions: every Checkout Session as the API shows it at the end, by id.
+        taken: what each card of the purse lacks at the bank, by its number.
         clocks_agree: no wall clock was made wrong in this run, so that times of different processes can be compared.
     """
 
@@ -126,4 +128,6 @@ class Records(Struct, frozen=True, kw_only=True):
     counted: Mapping[str, int]
     sent: Mapping[str, int]
     opinions: Mapping[str, str]
+    sessions: Mapping[str, Mapping[str, Any]]
+    taken: Mapping[str, Counter[str]]
     clocks_agree: bool = True

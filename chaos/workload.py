@@ -3,6 +3,8 @@
     pay               purchases in six currencies with exponents 0, 2 and 3, amounts that no other payment has
     pay at the PSP    at the second PSP's own page, where buyers pay, give up, close the window, and merchants cancel meanwhile
     pay by 3DS        frictionless, and with a challenge that the buyer answers at his bank
+    order             at the payment page: the buyer, with a history of his own, is page.py; the merchant may expire it meanwhile
+    till              at a reader: till.py
     auth + capture    in part or whole, or canceled
     refund            whole, in part, and clicked twice
     transfer          between wallets of the merchant, in the ledger
@@ -18,35 +20,26 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from itertools import count
-from random import Random
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
-from msgspec import Struct
 
+from chaos.asking import AT_FIRST, CURRENCIES, HANG_UP_SECONDS, Asking, Wallet, World
 from chaos.client import Answer, Client, Merchant, Request
+from chaos.page import Buyer, Order
+from chaos.purse import Purse
 from chaos.system import System
+from chaos.till import Till
 
-# Minor units per step: what the API takes of a currency with three decimals is a multiple of ten.
-CURRENCIES: Final[Mapping[str, int]] = {"eur": 1, "usd": 1, "gbp": 1, "chf": 1, "jpy": 1, "kwd": 10}
-AMOUNT_FIRST: Final = 1_000
-# What only the first PSP takes: those that the routes send to the second one are left out.
-AT_FIRST: Final = ("eur", "usd", "jpy", "kwd")
 WEIGHTS: Final[Mapping[str, int]] = {
-    "pay": 52, "pay_3ds": 5, "page": 4, "authorize": 10, "refund": 10, "transfer": 10, "decline": 3, "read": 5, "set_up": 1,
+    "pay": 46, "pay_3ds": 5, "page": 4, "order": 4, "till": 3, "authorize": 10, "refund": 10, "transfer": 9, "decline": 3, "read": 5,
+    "set_up": 1,
 }  # fmt: skip
-REPEATED: Final = 0.3
-OTHER_PARAMETERS: Final = 0.02
 GONE: Final = 0.01
 BY_NUMBER: Final = 0.2
-KEPT_MAX: Final = 500
 CARDS_BIN: Final = "424242"
 WALLETS_EACH: Final = 10
-# The share of merchant n among all is proportional to 1 / (n + 1).
-ZIPF: Final = 1.0
-HANG_UP_SECONDS: Final = 0.005
 BUYER_SECONDS: Final = 15.0
 # When the load ends, repeats go on for so long; what has no answer by then is for the final phase.
 GIVE_UP_SECONDS: Final = 15.0
@@ -60,35 +53,13 @@ PAGE_LOOKS: Final = 20
 PAGE_CLOSED: Final = 0.12
 PAGE_RETURNS: Final = 0.8
 PAGE_CANCELED: Final = 0.15
+SESSIONS: Final = "/v1/checkout/sessions"
+# Orders that bear the mark of other operations, that say when they end, and that the merchant gives up.
+MARKED: Final = 0.5
+TIMED: Final = 0.2
+ORDER_SECONDS: Final = 43_200
+ORDER_GIVEN_UP: Final = 0.25
 PAGE_CARD: Final = {"number": "4242424242424242", "expiry": "12/40", "cvc": "123"}
-
-
-class Wallet(Struct, frozen=True):
-    """A ledger account of a merchant."""
-
-    merchant: int
-    id: str
-
-
-class World:
-    """What the clients of a run share: merchants, cards, wallets, and what they have made so far."""
-
-    def __init__(self, merchants: list[Merchant], cards: list[str], wallets: list[Wallet], mark: str) -> None:
-        self.merchants = merchants
-        self.cards = cards
-        self.wallets = wallets
-        self.mark = mark
-        self.numbers = count(1)
-        self.paid: list[tuple[Merchant, str, int]] = []
-        self.shares = [1 / (number + 1) ** ZIPF for number in range(len(merchants))]
-        self.done = 0
-        self.payments = 0
-
-    def keep(self, merchant: Merchant, payment: str, amount: int) -> None:
-        """A payment that succeeded may be refunded or read by anybody; the oldest are forgotten."""
-        self.paid.append((merchant, payment, amount))
-        if len(self.paid) > KEPT_MAX:
-            del self.paid[: KEPT_MAX // 2]
 
 
 async def prepare(system: System, session: aiohttp.ClientSession, *, merchants: int, cards: int, mark: str) -> World:
@@ -105,33 +76,39 @@ async def prepare(system: System, session: aiohttp.ClientSession, *, merchants: 
                 headers={"Authorization": f"Bearer {merchant.secret}"},
             ) as opened:  # fmt: skip
                 wallets.append(Wallet(merchant.number, (await opened.json())["id"]))
-    return World(made, numbers, wallets, mark)
+    return World(made, numbers, wallets, Purse(system), mark)
 
 
 class Shopper:
-    """One client at work: one operation after the other, with pauses that make up the rate."""
+    """One client at work, and the buyer whom it sends to its page: one operation after the other, with pauses that make up the rate.
 
-    def __init__(self, world: World, client: Client, *, pause: float) -> None:
+    Args:
+        mostly: an operation that is as frequent as all others together; none unless named.
+    """
+
+    def __init__(self, world: World, client: Client, buyer: Buyer, *, pause: float, mostly: str = "") -> None:
         self._world = world
         self._client = client
-        self._chance: Random = client.chance
+        self._buyer = buyer
+        self._asking = Asking(world, client)
+        self._chance = client.chance
         self._pause = pause
-        self._later: list[asyncio.Task[Any]] = []
+        self._weights = dict(WEIGHTS) | ({mostly: sum(WEIGHTS.values())} if mostly else {})
         self._operations: Mapping[str, Callable[[], Awaitable[None]]] = {
-            "pay": self._pay, "pay_3ds": self._pay_3ds, "page": self._page, "authorize": self._authorize, "refund": self._refund,
-            "transfer": self._transfer, "decline": self._decline, "read": self._read,
-            "set_up": self._set_up,
+            "pay": self._pay, "pay_3ds": self._pay_3ds, "page": self._page, "order": self._sell, "till": Till(self._asking).sell,
+            "authorize": self._authorize, "refund": self._refund, "transfer": self._transfer, "decline": self._decline,
+            "read": self._read, "set_up": self._set_up,
         }  # fmt: skip
 
     async def work(self, stop: asyncio.Event) -> None:
         """Shop until told to stop, then wait for what was to be repeated later."""
         while not stop.is_set():
-            [name] = self._chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
+            [name] = self._chance.choices(list(self._weights), list(self._weights.values()))
             await self._operations[name]()
             self._world.done += 1
             await asyncio.sleep(self._chance.expovariate(1 / self._pause) if self._pause else 0)
         self._client.until = time.monotonic() + GIVE_UP_SECONDS
-        await asyncio.gather(*self._later)
+        await asyncio.gather(*self._asking.later)
 
     # --- operations ------------------------------------------------------------------------------------------------------
 
@@ -139,7 +116,7 @@ class Shopper:
         merchant, params = self._order("pay")
         if self._chance.random() < GONE:
             # Sent, and never heard of again: the system finishes alone.
-            await self._client.once(self._post("gone", merchant, "/v1/payment_intents", params), hang_up_after=HANG_UP_SECONDS)
+            await self._client.once(self._asking.post("gone", merchant, "/v1/payment_intents", params), hang_up_after=HANG_UP_SECONDS)
             return
         answer = await self._do("pay", merchant, "/v1/payment_intents", params)
         self._remember(merchant, answer)
@@ -221,6 +198,29 @@ class Shopper:
             if back and self._chance.random() < PAGE_RETURNS:
                 await self._client.browse(back)
 
+    async def _sell(self) -> None:
+        """A buyer is sent to the payment page; now and then the merchant gives the order up: before he pays, meanwhile, or after."""
+        merchant, order = self._asking.order("order")
+        marked = {"metadata": order["metadata"], "payment_intent_data": {"metadata": order["metadata"]}}
+        price = {"currency": order["currency"], "unit_amount": order["amount"], "product_data": {"name": "Coffee"}}
+        params = {
+            "mode": "payment", "line_items": [{"price_data": price}], "success_url": "https://shop.example/thanks",
+            "cancel_url": "https://shop.example/cart", **(marked if self._chance.random() < MARKED else {}),
+            # By the merchant's clock, of which nobody knows by how much business time is ahead: what is too near is refused.
+            **({"expires_at": int(time.time()) + ORDER_SECONDS} if self._chance.random() < TIMED else {}),
+        }  # fmt: skip
+        made = await self._do("order", merchant, SESSIONS, params)
+        if made is None or made.status != 200:
+            return
+        session = made.document
+        buying = asyncio.ensure_future(self._buyer.buy(Order(
+            session["id"], session["url"], merchant.number, order["amount"], order["currency"],
+        )))  # fmt: skip
+        if self._chance.random() < ORDER_GIVEN_UP:
+            await asyncio.wait((buying,), timeout=self._chance.choice((0.0, self._chance.random(), BUYER_SECONDS)))
+            await self._do("expire", merchant, f"{SESSIONS}/{session['id']}/expire", {})
+        await buying
+
     async def _authorize(self) -> None:
         merchant, params = self._order("authorize")
         answer = await self._do("authorize", merchant, "/v1/payment_intents", params | {"capture_method": "manual"})
@@ -260,7 +260,7 @@ class Shopper:
             await asyncio.gather(*(self._do("refund", merchant, "/v1/refunds", most) for _ in range(2)))
             return
         # Clicked twice: the same key at once.
-        request = self._post("refund", merchant, "/v1/refunds", params)
+        request = self._asking.post("refund", merchant, "/v1/refunds", params)
         await asyncio.gather(self._client.ask(request), self._client.ask(request))
 
     async def _transfer(self) -> None:
@@ -291,15 +291,9 @@ class Shopper:
     # --- how they ask ----------------------------------------------------------------------------------------------------
 
     def _order(self, op: str, currency: str = "") -> tuple[Merchant, dict[str, Any]]:
-        """An order of somebody's: an amount that nobody else has in its currency (any, unless given), and a mark to find it by."""
-        [merchant] = self._chance.choices(self._world.merchants, self._world.shares)
-        number = next(self._world.numbers)
-        self._world.payments += 1
-        currency = currency or self._chance.choice(list(CURRENCIES))
-        params: dict[str, Any] = {
-            "amount": (AMOUNT_FIRST + number) * CURRENCIES[currency], "currency": currency, "confirm": True,
-            "metadata": {"order": f"{self._world.mark}-{number}", "op": op},
-        }  # fmt: skip
+        """An order that is to be paid at once, by a card."""
+        merchant, params = self._asking.order(op, currency)
+        params["confirm"] = True
         if self._chance.random() < BY_NUMBER:
             card = {"number": self._chance.choice(self._world.cards), "exp_month": 12, "exp_year": 2045, "cvc": "739"}
             params["payment_method_data"] = {"type": "card", "card": card}
@@ -307,30 +301,8 @@ class Shopper:
             params["payment_method"] = self._chance.choice(("pm_card_visa", "pm_card_mastercard", "pm_card_amex"))
         return merchant, params
 
-    def _post(self, op: str, merchant: Merchant, path: str, params: dict[str, Any]) -> Request:
-        return Request(op, merchant, "POST", path, params, f"{self._world.mark}-{self._client.chance.getrandbits(96):x}")
-
     async def _do(self, op: str, merchant: Merchant, path: str, params: dict[str, Any]) -> Answer | None:
-        """Ask until it is answered; and what clients do besides: the same again, or the same key for something else."""
-        request = self._post(op, merchant, path, params)
-        luck = self._chance.random()
-        if luck < REPEATED / 3:
-            # The second while the first runs.
-            answers = await asyncio.gather(self._client.ask(request), self._client.once(request))
-            return answers[0]
-        answer = await self._client.ask(request)
-        if answer is None:
-            return None
-        if luck < REPEATED:
-            self._later.append(asyncio.ensure_future(self._repeat(request, self._chance.uniform(0, 10))))
-        elif luck < REPEATED + OTHER_PARAMETERS and "amount" in params:
-            other = Request("misuse", merchant, "POST", path, params | {"amount": params["amount"] + 10}, request.key)
-            await self._client.ask(other)
-        return answer
-
-    async def _repeat(self, request: Request, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self._client.ask(request)
+        return await self._asking.do(op, merchant, path, params)
 
     def _remember(self, merchant: Merchant, answer: Answer | None) -> None:
         if answer is not None and answer.status == 200 and answer.document.get("status") == "succeeded":

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Final
 
+from msgspec.structs import replace
+
 from chaos.bugs import BUGS, Bug
 from chaos.bugs.drills import drill
 from chaos.entry import BUG
@@ -44,7 +46,8 @@ def _in_simulation(bug: Bug) -> str:
 
 
 def _in_drill(bug: Bug, seed: int) -> str:
-    verdict = asyncio.run(run(drill(bug.drill), seed=seed, size=SIZE, bug=bug.name if bug.patches else "", days=bug.days, brokers=bug.brokers))
+    size, planted = replace(SIZE, mostly=bug.mostly), bug.name if bug.patches else ""
+    verdict = asyncio.run(run(drill(bug.drill), seed=seed, size=size, bug=planted, days=bug.days, brokers=bug.brokers))
     if verdict.kept:
         shutil.rmtree(verdict.kept, ignore_errors=True)
     return ", ".join(sorted({finding.split(" ")[0] for finding in verdict.findings}))

@@ -27,7 +27,7 @@ class WrongClock(Fault):
     kind = "T1"
 
     async def inject(self, lab: Lab) -> None:
-        self.role = lab.chance.choice(("api", "executor", "worker"))
+        self.role = lab.chance.choice(("api", "checkout", "executor", "worker"))
         (lab.clocks / self.role).write_text(str(lab.chance.choice((-86_400, -3_600, 3_600, 86_400))))
 
     async def heal(self, lab: Lab) -> None:
@@ -41,7 +41,7 @@ class SteppingClock(Fault):
     lasts = "step"
 
     async def inject(self, lab: Lab) -> None:
-        self.role = lab.chance.choice(("api", "executor", "worker"))
+        self.role = lab.chance.choice(("api", "checkout", "executor", "worker"))
         for step in range(1, 4):
             (lab.clocks / self.role).write_text(str(-step))
             await asyncio.sleep(lab.seconds("step"))

@@ -1,42 +1,17 @@
 """A buyer at the payment page, by plain HTTP: reads the form as a browser would, fills it in, and sends it."""
 
 import http.client
-import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from payments_system import SOCKET_SECONDS, Shop, wait
 
-PAYS = "4242424242424242"
+from payment_page import PAYS, Seen, filled
+
 CHALLENGED = "4000000000003220"
 DECLINED = "4000000000000002"
 NO_FUNDS = "4000000000009995"
-
-
-class Seen(NamedTuple):
-    """One answer of the page."""
-
-    status: int
-    headers: Mapping[str, str]
-    html: str
-
-    @property
-    def fields(self) -> dict[str, str]:
-        """What the form bears besides."""
-        return dict(re.findall(r'name="(try|token|lang)" value="([^"]*)"', self.html))
-
-    @property
-    def title(self) -> str:
-        """The title of a state that is no form."""
-        found = re.search(r"<h[12]>(.*?)</h[12]>", self.html)
-        return found[1] if found else ""
-
-    @property
-    def alert(self) -> str:
-        """What stands above the form."""
-        found = re.search(r'class="alert"[^>]*>(.*?)</div>', self.html, re.DOTALL)
-        return re.sub(r"<[^>]*>", " ", found[1]).strip() if found else ""
 
 
 def fetch(url: str, form: Mapping[str, str] | None = None, **headers: str) -> Seen:
@@ -97,14 +72,6 @@ def come_back(url: str) -> str:
 def redirect_status(location: str) -> str:
     """What the shop is told."""
     return parse_qs(urlsplit(location).query)["redirect_status"][0]
-
-
-def filled(seen: Seen, number: str = PAYS, **changes: str) -> dict[str, str]:
-    """The form that was seen, filled in."""
-    typed = {
-        "email": "ada@example.com", "number": number, "expiry": "12 / 34", "cvc": "123", "name": "Ada Lovelace", "postal_code": "1012 LG",
-    }  # fmt: skip
-    return seen.fields | typed | changes
 
 
 def asked(shop: Shop, **changes: Any) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 import shutil
 from pathlib import Path
 
-from buyer import PAYS, asked
+from buyer import asked
 from payments_system import Shop
 from playwright.sync_api import Page
+
+from payment_page import PAYS
 
 CHROMIUM = shutil.which("chromium")
 AXE = Path(__file__).resolve().parents[2] / "requirements" / "node" / "node_modules" / "axe-core" / "axe.min.js"

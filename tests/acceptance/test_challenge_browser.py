@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from buyer import CHALLENGED, PAYS, charges_of, session_of
+from buyer import CHALLENGED, charges_of, session_of
 from chromium import PHONE, complaints_of_axe, order, press
 from payments_system import Shop, running_shop, wait
 from playwright.sync_api import Page, expect
+
+from payment_page import PAYS
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
 

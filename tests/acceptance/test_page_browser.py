@@ -4,10 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from buyer import DECLINED, PAYS, charges_of, fetch, filled, session_of
+from buyer import DECLINED, charges_of, fetch, session_of
 from chromium import DESKTOP, NARROW, PHONE, complaints_of_axe, fill, order, press
 from payments_system import Shop, running_shop
 from playwright.sync_api import Page, expect
+
+from payment_page import PAYS, filled
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
 

@@ -1,14 +1,15 @@
 """SIGKILL in every step of an order, with a challenge and without: the buyer looks again, tries again if need be, is charged once."""
 
 import http.client
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from buyer import CHALLENGED, Seen, asked, at_bank, charges_of, come_back, events_of, fetch, filled, session_of
+from buyer import CHALLENGED, asked, at_bank, charges_of, come_back, events_of, fetch, session_of
 from payments_system import Shop, running_shop, wait
+
+from payment_page import Seen, filled
 
 pytestmark = pytest.mark.slow
 
@@ -58,9 +59,8 @@ def ends_paid_once(shop: Shop, session: dict[str, Any], form: dict[str, str]) ->
         seen = look(session["url"])
         if seen is not None and seen.fields:
             look(session["url"], filled(seen))
-        bank = re.search(r'<a class="pay" href="([^"]*/authenticate/[^"]*)"', seen.html) if seen is not None else None
-        if bank:
-            come_back(at_bank(bank[1]))
+        if seen is not None and seen.bank:
+            come_back(at_bank(seen.bank))
         return seen is not None and seen.title == "Payment complete"
 
     wait(paid, "the order is paid")

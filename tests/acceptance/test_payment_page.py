@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import stripe
-from buyer import DECLINED, NO_FUNDS, PAYS, asked, bought, charges_of, events_of, fetch, filled, session_of
+from buyer import DECLINED, NO_FUNDS, asked, bought, charges_of, events_of, fetch, session_of
 from canary import Canary, places
 from payments_system import Answer, Shop, running_shop, wait
 
 from guilder.demo.shop import ADDRESSES
+from payment_page import PAYS, filled
 
 pytestmark = pytest.mark.slow
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import stripe
-from buyer import CHALLENGED, at_bank, bought, come_back, fetch, filled, session_of
+from buyer import CHALLENGED, at_bank, bought, come_back, fetch, session_of
 from payments_system import Shop, running_shop, wait
 from sdk import client
 from whole_system import GUILDER, environment
 
+from payment_page import filled
 from receiver import CLOSE, HANG, RESET, Receiver, answer
 
 pytestmark = pytest.mark.slow

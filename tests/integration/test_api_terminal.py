@@ -164,6 +164,48 @@ async def test_a_busy_reader_takes_nothing_else_and_an_action_can_be_canceled(ap
     assert (await api.post(f"/v1/payment_intents/{payment}/cancel", merchant.secret))["status"] == "canceled"
 
 
+async def test_a_repeat_at_the_reader_is_answered_as_the_first_request_was(api: ApiWorld, shop):
+    """Whatever has become of the payment and of the action since."""
+    merchant, reader, _ = shop
+    payment = (await api.post("/v1/payment_intents", merchant.secret, **AT_TILL))["id"]
+    path, key = f"/v1/terminal/readers/{reader}/process_payment_intent", "process"
+    first = await api.post(path, merchant.secret, payment_intent=payment, idempotency_key=key)
+    assert (await hold_card(api, merchant, reader))["action"]["status"] == "succeeded"
+    again = await api.post(path, merchant.secret, payment_intent=payment, idempotency_key=key)
+    assert (again.status, again.body, again.headers["idempotent-replayed"]) == (200, first.body, "true")
+
+
+async def test_a_card_that_a_reader_has_refused_is_not_charged_for_the_next_payment(api: ApiWorld, shop):
+    """The refusal stands under its key: who repeats it while the reader asks for another buyer's card is refused again."""
+    merchant, reader, _ = shop
+    early = await hold_card(api, merchant, reader, idempotency_key="early")
+    assert (early.status, early.error["code"]) == (400, "terminal_reader_busy")
+    payment = await begin(api, merchant, reader)
+    busy = await api.post(f"/v1/terminal/readers/{reader}/process_payment_intent", merchant.secret, payment_intent=payment, idempotency_key="busy")
+    again = await hold_card(api, merchant, reader, idempotency_key="early")
+    assert (again.status, again.body, again.headers["idempotent-replayed"]) == (400, early.body, "true")
+    assert (await api.get(f"/v1/payment_intents/{payment}", merchant.secret))["status"] == "requires_payment_method"
+    await api.post(f"/v1/terminal/readers/{reader}/cancel_action", merchant.secret)
+    again = await api.post(f"/v1/terminal/readers/{reader}/process_payment_intent", merchant.secret, payment_intent=payment, idempotency_key="busy")
+    assert (again.status, again.body) == (400, busy.body)
+
+
+async def test_an_action_that_could_not_be_canceled_is_not_canceled_by_the_same_request_later(api: ApiWorld, shop):
+    """While the bank is asked; the refusal stands under its key."""
+    merchant, reader, _ = shop
+    number, _ = await new_card(api, "424206")
+    await fault(api, "late_answer", operation="purchase", card=number, delay_ms=1_500)
+    payment = await begin(api, merchant, reader)
+    holding = asyncio.ensure_future(hold_card(api, merchant, reader, number))
+    await comes_to(api, merchant, payment, "processing")
+    path = f"/v1/terminal/readers/{reader}/cancel_action"
+    refused = await api.post(path, merchant.secret, idempotency_key="cancel")
+    assert (refused.status, refused.error["code"]) == (400, "terminal_reader_busy")
+    assert (await holding)["action"]["status"] == "succeeded"
+    again = await api.post(path, merchant.secret, idempotency_key="cancel")
+    assert (again.status, again.body) == (400, refused.body)
+
+
 async def test_what_is_no_payment_for_a_reader_is_refused(api: ApiWorld, shop):
     """A card payment at a reader, a reader's payment by confirm, and one with both kinds at the reader."""
     merchant, reader, _ = shop

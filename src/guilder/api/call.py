@@ -15,6 +15,7 @@ from guilder.db.pages import Page
 from guilder.idempotency import Claim, Result, look, once
 from guilder.log import NewEvent, announce
 from guilder.merchants import Caller
+from guilder.payments.accept import refuse
 from guilder.payments.answers import included_in
 from guilder.shapes.expand import DEPTH_MAX, unexpandable, wanted
 from guilder.shapes.facts import SHAPE, Answer, Facts, WebhookEndpointFacts
@@ -125,6 +126,10 @@ class Call:
         """The stored answer, for handlers that store something before the verb's own look at the key; None for a new key."""
         stored = await look(self.services.db, self.claim) if self.key_given else None
         return None if stored is None else await self.result(stored)
+
+    async def refused(self, refusal: Refusal) -> Reply:
+        """The answer to what the state does not allow: stored under the key, or the one that stands there. Raises what is never stored."""
+        return await self.result(await refuse(self.services.payments, self.claim, refusal))
 
     async def show(self, facts: Facts) -> Reply:
         """One object that was read, with what `expand` asks for."""

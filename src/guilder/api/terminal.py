@@ -215,14 +215,17 @@ async def delete_reader(call: Call, _p: Params) -> Reply:
 async def process(call: Call, p: Process) -> Reply:
     """The reader asks for a card."""
     facts = await retrieve_payment(call.services.db, call.account, call.livemode, p.payment_intent, param="payment_intent")
-    check_processable(facts)
 
     async def effect(connection: Connection) -> Done:
         return Done(
             await call.services.terminal.begin(connection, call.account, call.ids[0], p.payment_intent, livemode=call.livemode)
         )
 
-    return await call.once(effect)
+    try:
+        check_processable(facts)
+        return await call.once(effect)
+    except Refusal as refusal:
+        return await call.refused(refusal)
 
 
 async def cancel_action(call: Call, _p: Params) -> Reply:
@@ -244,13 +247,17 @@ async def cancel_action(call: Call, _p: Params) -> Reply:
                 return await _ended(call, connection, action.id, found)
         return Done(await terminal.change_reader(connection, replace(facts, action=None)))
 
-    return await call.once(effect)
+    try:
+        return await call.once(effect)
+    except Refusal as refusal:
+        return await call.refused(refusal)
 
 
 async def present(call: Call, p: Present) -> Reply:
     """A card is held to the reader: the payment is taken, and the answer waits for its end, 8 seconds at most.
 
-    The payment has a key of its own, the reader's action: whoever repeats this, under whichever key, never pays twice.
+    The payment has a key of its own, the reader's action: whoever repeats this, under whichever key, never pays twice. And whoever
+    was refused, because nobody asked for a card, is refused under that key for ever: never charged for the next buyer's order.
     """
     stored = await call.answered()
     if stored is not None:
@@ -259,7 +266,8 @@ async def present(call: Call, p: Present) -> Reply:
     reader = await terminal.reader(call.account, id_, livemode=call.livemode)
     action = reader.action
     if action is None or action.status != IN_PROGRESS:
-        raise Refusal("The reader is not asking for a card. Process a PaymentIntent with it first.", code="terminal_reader_busy")
+        not_asked = Refusal("The reader is not asking for a card. Process a PaymentIntent with it first.", code="terminal_reader_busy")
+        return await call.refused(not_asked)
     result = await payments.take_at_till(
         call.services.payments, _claim(call, action.id), action.payment_intent, await _read(call, p), Till(reader.id, reader.location),
     )  # fmt: skip
