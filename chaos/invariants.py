@@ -12,6 +12,7 @@ from typing import Any, Final
 from chaos.history import Line
 from chaos.http_proxy import FIRST_PATHS
 from chaos.proxy import FIRST
+from chaos.reads import replica
 from chaos.records import EFFECTS, Records
 from chaos.risk import PASS_UP_TO
 
@@ -50,10 +51,10 @@ def i1_no_double_charge(r: Records) -> Finding:
     for payment, amount in returned.items():
         if amount > sum(one for _, one in taken[payment]):
             yield f"{payment}: {amount} refunded, {sum(one for _, one in taken[payment])} captured"
-    yield from _orders_taken_twice(r)
+    yield from orders_taken_twice(r)
 
 
-def _orders_taken_twice(r: Records) -> Finding:
+def orders_taken_twice(r: Records) -> Finding:
     """By the amounts alone, which no two orders share: whatever our books say belongs together."""
     whole = {(line.amount, line.currency) for line in r.lines if line.op in ("pay", "pay_3ds", "page") and line.object.startswith("pi_")}
     twice: Counter[tuple[int, str]] = Counter()
@@ -374,7 +375,7 @@ def risk_heeded(r: Records) -> Finding:
 def i20_bounded(r: Records) -> Finding:
     """No storm: at most 1.1 requests for each operation, queries and reversals apart."""
     sends = sum(count for kind, count in r.counted.items() if kind in FIRST | FIRST_PATHS)
-    operations = sum(attempt["operation"] != "void" for attempt in r.books.attempts)
+    operations = sum(attempt["operation"] != "void" for attempt in (*r.books.attempts, *r.lost))
     if operations and sends > AMPLIFICATION_MAX * operations + 10:
         yield f"{sends} requests for {operations} operations"
 
@@ -383,5 +384,5 @@ INVARIANTS: Final[Mapping[str, Callable[[Records], Finding]]] = {
     "I1": i1_no_double_charge, "I2": i2_no_loss, "I3": i3_no_phantom, "I4": i4_never_reported_failed, "I5": i5_double_entry,
     "I6": i6_wallets, "I7": i7_each_entry_once, "I8": i8_forward_only, "I9": i9_idempotency, "I10": i10_one_attempt, "I11": i11_replay,
     "I12": i12_webhooks, "I13": i13_ledger_as_the_bank, "I2 503": i2_honest_503, "I17": i17_sent_once, "I20": i20_bounded,
-    "risk": risk_heeded,
+    "risk": risk_heeded, "replica": replica,
 }  # fmt: skip

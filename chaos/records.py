@@ -115,6 +115,7 @@ class Records(Struct, frozen=True, kw_only=True):
         sent: how many requests of attempts passed the wire, by message type (`counted`), and how often each first request (`sent`).
         opinions: what the risk service has said, by payment.
         clocks_agree: no wall clock was made wrong in this run, so that times of different processes can be compared.
+        lost: attempts that a restore took with it; `lines` and `truth` are without what is lost with them (restored.py).
     """
 
     lines: Sequence[Line]
@@ -127,3 +128,4 @@ class Records(Struct, frozen=True, kw_only=True):
     sent: Mapping[str, int]
     opinions: Mapping[str, str]
     clocks_agree: bool = True
+    lost: Sequence[Any] = ()

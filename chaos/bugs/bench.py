@@ -44,7 +44,10 @@ def _in_simulation(bug: Bug) -> str:
 
 
 def _in_drill(bug: Bug, seed: int) -> str:
-    verdict = asyncio.run(run(drill(bug.drill), seed=seed, size=SIZE, bug=bug.name if bug.patches else "", days=bug.days, brokers=bug.brokers))
+    planted = bug.name if bug.patches else ""
+    verdict = asyncio.run(run(
+        drill(bug.drill), seed=seed, size=SIZE, bug=planted, days=bug.days, brokers=bug.brokers, clustered=bug.clustered,
+    ))  # fmt: skip
     if verdict.kept:
         shutil.rmtree(verdict.kept, ignore_errors=True)
     return ", ".join(sorted({finding.split(" ")[0] for finding in verdict.findings}))

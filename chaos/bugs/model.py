@@ -15,6 +15,7 @@ class Bug(Struct, frozen=True, kw_only=True):
         drill: the run that must turn red: `simulation`, or a drill of chaos.bugs.drills on the real system.
         days: business time that passes when the load has ended, step by step.
         brokers: the drill's log goes through so many Kafka brokers.
+        clustered: the drill's PostgreSQL has a standby, from which lists are read.
     """
 
     name: str
@@ -23,3 +24,4 @@ class Bug(Struct, frozen=True, kw_only=True):
     drill: str = "simulation"
     days: tuple[str, ...] = ()
     brokers: int = 0
+    clustered: bool = False
