@@ -133,7 +133,7 @@ OTHERS: Final = """\
   about again, in a slot of its own, after 1 minute, 15 minutes and 24 hours ([schedule.py](../src/guilder/payments/schedule.py)). A
   purchase, an authorization or a capture that is found then is `reversing` in that slot until the reversal is acknowledged, and
   asked about for the rest of the schedule ([recheck.py](../src/guilder/payments/recheck.py)). The same state, in a slot of its
-  own, says that the issuer is being asked what came of a challenge, or that a refund which was sent again may have been paid twice.
+  own, says that the issuer is being asked what came of a challenge, or that a refund which was in doubt may have been paid twice.
 - `dead_letter.state` is `open` until a person has looked, then `replayed` or `discarded`. Until then the key of its entry
   stays closed ([consume.py](../src/guilder/log/consume.py)).
 - `webhook_endpoint.state` is `enabled`, `disabled` (by the merchant, or by us: `disabled_reason`) or `deleted`; a deleted endpoint

@@ -104,7 +104,7 @@ SYSTEM: Final = (
     Bug(
         name="resend-not-asked-about", defect="whether a PSP that got a refund twice has paid it twice is never asked", drill="keys", days=ASKED_AGAIN,
         patches=(Patch(
-            "payments/settle.py", "    resent = s.asked is Operation.REFUND and s.open.state == AttemptState.IN_DOUBT\n", "    resent = False\n",
+            "payments/settle.py", "    doubted = s.open.state == AttemptState.IN_DOUBT\n", "    doubted = False\n",
         ),),
     ),
     Bug(

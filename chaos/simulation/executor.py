@@ -164,6 +164,7 @@ class Executor:
         """An answer has come over the wire, in time or late; twice is once."""
         if not self.alive:
             return
+        outcome = believed(order, outcome)
         if self.awaited.pop(number, None) is not None:
             self.world.may_die()
             self._deliver(order, outcome)
@@ -175,7 +176,6 @@ class Executor:
 
     def _deliver(self, order: Order, outcome: Outcome | NotFound) -> None:
         _sender, slot = self.claim_of(order)
-        outcome = believed(order, outcome)
         one = self.in_hand.get((order.attempt_id, slot))
         if one is None:
             if isinstance(outcome, Approved | Declined) and order.operation is not Operation.REVERSAL:

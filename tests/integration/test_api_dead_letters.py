@@ -88,8 +88,10 @@ async def test_a_replay_may_bring_new_content_and_has_one_effect(chain: tuple[Ap
     await letters.event("evt_2", mine, "charge.captured")
     planned = await api.post(path, mine.secret, payload=content, dry_run=True)
     assert (planned["done"], "with its new content" in planned["text"]) == (False, True)
-    wrong = await api.post(path, mine.secret, payload="{}")
-    assert (wrong.status, wrong.error["param"]) == (400, "payload")
+    no_text = json.dumps({"account": mine.id, "livemode": False, "events": [["evt_\0", "charge.captured"]]})
+    for wrong in ("{}", no_text):
+        refused = await api.post(path, mine.secret, payload=wrong)
+        assert (refused.status, refused.error["param"]) == (400, "payload")
     assert (await letters.parked(letter)) is not None
     assert (await api.post(path, mine.secret, payload=content))["done"]
     assert not (await api.post(path, mine.secret))["done"]

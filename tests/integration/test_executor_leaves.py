@@ -1,15 +1,17 @@
 """An executor that ends, as at each deploy: what it had not sent is as if it had never claimed it, and answers are waited for."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
+import pytest
 
 from conftest import PaymentsWorld, ScriptedPsp, payments_world
-from guilder.core.outcome import Approved
-from guilder.payments import create
+from guilder.core.outcome import Approved, NotSent
+from guilder.payments import create, execute
 from guilder.payments.commands import CreatePayment
-from guilder.psp.model import Deliver, Operation, Order, Permit
+from guilder.psp.model import Deliver, Operation, Order, Permit, Reason
 
 CLAIMS_WAIT = """
     CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
@@ -23,10 +25,12 @@ class QueueingPsp(ScriptedPsp):
     def __init__(self) -> None:
         super().__init__()
         self.queued: list[tuple[Order, Permit]] = []
+        self.delivers: list[Deliver] = []
 
     def submit(self, orders: Sequence[Order], permit: Permit, deliver: Deliver) -> None:
         """Nothing of them is written."""
         self.queued += [(order, permit) for order in orders]
+        self.delivers += [deliver for _ in orders]
 
 
 async def asks(world: PaymentsWorld) -> asyncio.Task:
@@ -76,7 +80,7 @@ async def test_an_answer_that_comes_while_it_ends_is_booked(world: PaymentsWorld
     await world.until(lambda: world.psp.held)
     await world.pause()
     leaving = asyncio.create_task(world.executor.leave())
-    await world.until(lambda: not leaving.done())
+    await world.until(lambda: world.executor._leaving)
     [(order, deliver)] = world.psp.held
     deliver(order, Approved(order.reference, "123456"))
     await leaving
@@ -99,8 +103,9 @@ async def test_what_was_sent_and_not_answered_is_in_doubt(world: PaymentsWorld):
     assert len(world.psp.sent(Operation.PURCHASE)) == 1
 
 
-async def test_a_claim_that_the_end_cuts_off_is_given_back(world: PaymentsWorld):
-    """Its statement is under way, and commits after nobody works here any more."""
+@asynccontextmanager
+async def cut_off(world: PaymentsWorld) -> AsyncIterator[asyncio.Task]:
+    """Somebody pays, and work stops while the claim of that is under way, which commits at the end of this."""
     blocker, watcher = await asyncpg.connect(world.dsn), await asyncpg.connect(world.dsn)
     await blocker.execute(CLAIMS_WAIT)
     async with blocker.transaction():
@@ -109,10 +114,57 @@ async def test_a_claim_that_the_end_cuts_off_is_given_back(world: PaymentsWorld)
         waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%payments_claim%')"
         await world.until(lambda: watcher.fetchval(waiting))
         await world.pause()
+        yield asked
     await asyncio.gather(blocker.close(), watcher.close())
+
+
+async def test_a_claim_that_the_end_cuts_off_is_given_back(world: PaymentsWorld):
+    """Its statement is under way, and commits after nobody works here any more."""
+    async with cut_off(world) as asked:
+        pass
     await world.executor.leave()
     assert world.psp.orders == []
     assert await open_rows(world) == [("created", None, True, True)]
     await world.sender.close()
     await another_works(world)
     assert (await asked).answer.root.status == "succeeded"
+
+
+async def test_a_claim_that_a_pause_cuts_off_is_given_back_when_work_goes_on(world: PaymentsWorld):
+    """As while the clock cannot be believed: the order is sent then, and nothing of it is in doubt."""
+    async with cut_off(world) as asked:
+        pass
+    world.go_on()
+    assert (await asked).answer.root.status == "succeeded"
+    assert [one.operation for one in world.psp.orders] == [Operation.PURCHASE]
+
+
+async def test_an_order_whose_turn_comes_while_the_last_claim_is_waited_for_is_given_back_as_well(
+    database: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It is not permitted any more, and whoever is refused that says that it was not sent: nobody's payment fails for it."""
+    monkeypatch.setattr(execute, "ANSWERS_SECONDS", 30.0)
+    queueing = QueueingPsp()
+    async with payments_world(database, lambda world: setattr(world, "psp", queueing)) as world:
+        asked = [await asks(world)]
+        await world.until(lambda: queueing.queued)
+        blocker = await asyncpg.connect(world.dsn)
+        await blocker.execute(CLAIMS_WAIT)
+        async with blocker.transaction():
+            await blocker.execute("SELECT pg_advisory_xact_lock(1)")
+            asked.append(await asks(world))
+            await world.until(lambda: world.executor._claiming is not None)
+            await world.pause()
+            leaving = asyncio.create_task(world.executor.leave())
+            await world.until(lambda: world.executor._leaving)
+            [(order, permit)], [deliver] = queueing.queued, queueing.delivers
+            assert not permit(order)
+            deliver(order, NotSent(Reason.FENCED.value))
+            await world.until(lambda: not world.executor._in_hand)
+        await blocker.close()
+        await leaving
+        assert await open_rows(world) == [("created", None, True, True)] * 2
+        await world.sender.close()
+        world.psp = ScriptedPsp()
+        await another_works(world)
+        assert {one.answer.root.status for one in await asyncio.gather(*asked)} == {"succeeded"}

@@ -319,6 +319,28 @@ async def test_a_connector_that_has_declined_is_not_asked_again_however_long_the
         assert await attempts(world) == [("cardnet", "declined"), ("backup", "approved")]
 
 
+async def test_a_decline_that_lies_in_the_way_takes_up_one_invitation_only(database: str):
+    """A breaker that is open invites one payment in a cool-down: it goes there, and has not been asked for in vain before."""
+    async with two_psps(database, WAITS) as world:
+        backup, invitations = world.connectors["backup"], []
+
+        def declines(_order: Order) -> Declined:
+            invitations.append("cardnet")
+            return Declined("processing_error")
+
+        world.psp.answer = backup.answer = DOWN
+        answer = await pay(world, off_session=True)
+        await in_time(world, lambda: backup.orders)
+        world.is_up = lambda name, _operation: name in invitations and not invitations.remove(name)
+        world.psp.answer, backup.answer = (lambda order: Approved(order.reference)), declines
+
+        async def ended() -> bool:
+            return (await world.payment(root(answer).id)).status != "processing"
+
+        await in_time(world, ended)
+        assert await attempts(world) == [("cardnet", "not_sent"), ("backup", "declined"), ("cardnet", "approved")]
+
+
 @pytest.mark.parametrize("reason", ["closed", "fenced", "vault"])
 async def test_a_payment_that_may_wait_waits_for_us_too(database: str, reason: str):
     """A process that ends, a right to send that has lapsed, a vault that is away: nothing was sent, and all of them pass."""

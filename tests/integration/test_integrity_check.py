@@ -345,7 +345,7 @@ async def test_a_declined_payment_that_the_bank_took_is_named(world):
 
 
 async def test_a_refund_that_the_bank_paid_twice_is_named_until_the_second_is_booked(world):
-    """As an adjustment of this refund; a third one is named again."""
+    """As an adjustment of this refund; a third one is named again, and so is an adjustment of what the bank paid once."""
     paid = await pay(world)
     await refund(world.services, world.claim(), CreateRefund(payment=paid.id, amount=300))
     bought, back = [effects_of(order) for order in world.psp.orders]
@@ -357,6 +357,7 @@ async def test_a_refund_that_the_bank_paid_twice_is_named_until_the_second_is_bo
     )
     assert "truth" not in await broken(world, witness=telling(bought + back * 2))
     assert "truth" in await broken(world, witness=telling(bought + back * 3))
+    assert "truth" in await broken(world, witness=telling(bought + back))
 
 
 async def test_what_is_in_doubt_may_have_happened_or_not(world):

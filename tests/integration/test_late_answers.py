@@ -55,12 +55,12 @@ async def nothing_open(world):
     await world.until(closed)
 
 
-async def waiting_to_be_asked(world):
+async def waiting_to_be_asked(world, state="recheck"):
     """Wait until the one attempt that has ended is to be asked about later."""
-    waiting = "SELECT count(*) FROM attempt_open WHERE state = 'recheck' AND sender IS NULL AND retry_at > $1"
+    waiting = "SELECT count(*) FROM attempt_open WHERE state = $2 AND sender IS NULL AND retry_at > $1"
 
     async def waits():
-        return await world.db.fetchval(waiting, world.clock.now()) == 1
+        return await world.db.fetchval(waiting, world.clock.now(), state) == 1
 
     await world.until(waits)
 
@@ -270,6 +270,28 @@ async def test_a_refund_that_was_sent_again_and_paid_more_than_once_is_found_and
     await sound(world)
 
 
+async def test_a_refund_that_was_sent_again_is_asked_about_also_where_a_question_has_found_it(world):
+    """The resend is answered by nobody, and done after the question: paid twice all the same."""
+    payment = await pay(world)
+    said = says(world, refund=Unknown("timeout"), query=NotFound())
+    await give_back(world, payment)
+    world.clock.advance(2 * SECOND)
+    await world.until(lambda: len(world.psp.sent(Operation.REFUND)) == 2)
+    await waiting_to_be_asked(world, "in_doubt")
+    said[Operation.QUERY] = Approved("first")
+    world.clock.advance(MINUTE)
+    await ended(world, "refund", "approved")
+    said[Operation.QUERY] = Approved("first", surplus=1)
+    await waiting_to_be_asked(world)
+    world.clock.advance(RECHECKS[0])
+
+    async def booked():
+        return await entries(world) == [("refund", -400), ("adjustment", -400)]
+
+    await world.until(booked)
+    await sound(world)
+
+
 @pytest.mark.parametrize("operation", [Operation.CAPTURE, Operation.REFUND])
 async def test_that_a_resend_is_declined_says_nothing_of_what_was_sent_before(world, operation):
     """It was done, and could not be done twice: the question finds it, and nobody was told that it had failed."""
@@ -294,6 +316,24 @@ async def test_that_a_resend_is_declined_says_nothing_of_what_was_sent_before(wo
         world.clock.advance(MINUTE)
     await ended(world, operation.value, "approved")
     assert not {"refund.failed", "charge.failed", "payment_intent.payment_failed"} & set(await world.event_types())
+    await sound(world)
+
+
+async def test_a_late_word_that_a_resend_is_declined_says_nothing_of_it_either(world):
+    """As one that comes in time: nobody is told that it had failed, and the question finds it."""
+    payment = await pay(world)
+    said = says(world, refund=Unknown("timeout"), query=NotFound())
+    refunded = await give_back(world, payment)
+    world.clock.advance(2 * SECOND)
+    await world.until(lambda: len(world.psp.sent(Operation.REFUND)) == 2)
+    said[Operation.QUERY] = Unknown("timeout")
+    world.executor.late(world.psp.sent(Operation.REFUND)[1], Declined("processing_error", "not_allowed"))
+    await world.until(lambda: not world.executor._tasks)
+    assert await world.db.fetchval("SELECT state FROM refund WHERE id = $1", refunded.id) == "pending"
+    del said[Operation.QUERY]
+    world.clock.advance(MINUTE)
+    await ended(world, "refund", "approved")
+    assert "refund.failed" not in await world.event_types()
     await sound(world)
 
 
@@ -460,9 +500,11 @@ async def test_a_reversal_that_is_not_answered_in_this_slot_is_repeated_each_min
     world.clock.advance(2 * SECOND)
     await ended(world, "purchase", "undone")
     said |= {Operation.QUERY: Approved("FOUND"), Operation.REVERSAL: Unknown("timeout")}
+    await waiting_to_be_asked(world)
     for number in range(4):
         world.clock.advance(MINUTE)
         await world.until(lambda number=number: len(world.psp.sent(Operation.REVERSAL)) == 2 + number)
+        await waiting_to_be_asked(world, "reversing")
     assert all(order.repeat for order in world.psp.sent(Operation.REVERSAL)[1:])
     del said[Operation.REVERSAL]
     said[Operation.QUERY] = NotFound()

@@ -262,8 +262,9 @@ async def test_an_authorization_that_cannot_be_ended_keeps_no_other_from_its_end
     payment = (await pay(world, capture_method="manual")).answer.root.id
     await spoil(world, spoilt)
     world.clock.advance(7 * DAY + HOUR)
-    with capture_logs():
+    with capture_logs() as told:
         assert await expire_authorizations(world.services) == 1
+    assert [one["payment"] for one in told if one["event"] == "authorization_not_expired"] == [spoilt]
     await status_is(world, payment, "canceled")
 
 
@@ -275,11 +276,13 @@ async def test_a_refund_that_cannot_be_offered_keeps_no_other_from_its_money(wor
         payment = (await pay(world, amount=10_000)).answer.root.id
         await refund(world.services, world.claim(), CreateRefund(payment=payment))
     assert await world.db.fetchval("SELECT count(*) FROM refund WHERE waiting") == 2
-    await spoil(world, await world.db.fetchval("SELECT payment FROM refund ORDER BY id LIMIT 1"))
+    spoilt = await world.db.fetchrow("SELECT id, payment FROM refund ORDER BY id LIMIT 1")
+    await spoil(world, spoilt["payment"])
     await pay(world, amount=10_000)
     await note(world)
-    with capture_logs():
+    with capture_logs() as told:
         assert await offer_refunds(world.services) == 1
+    assert [one["refund"] for one in told if one["event"] == "refund_not_offered"] == [spoilt["id"]]
 
 
 async def note(world):

@@ -1,6 +1,7 @@
 """Found by reading the money path: each of these was once wrong, or could be proved only by an interleaving."""
 
 import asyncio
+from importlib import import_module
 from types import SimpleNamespace
 
 import guilder.payments.waiting as waiting_module
@@ -9,7 +10,7 @@ from guilder.core.ensure import InvariantBroken
 from guilder.core.errors import Unavailable
 from guilder.core.outcome import Approved, NotFound, NotSent, Unknown
 from guilder.db.sender import Sender
-from guilder.payments import cancel, create, execute, expire_authorizations, note_waiting, offer_refunds, refund
+from guilder.payments import cancel, create, execute, expire_authorizations, note_waiting, offer_refunds, outcomes, refund
 from guilder.payments.commands import CancelPayment, CreatePayment, CreateRefund
 from guilder.payments.offer import note_accounts
 from guilder.psp.model import Direction, Exchange, Operation
@@ -160,7 +161,7 @@ async def test_the_end_of_an_older_call_does_not_take_a_newer_one_out_of_hand(wo
 
 async def test_an_outcome_that_cannot_be_decided_at_first_is_decided_from_a_fresh_reading(world, monkeypatch):
     """An error in the quick way must not leave the attempt in hand for ever."""
-    decide, calls = execute.settle, []
+    decide, calls = outcomes.settle, []
 
     def settle(settling, outcome):
         calls.append(outcome)
@@ -168,7 +169,7 @@ async def test_an_outcome_that_cannot_be_decided_at_first_is_decided_from_a_fres
             raise InvariantBroken("not this time")
         return decide(settling, outcome)
 
-    monkeypatch.setattr(execute, "settle", settle)
+    monkeypatch.setattr(outcomes, "settle", settle)
     assert (await pay(world)).answer.root.status == "succeeded"
     await world.until(lambda: not world.executor._in_hand)
 
@@ -260,8 +261,9 @@ async def test_an_expired_authorization_whose_void_cannot_be_sent_is_not_tried_w
     await world.books_agree()
 
 
-async def test_a_refund_waits_behind_others_of_its_currency_only(world):
-    """A large refund in euros that no money will ever reach does not keep a small one in dollars waiting."""
+async def test_a_refund_waits_behind_others_of_its_currency_only(world, monkeypatch):
+    """As many refunds in euros as one round offers, which no money will ever reach, do not keep a small one in dollars waiting."""
+    monkeypatch.setattr(import_module("guilder.payments.offer"), "OFFERS_MAX", 1)
     await no_overdraft(world)
     euros = (await pay(world, amount=10_000)).answer.root.id
     dollars = (await pay(world, amount=10_000, currency="usd")).answer.root.id

@@ -23,10 +23,10 @@ from guilder.db.pages import Page
 from guilder.log import TOPIC_EVENTS, partition_of
 from guilder.shapes.facts import CustomerFacts
 from guilder.tuning import RETRIES
-from guilder.webhooks import Allowed, UpdateEndpoint, deliver
+from guilder.webhooks import Allowed, UpdateEndpoint, deliver, store
 from guilder.webhooks.connection import Answered
 from guilder.webhooks.lane import REST
-from guilder.webhooks.model import Result
+from guilder.webhooks.model import Next, Result
 from guilder.webhooks.rules import DISABLED_EVENT
 from guilder.webhooks.store import FAN_OUT, store_results
 from guilder.webhooks.tidy import call_off, tidy_deliveries
@@ -461,6 +461,37 @@ async def test_what_was_read_while_the_database_was_about_to_go_away_is_read_aga
         await world.worker()
         await world.settled(2)
     assert (sorted(receiver.events), away) == (sorted(sent), [])
+
+
+async def test_the_body_of_a_retry_that_lands_while_it_is_read_again_is_not_kept(
+    world: WebhookWorld, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    """The read shows it as it was before: due, and in hand, so nobody needs what would be made for it."""
+    await world.endpoint(receiver.url)
+    behaviours = [answer(500), HANG]
+    receiver.behave = lambda _request: behaviours.pop(0)
+    worker = await world.worker()
+    await world.announce(PAID)
+    await world.until(lambda: tries(world, 1))
+    known, deliverer = store.next_deliveries, worker.deliverer
+    reads: list[int] = []
+
+    async def reading(*asked: Any) -> list[tuple[Next, str]]:
+        read = await known(*asked)
+        landed = [one for one, state in read if state == "due" and one.number in deliverer._lanes[one.endpoint].in_hand]
+        for one in landed:
+            await store_results(
+                world.db, [Result(one.endpoint, one.number, one.event, one.attempt, True, world.clock.now(), 1, 200, None, None, None)],
+            )  # fmt: skip
+            deliverer._lanes[one.endpoint].settled(one.number)
+            deliverer._bodies.let_go(one.event)
+        reads.append(len(landed))
+        return read
+
+    monkeypatch.setattr(store, "next_deliveries", reading)
+    world.clock.advance(10 * SECOND)
+    await world.until(lambda: 1 in reads and len(reads) > reads.index(1) + 1)
+    assert deliverer._bodies._made == {}
 
 
 async def test_a_result_that_cannot_be_stored_does_not_keep_its_neighbours_from_it(world: WebhookWorld, receiver: Receiver):

@@ -62,11 +62,11 @@ class Coalescer(Generic[Item, Result]):
 
     def __init__(
         self,
-        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
         limit: int,
         keys: Callable[[Item], Iterable[Hashable]],
-        resolve: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]] | None = None,
+        resolve: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]] | None = None,
         width: int = 1,
         weigh: Callable[[Item], int] | None = None,
     ) -> None:
@@ -198,7 +198,7 @@ class Coalescer(Generic[Item, Result]):
             return None
         return _answer(entries, results)
 
-    async def _flush_again(self, items: list[Item]) -> Sequence[Result]:
+    async def _flush_again(self, items: list[Item]) -> Sequence[Result | Exception]:
         for _ in range(AGAIN_MAX):
             try:
                 return await self._flush(items)
@@ -227,7 +227,7 @@ class Coalescer(Generic[Item, Result]):
                 return _answer(entries, results)
 
 
-def _answer(entries: Sequence[_Entry[Item, Result]], results: Sequence[Result]) -> None:
+def _answer(entries: Sequence[_Entry[Item, Result]], results: Sequence[Result | Exception]) -> None:
     if len(results) != len(entries):
         # The flush is committed, so nothing may be run again: the callers learn that we are wrong.
         return _fail(entries, InvariantBroken(f"a flush of {len(entries)} items gave {len(results)} results"))

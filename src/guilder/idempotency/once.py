@@ -24,7 +24,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING 1
 _ANSWER_ALL: Final = """
 WITH locked AS MATERIALIZED (
     SELECT i.* FROM (
-        SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::bytea[]) u(key, account, livemode, answer) ORDER BY key) i
+        SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::bytea[]) u(key, account, livemode, answer)
+        ORDER BY key COLLATE "C") i
     CROSS JOIN LATERAL (
         SELECT 1 FROM idempotency_key z WHERE z.key = i.key AND z.account = i.account AND z.livemode = i.livemode FOR UPDATE OFFSET 0) k
 )

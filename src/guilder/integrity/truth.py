@@ -124,6 +124,17 @@ JOIN attempt a ON a.reference = e.reference AND NOT a.livemode
 LEFT JOIN attempt o ON o.reference = e.proof AND o.payment = a.payment AND o.operation = 'authenticate'
 WHERE e.proof IS NOT NULL AND o.id IS NULL AND ($1::text[] IS NULL OR a.reference = ANY ($1)) ORDER BY a.id
 """
+# Refunds of which we have booked more as paid twice than the bank has paid beyond one. Each attempt of it is told, to be looked at again.
+_BEYOND: Final = f"""
+SELECT x.reference, x.id, x.booked, x.paid FROM (
+    SELECT a.reference, r.id, b.booked, coalesce(sum(n.refunded) OVER (PARTITION BY r.id), 0) - r.amount AS paid
+    FROM (SELECT source, -sum(amount) AS booked FROM balance_transaction WHERE type = 'adjustment' AND NOT livemode GROUP BY source) b
+    JOIN refund r ON r.id = b.source
+    JOIN (SELECT * FROM attempt WHERE state = 'approved' AND {_HERE}) a ON a.payment = r.payment AND a.refund = r.id
+    LEFT JOIN net n ON n.reference = a.reference
+    WHERE $1::text[] IS NULL OR a.reference = ANY ($1)
+) x WHERE x.booked > x.paid ORDER BY x.id
+"""
 # Effects that act on what belongs to another payment.
 _STRAYS: Final = """
 SELECT a.id, e.kind, e.original FROM effect e
@@ -216,6 +227,10 @@ async def _differences(x: Examination, only: Sequence[str] | None) -> list[_Diff
     found.extend(
         _Difference(row["reference"], row["id"], f"was proved with {row['proof']}, which is no authentication of its payment")
         for row in await x.connection.fetch(_WRONG_PROOF, only)
+    )
+    found.extend(
+        _Difference(row["reference"], row["id"], f"counts {row['booked']} as paid beyond it, and the bank paid {max(row['paid'], 0)}")
+        for row in await x.connection.fetch(_BEYOND, only, elsewhere)
     )
     return found
 

@@ -1,15 +1,15 @@
 """Dead letters: list, show, mend and replay, discard, singly and in bulk. Doing one of it twice has one effect.
 
-A replay opens the key again, with a fresh schedule; a person may put other content in the entry's place, the entry itself stays
-in the log as it was. A plan says what either would do, and changes nothing.
+A replay opens the key again, with a fresh schedule; a person may put other content in the entry's place, the letter keeps what it
+said before. A plan says what either would do, and changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final, assert_never
+from typing import Annotated, Any, Final, assert_never
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from guilder.core.clock import Clock
 from guilder.core.errors import Refusal
@@ -240,12 +240,16 @@ async def payload_of(db: Database, letter: DeadLetter, text: str | bytes) -> byt
     return announced_bytes(Announced(given.account, given.livemode, tuple(given.events)))
 
 
+_Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.]+$")]
+"""Of a merchant, an event or its type."""
+
+
 class _Content(Struct, frozen=True, forbid_unknown_fields=True):
     """An entry of the events' topic, as people read and write it."""
 
-    account: str
+    account: _Name
     livemode: bool
-    events: list[tuple[str, str]]
+    events: list[tuple[_Name, _Name]]
 
 
 def _shown(payload: bytes | None) -> dict[str, Any] | None:

@@ -46,4 +46,5 @@ async def expire_challenges(services: Services, limit: int = ROUND_MAX) -> int:
         # Whoever else moves the payment first wins; the next round looks again.
         return await services.store.commit(abandoned(payment, attempt, ids=services.ids)) is None
 
-    return await each_alone(await services.store.abandoned(services.clock.now(), limit), ended, problem="challenge_not_abandoned")
+    found = await services.store.abandoned(services.clock.now(), limit)
+    return await each_alone(found, ended, problem="challenge_not_abandoned", field="payment")

@@ -24,7 +24,12 @@ CLAIM_DUE: Final = 64
 
 CLAIM: Final = "SELECT * FROM payments_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _SET_FREE: Final = "SELECT attempts_set_free($1, $2, $3)"
-_FORGET_BREAKERS: Final = "UPDATE attempt_open SET breaker = NULL WHERE breaker <> ALL ($1)"
+_FORGET_BREAKERS: Final = """
+WITH locked AS MATERIALIZED (
+    SELECT payment, slot FROM attempt_open WHERE breaker <> ALL ($1) ORDER BY attempt FOR UPDATE
+)
+UPDATE attempt_open o SET breaker = NULL FROM locked l WHERE (o.payment, o.slot) = (l.payment, l.slot) AND o.breaker <> ALL ($1)
+"""
 _GIVE_BACK: Final = "SELECT attempts_give_back($1, $2, $3)"
 CONSUMER: Final = "executor"
 
@@ -88,7 +93,7 @@ async def set_free(db: Database, sender: str, in_hand: list[str], now: int) -> i
 
 async def give_back(db: Database, sender: str, attempts: list[str], now: int) -> int:
     """Undo this sender's claims of attempts of which certainly no byte has left under them; they are due at once. Safe to repeat."""
-    return int(await db.fetchval(_GIVE_BACK, sender, attempts, now)) if attempts else 0
+    return int(await db.fetchval(_GIVE_BACK, sender, attempts, now))
 
 
 async def forget_breakers(db: Database, known: Sequence[str]) -> None:

@@ -115,6 +115,9 @@ class Executor:
         try:
             while True:
                 try:
+                    if self._claiming is not None:
+                        await self._give_back(await self._cut_off())
+                        self._claiming = None
                     if not knows_breakers:
                         await forget_breakers(self._db, self._ways.breakers())
                         knows_breakers = True
@@ -174,7 +177,7 @@ class Executor:
             self._hot, self._sender.id, self._sender.epoch, now=self._clock.now(), each=each, due=due, room=overdue, entries=entries,
             passages=passages,
         ))  # fmt: skip
-        # Not cut off by our end: what it brings is given back.
+        # Not cut off by our end, nor while we must not work: what it brings is given back.
         claimed = await asyncio.shield(self._claiming)
         self._claiming = None
         self._begin(claimed)
@@ -276,24 +279,27 @@ class Executor:
         all in doubt.
         """
         self._leaving = True
+        # In the same step: an order that asks for permission from now on is not sent, and its payment must not fail for that.
+        unsent = self._in_hand.lay_down()
         try:
             async with asyncio.timeout(ANSWERS_SECONDS):
-                for one in await self._cut_off():
-                    self._in_hand.take(one)
-                unsent = self._in_hand.lay_down()
-                count = await insist(lambda: give_back(self._db, self._sender.id, unsent, self._clock.now()))
-                log.info("attempts_given_back", count=count)
+                unsent += await self._cut_off()
+                await insist(lambda: self._give_back(unsent))
                 while self._in_hand or self._tasks:
                     await sleep(LEAVE_LOOK_SECONDS)
         except TimeoutError:
             log.warning("attempts_left_in_doubt", count=len(self._in_hand))
 
-    async def _cut_off(self) -> list[Claimed]:
-        """What the claim has brought that was under way when `run` ended."""
+    async def _cut_off(self) -> list[str]:
+        """The attempts that the claim has brought that was under way when `run` ended."""
         if self._claiming is None:
             return []
         [claimed] = await asyncio.gather(self._claiming, return_exceptions=True)
-        return [] if isinstance(claimed, BaseException) else claimed
+        return [] if isinstance(claimed, BaseException) else [one.attempt.id for one in claimed]
+
+    async def _give_back(self, unsent: list[str]) -> None:
+        if unsent:
+            log.info("attempts_given_back", count=await give_back(self._db, self._sender.id, unsent, self._clock.now()))
 
     # --- take the outcome -------------------------------------------------------------------------------------------
 
@@ -306,7 +312,6 @@ class Executor:
         self._windows.ended((order.attempt_id, slot), answered=not isinstance(outcome, Unknown | NotSent))
         if self._wants_room:
             self._wake.set()
-        outcome = believed(order, outcome)
         one = self._in_hand.get((order.attempt_id, slot))
         if one is None:
             self._outcomes.late(order, outcome)
@@ -317,7 +322,7 @@ class Executor:
                 again = replace(again, sender_epoch=order.sender_epoch)
                 self._ways[name].submit([again], self._permit, self._deliver)
                 return
-        self._outcomes.answered(one, order.operation, outcome)
+        self._outcomes.answered(one, order.operation, believed(order, outcome))
 
     def lost(self, sender: str) -> None:
         """Another has taken over: nothing that was claimed under this id may be sent or settled as ours any more."""

@@ -27,4 +27,5 @@ async def expire_authorizations(services: Services, limit: int = ROUND_MAX) -> i
         return await services.store.commit(change) is None
 
     now = services.clock.now()
-    return await each_alone(await services.store.expired(now, now - AGAIN_AFTER, limit), begun, problem="authorization_not_expired")
+    found = await services.store.expired(now, now - AGAIN_AFTER, limit)
+    return await each_alone(found, begun, problem="authorization_not_expired", field="payment")

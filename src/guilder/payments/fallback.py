@@ -31,7 +31,7 @@ DOWN: Final = frozenset({Reason.CONNECT.value, Reason.BREAKER_OPEN.value})
 OURS: Final = frozenset({Reason.CLOSED.value, Reason.FENCED.value, Reason.VAULT.value})
 """Reasons that lie with us, and pass: the connector is closed here, the right to send has lapsed, the vault is away."""
 IsUp = Callable[[str, Operation], bool]
-"""(connector, operation) -> whether a payment that waits may go there now."""
+"""(connector, operation) -> whether a payment that waits may go there now. Asked once for each: a yes may be the only one for a while."""
 RISK_REFUSED: Final = "risk_refused"
 RISK_SILENT: Final = "risk_silent"
 """An attempt that was to wait for the external risk service: it said no, or nothing yet."""

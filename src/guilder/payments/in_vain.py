@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final, TypeVar
 
 from guilder.core.ensure import InvariantBroken
-from guilder.core.errors import Refusal
 from guilder.db.batch import Coalescer
 from guilder.db.pool import Database
 from guilder.idempotency.model import Claim
@@ -27,16 +26,13 @@ class InVain:
     """What those whose wait has ended ask of the database, together. One per process."""
 
     def __init__(self, db: Database) -> None:
-        self._found: Coalescer[Claim, Answer | Pending | Refusal | None] = _in_lists(partial(find_all, db))
+        self._found: Coalescer[Claim, Answer | Pending | None] = _in_lists(partial(find_all, db))
         self._objects: Coalescer[tuple[str, str, bool], Facts | None] = _in_lists(partial(objects_by_id, db))
         self._answers: Coalescer[tuple[Claim, Answer], Answer] = _in_lists(partial(answers_if_none, db))
 
     async def find(self, claim: Claim) -> Answer | Pending | None:
         """As idempotency's `find`. Raises Refusal."""
-        found = await self._found.submit(claim)
-        if isinstance(found, Refusal):
-            raise found
-        return found
+        return await self._found.submit(claim)
 
     async def object(self, id_: str, claim: Claim) -> Facts:
         """The payment or refund that the claim has made or works on, as it stands."""
@@ -50,6 +46,6 @@ class InVain:
         return await self._answers.submit((claim, answer))
 
 
-def _in_lists(together: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> Coalescer[Item, Result]:
+def _in_lists(together: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]]) -> Coalescer[Item, Result]:
     """Each of these is safe to repeat, so what became of one whose answer was lost is found out by doing it again."""
     return Coalescer(together, limit=LIST_MAX, keys=lambda _item: (), resolve=together)

@@ -23,7 +23,7 @@ MONEY_ARRIVES: Final = frozenset({"payment_intent.succeeded", "refund.failed", "
 
 # Accounts whose refunds are offered in one round.
 ACCOUNTS_MAX: Final = 20
-# Refunds of one account that are offered in one round.
+# Refunds of one account and currency that are offered in one round.
 OFFERS_MAX: Final = 100
 
 _NOTE: Final = """
@@ -69,7 +69,7 @@ async def offer_refunds(services: Services, limit: int = ACCOUNTS_MAX) -> int:
     begun = 0
     for row in await services.db.fetch(_TAKE, limit):
         waiting = await services.store.waiting_refunds(row["account"], row["livemode"], OFFERS_MAX)
-        begun += await each_alone(waiting, partial(_offer, services, set()), problem="refund_not_offered")
+        begun += await each_alone(waiting, partial(_offer, services, set()), problem="refund_not_offered", field="refund")
     return begun
 
 

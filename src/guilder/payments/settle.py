@@ -286,9 +286,10 @@ def _back_to_capture(s: Settling, state: AttemptState, event_: PaymentEvent, err
 def _paid_back(s: Settling, approved: Approved) -> Change:
     change = changed(s, s.payment.facts, move(s, AttemptState.APPROVED))
     change = refunds.paid_back(change, s.payment, s.attempt, ids=s.ids)
-    # Perhaps sent more than once, and done more than once: whoever does not honour a key tells it only when asked.
-    resent = s.asked is Operation.REFUND and s.open.state == AttemptState.IN_DOUBT
-    if approved.ask_again_seconds is None and not resent and not approved.surplus:
+    # What was in doubt may have been sent more than once, by whoever held it, and done more than once: also after the question that has
+    # found it. Whoever does not honour a key tells it only when asked.
+    doubted = s.open.state == AttemptState.IN_DOUBT
+    if approved.ask_again_seconds is None and not doubted and not approved.surplus:
         return change
     return replace(change, reopened=(asked_again(s.attempt, s.now, seconds=approved.ask_again_seconds),))
 

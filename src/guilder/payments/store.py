@@ -91,7 +91,11 @@ WHERE c.capture_before <= $1 AND c.captured = 0
 ORDER BY c.capture_before LIMIT $3
 """
 _WAITING: Final = """
-SELECT r.id, r.payment, r.account, r.livemode FROM refund r WHERE r.waiting AND r.account = $1 AND r.livemode = $2 ORDER BY r.id LIMIT $3
+SELECT w.id, w.payment, w.account, w.livemode FROM (
+    SELECT r.id, r.payment, r.account, r.livemode, row_number() OVER (PARTITION BY a.currency ORDER BY r.id) AS place
+    FROM refund r CROSS JOIN LATERAL (SELECT a.currency FROM attempt a WHERE a.payment = r.payment LIMIT 1) a
+    WHERE r.waiting AND r.account = $1 AND r.livemode = $2
+) w WHERE w.place <= $3 ORDER BY w.id
 """
 
 
@@ -218,9 +222,9 @@ class Store:
         """Payments (id, account, livemode) whose authorization nobody has captured in time, and whose void was not tried since."""
         return [tuple(row) for row in await self._db.fetch(_EXPIRED, now, tried_since, limit)]
 
-    async def waiting_refunds(self, account: str, livemode: bool, limit: int) -> list[tuple[str, str, str, bool]]:  # noqa: FBT001
-        """Refunds (id, payment, account, livemode) that wait for money, oldest first."""
-        return [tuple(row) for row in await self._db.fetch(_WAITING, account, livemode, limit)]
+    async def waiting_refunds(self, account: str, livemode: bool, each: int) -> list[tuple[str, str, str, bool]]:  # noqa: FBT001
+        """Refunds (id, payment, account, livemode) that wait for money, oldest first; so many of each currency at most."""
+        return [tuple(row) for row in await self._db.fetch(_WAITING, account, livemode, each)]
 
     async def close(self) -> None:
         """Wait for the flushes that are under way."""

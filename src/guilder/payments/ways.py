@@ -86,7 +86,7 @@ class Ways:
         return budget is None or budget.spend()
 
     def onward(self, attempt: Attempt, outcome: Outcome | NotFound) -> Choice | None:
-        """Where a payment goes on whose attempt has ended so; None for nowhere, which is the usual case."""
+        """Where a payment goes on whose attempt has ended so; None for nowhere, which is the usual case. To be asked once (IsUp)."""
         if not self._fallback.next_connector or not isinstance(outcome, NotSent | Declined):
             return None
         return onward(self._routes, self._rules, self._fallback, attempt, outcome, up=self._is_up)

@@ -1,7 +1,7 @@
 """Bodies: what is sent of an event, and what is kept of an answer."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -44,6 +44,12 @@ class Bodies:
         if self._needed[event] <= 0:
             del self._needed[event]
             self._made.pop(event, None)
+
+    def drop(self, events: Iterable[str]) -> None:
+        """Forget those of these bodies that no delivery needs."""
+        for event in events:
+            if event not in self._needed:
+                self._made.pop(event, None)
 
     def clear(self) -> None:
         """Nothing is in hand any more."""

@@ -242,6 +242,8 @@ class Deliverer:
                 self._bodies.need(delivery.event)
                 if len(lane.queue) == 1:
                     self._turns.append(lane)
+        # One that was in hand, and has landed since the read, needed none any more.
+        self._bodies.drop(delivery.event for delivery, _ in read)
 
     # --- sending ----------------------------------------------------------------------------------------------------
 

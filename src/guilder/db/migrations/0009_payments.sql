@@ -35,7 +35,7 @@ CREATE TABLE attempt (
     -- Null while the attempt is open: then attempt_open has its state.
     state       text COLLATE "C" CHECK (state IN ('approved', 'declined', 'action_required', 'not_sent', 'undone')),
     finished_at bigint,
-    -- The last outcome, a late answer, or one whose booking failed (core.outcome, msgpack).
+    -- The last outcome, a late answer, or one whose booking failed (core.outcome, msgpack); or how much of a surplus has been booked.
     noted       bytea
 -- 50: as above, each attempt is updated once, by its outcome.
 ) WITH (fillfactor = 50);
@@ -187,7 +187,7 @@ BEGIN
         WITH claimed AS (
             INSERT INTO idempotency_key AS k (key, account, livemode, fingerprint, request_id, object, expand, created_at, answer)
             SELECT i.key, i.account, p_livemode, i.fingerprint, i.request_id, i.object, i.expand, p_now, i.answer
-            FROM unnest(p_keys) i ORDER BY i.key
+            FROM unnest(p_keys) i ORDER BY i.key COLLATE "C"
             ON CONFLICT DO NOTHING RETURNING k.key, k.account
         )
         SELECT array_agg(i.item) INTO v_failed FROM unnest(p_keys) i
@@ -199,7 +199,7 @@ BEGIN
         END IF;
     END IF;
     IF cardinality(p_answers) > 0 THEN
-        PERFORM 1 FROM (SELECT * FROM unnest(p_answers) ORDER BY key) i CROSS JOIN LATERAL (
+        PERFORM 1 FROM (SELECT * FROM unnest(p_answers) ORDER BY key COLLATE "C") i CROSS JOIN LATERAL (
             SELECT 1 FROM idempotency_key z
             WHERE z.key = i.key AND z.account = i.account AND z.livemode = p_livemode FOR UPDATE OFFSET 0) k;
     END IF;
@@ -207,7 +207,7 @@ BEGIN
     -- Payments: lock, and compare the version. A new one has nothing to lock.
     IF EXISTS (SELECT FROM unnest(p_payments) i WHERE i.expected IS NOT NULL) THEN
         SELECT array_agg(i.item) INTO v_failed
-        FROM (SELECT * FROM unnest(p_payments) WHERE expected IS NOT NULL ORDER BY id) i
+        FROM (SELECT * FROM unnest(p_payments) WHERE expected IS NOT NULL ORDER BY id COLLATE "C") i
         LEFT JOIN LATERAL (SELECT z.version FROM payment z WHERE z.id = i.id FOR UPDATE OFFSET 0) p ON true
         WHERE p.version IS DISTINCT FROM i.expected AND v_ok[i.item];
         IF v_failed IS NOT NULL THEN
@@ -219,7 +219,7 @@ BEGIN
     -- Attempts that move: still where they were, and still the reporter's where it must be.
     IF cardinality(p_moves) > 0 THEN
         SELECT array_agg(DISTINCT i.item) INTO v_failed
-        FROM (SELECT * FROM unnest(p_moves) ORDER BY attempt) i
+        FROM (SELECT * FROM unnest(p_moves) ORDER BY attempt COLLATE "C") i
         LEFT JOIN LATERAL (
             SELECT z.attempt, z.state, z.sender FROM attempt_open z WHERE z.payment = i.payment AND z.slot = i.slot
             FOR UPDATE OFFSET 0) o ON true
@@ -246,7 +246,7 @@ BEGIN
     -- Challenges that move are still where they were: the payment's version says so, and this stands behind it.
     IF cardinality(p_challenges) > 0 THEN
         SELECT array_agg(DISTINCT i.item) INTO v_failed
-        FROM (SELECT * FROM unnest(p_challenges) WHERE before IS NOT NULL ORDER BY id) i
+        FROM (SELECT * FROM unnest(p_challenges) WHERE before IS NOT NULL ORDER BY id COLLATE "C") i
         LEFT JOIN LATERAL (SELECT z.state FROM challenge z WHERE z.id = i.id FOR UPDATE OFFSET 0) c ON true
         WHERE v_ok[i.item] AND c.state IS DISTINCT FROM i.before;
         IF v_failed IS NOT NULL THEN
@@ -462,7 +462,7 @@ BEGIN
     END IF;
     IF v_attempts IS NOT NULL THEN
         SELECT array_agg(x.t) INTO v_rows FROM (
-            SELECT o.t FROM (SELECT * FROM unnest(v_payments, v_attempts) u(p, a) ORDER BY a) i CROSS JOIN LATERAL (
+            SELECT o.t FROM (SELECT * FROM unnest(v_payments, v_attempts) u(p, a) ORDER BY a COLLATE "C") i CROSS JOIN LATERAL (
                 SELECT z.ctid AS t FROM attempt_open z
                 WHERE z.payment = i.p AND z.attempt = i.a AND z.sender IS NULL FOR UPDATE OFFSET 0) o) x;
     END IF;
