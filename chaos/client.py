@@ -37,6 +37,8 @@ class Answer(Struct, frozen=True):
     body: bytes
     replayed: bool
     should_retry: bool
+    # By how many seconds it says that it may be old; None where it says nothing of that.
+    age: float | None = None
 
     @property
     def definite(self) -> bool:
@@ -108,7 +110,8 @@ class Client:
             return None
         phase = "ok" if answer.definite else "info" if answer.status in UNTOLD or answer.status == 409 else "fail"
         self._history.write(
-            phase, request.op, status=answer.status, digest=digest(answer.body), replayed=answer.replayed, **known, **told(answer.body),
+            phase, request.op, status=answer.status, digest=digest(answer.body), replayed=answer.replayed, age=answer.age, **known,
+            **told(answer.body),
         )  # fmt: skip
         return answer
 
@@ -121,9 +124,10 @@ class Client:
             allow_redirects=False,
         ) as answer:  # fmt: skip
             body = await answer.read()
+            age = answer.headers.get("Guilder-Data-Age")
             return Answer(
                 answer.status, body, answer.headers.get("Idempotent-Replayed") == "true",
-                answer.headers.get("Stripe-Should-Retry") == "true",
+                answer.headers.get("Stripe-Should-Retry") == "true", None if age is None else float(age),
             )  # fmt: skip
 
     async def browse(self, url: str, form: dict[str, str] | None = None) -> tuple[str, str]:

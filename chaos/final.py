@@ -1,6 +1,7 @@
 """The final phase: heal, let it come to rest, settle every open question of the clients, read everything, judge."""
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,17 +10,19 @@ from random import Random
 from typing import Any, Final
 
 import aiohttp
+from msgspec.structs import replace
 
 from chaos.asking import World
 from chaos.client import Client, Merchant, Request
 from chaos.faults.kafka import judge_topics
 from chaos.history import History, Line, read
 from chaos.http_proxy import FIRST_PATHS
-from chaos.invariants import INVARIANTS
+from chaos.invariants import INVARIANTS, orders_taken_twice
 from chaos.lab import Lab, Window
 from chaos.page import Buyer, Order
 from chaos.proxy import FIRST
 from chaos.records import Effects, Records, read_books
+from chaos.restored import not_this_check, strangers
 from chaos.system import Broken
 
 # Business time that the final phase lets pass: all questions about what was undone have been asked again by then.
@@ -143,11 +146,13 @@ async def _settle(lab: Lab, world: World, client: Client) -> None:
 
 async def _repeat(lab: Lab, world: World, client: Client) -> None:
     """The same requests again, more than a day later: I9 compares the answers."""
+    lines = _lines(lab)
+    told = {(line.merchant, line.key) for line in lines if line.phase == "ok"}
     asked = {
-        (line.merchant, line.key): line for line in read(lab.histories)
-        if line.phase == "invoke" and line.key and line.op not in ("misuse", "gone")
+        (line.merchant, line.key): line for line in lines
+        if line.phase == "invoke" and line.key and line.op not in ("misuse", "gone") and (line.merchant, line.key) in told
     }  # fmt: skip
-    for line in read(lab.histories):
+    for line in lines:
         if line.phase == "left":
             asked.pop((line.merchant, line.key), None)
     chosen = lab.chance.sample(sorted(asked), min(REPEATED_MAX, len(asked)))
@@ -195,12 +200,19 @@ async def _get(session: aiohttp.ClientSession, url: str, merchant: Merchant, pat
         return document
 
 
+def _lines(lab: Lab) -> Sequence[Line]:
+    """What clients wrote, but for the answers that a restore may have made untrue."""
+    lines = list(read(lab.histories))
+    return lab.restore.promised(lines) if lab.restore else lines
+
+
 async def _read(lab: Lab, world: World, shown: Mapping[str, Mapping[str, Any]], sessions: Mapping[str, Mapping[str, Any]]) -> Records:
-    truth = await lab.system.truth()
+    truth, lost = Effects(await lab.system.truth()), lab.restore.lost if lab.restore else ()
     async with lab.system.database() as connection:
         books = await read_books(connection)
     return Records(
-        lines=list(read(lab.histories)), truth=Effects(truth), books=books, shown=shown, webhooks=lab.receiver.seen,
+        lines=_lines(lab), truth=lab.restore.effects(truth, books.attempts) if lab.restore else truth, lost=lost, books=books,
+        shown=shown, webhooks=lab.receiver.seen,
         endpoints=lab.endpoints, counted=lab.proxy.counted + lab.web.counted,
         sent=Counter(one.reference for one in lab.proxy.sent if one.mti in ("0100", "0200")),
         opinions=lab.risk.opinions, sessions=sessions, taken=await world.purse.taken(),
@@ -221,9 +233,24 @@ async def judge(lab: Lab, records: Records) -> None:
     await _judge_size(lab)
     _judge_secrecy(lab)
     await judge_topics(lab)
-    status, said = await lab.system.command("check", seconds=300)
-    if status:
-        lab.finding("check", said[-1_500:])
+    for text in await _checked(lab, records):
+        lab.finding("check", text)
+
+
+async def _checked(lab: Lab, records: Records) -> Sequence[str]:
+    """What `guilder check` finds; effects whose intents a restore took with it are what it is for."""
+    if lab.restore is None:
+        status, said = await lab.system.command("check", seconds=300)
+        return [said[-1_500:]] if status else []
+    truth = await lab.system.truth()
+    twice = list(orders_taken_twice(replace(records, truth=Effects(truth))))
+    lab.note(f"{len(twice)} orders of the time that was lost were taken twice, under keys that the books had never heard of")
+    _, said = await lab.system.command("check", "--json", seconds=300)
+    unknown = strangers(truth, records.books.attempts)
+    return [
+        *not_this_check(json.JSONDecoder().raw_decode(said[said.index("{") :])[0]["checks"], len(unknown)),
+        *(f"{one} is nobody's, and was not lost" for one in sorted(unknown - lab.restore.references)),
+    ]  # fmt: skip
 
 
 def _judge_zombies(lab: Lab) -> None:

@@ -42,6 +42,10 @@ class Line(Struct, omit_defaults=True):
     error: str = ""
     # Of a buyer's answer: `at` of the line before its request. A buyer has no keys, and may have sent the same twice.
     asked: int = 0
+    # Of a list: the seconds by which it says that it may be old (None: not at all), ids with states, and whether there is more.
+    age: float | None = None
+    listed: list[list[str]] | None = None
+    more: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -79,6 +83,9 @@ def told(body: bytes) -> dict[str, Any]:
         document = json.loads(body)
     except ValueError:
         return {"error": "not JSON"}
+    if isinstance(document, dict) and document.get("object") == "list":
+        listed = [[str(one.get("id", "")), str(one.get("status", ""))] for one in document["data"]]
+        return {"listed": listed, "more": bool(document["has_more"])}
     error = document.get("error") if isinstance(document, dict) else None
     if error:
         about = error.get("payment_intent") or {}

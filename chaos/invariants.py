@@ -13,6 +13,7 @@ from chaos.claims import i1_one_order_one_charge, i2_shown_as_paid, i4_not_charg
 from chaos.history import Line
 from chaos.http_proxy import FIRST_PATHS
 from chaos.proxy import FIRST
+from chaos.reads import replica
 from chaos.records import EFFECTS, Records
 from chaos.risk import PASS_UP_TO
 
@@ -53,10 +54,10 @@ def i1_no_double_charge(r: Records) -> Finding:
     for payment, amount in returned.items():
         if amount > sum(one for _, one in taken[payment]):
             yield f"{payment}: {amount} refunded, {sum(one for _, one in taken[payment])} captured"
-    yield from _orders_taken_twice(r)
+    yield from orders_taken_twice(r)
 
 
-def _orders_taken_twice(r: Records) -> Finding:
+def orders_taken_twice(r: Records) -> Finding:
     """By the amounts alone, which no two orders share: whatever our books say belongs together."""
     whole = {(line.amount, line.currency) for line in r.lines if line.op in WHOLE and line.object.startswith(("pi_", "cs_"))}
     twice: Counter[tuple[int, str]] = Counter()
@@ -379,7 +380,7 @@ def risk_heeded(r: Records) -> Finding:
 def i20_bounded(r: Records) -> Finding:
     """No storm: at most 1.1 requests for each operation, queries and reversals apart."""
     sends = sum(count for kind, count in r.counted.items() if kind in FIRST | FIRST_PATHS)
-    operations = sum(attempt["operation"] != "void" for attempt in r.books.attempts)
+    operations = sum(attempt["operation"] != "void" for attempt in (*r.books.attempts, *r.lost))
     if operations and sends > AMPLIFICATION_MAX * operations + 10:
         yield f"{sends} requests for {operations} operations"
 
@@ -390,4 +391,5 @@ INVARIANTS: Final[Mapping[str, Callable[[Records], Finding]]] = {
     "I12": i12_webhooks, "I13": i13_ledger_as_the_bank, "I2 503": i2_honest_503, "I17": i17_sent_once, "I20": i20_bounded,
     "risk": risk_heeded, "I1 page": i1_one_order_one_charge, "I2 page": i2_shown_as_paid, "I4 page": i4_not_charged,
     "I4 till": till_told_the_truth,
+    "replica": replica,
 }  # fmt: skip

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -13,10 +13,12 @@ from tests.kafka.brokers import Cluster as Brokers
 from tests.kafka.brokers import can_run
 
 from chaos import entry
+from chaos.client import Merchant
 from chaos.cluster import Cluster
 from chaos.http_proxy import HttpProxy
 from chaos.proxy import FrameProxy, Way
 from chaos.receiver import Receiver
+from chaos.restored import Restore
 from chaos.risk import RiskDesk
 from chaos.system import System
 
@@ -100,6 +102,9 @@ class Lab:
         # What must stand nowhere in the clear; and each endpoint's id and its merchant's key, by the receiver's name for it.
         self.secrets: list[str] = []
         self.endpoints: dict[str, tuple[str, str]] = {}
+        self.merchants: Sequence[Merchant] = ()
+        # The backup that has taken the database's place, if one has.
+        self.restore: Restore | None = None
         self._bug = bug
         self._clustered = clustered
         self._disk_bytes = disk_bytes
@@ -118,7 +123,7 @@ class Lab:
         if self._clustered:
             self.cluster = Cluster(self.folder / "cluster")
             await self.cluster.start()
-            self._variables["GUILDER_DATABASE_URL"] = self.cluster.url
+            self._variables |= {"GUILDER_DATABASE_URL": self.cluster.url, "GUILDER_REPLICA_URL": self.cluster.replica_url}
         if self._brokers:
             if not await asyncio.to_thread(can_run):
                 raise NotHere("neither Java 17 nor Maven can bring Kafka here")

@@ -8,9 +8,11 @@ from typing import Final
 from chaos.asking import World
 from chaos.faults import FAULTS, ONCE, Fault
 from chaos.faults.disk import FullDisk
-from chaos.faults.failover import CLUSTER
+from chaos.faults.failover import AnswersLost, PrimaryLost, SplitBrain, StandbyLost, TailLost
 from chaos.faults.kafka import KAFKA
 from chaos.faults.processes import KILLED, FailedAt, Killed, KilledAt, KilledAtStart, Paused
+from chaos.faults.replica import ReplicaBehind, ReplicaSilent
+from chaos.faults.restore import Restored
 from chaos.faults.surroundings import Away
 from chaos.lab import Lab
 from chaos.run import Script, one_after_the_other, say
@@ -38,6 +40,10 @@ ORDERED: Final = frozenset({"P1", "P2", "P7", "G7"})
 ORDERS: Final = "order"
 # What the log through Kafka adds.
 KAFKA_POINTS: Final = ("relay", "offset.commit")
+# Everything that a cluster can suffer; the restore last, since it loses what was done just before it.
+CLUSTER: Final[Sequence[type[Fault]]] = (
+    AnswersLost, ReplicaBehind, ReplicaSilent, StandbyLost, PrimaryLost, TailLost, SplitBrain, TailLost, PrimaryLost, Restored,
+)  # fmt: skip
 # Not the product's doing: whoever starts has no clients yet.
 STARTING: Final = frozenset({"supervisor"})
 
@@ -89,7 +95,7 @@ def everything_once() -> Script:
 
 
 def failovers() -> Script:
-    """Everything that a cluster can suffer, once."""
+    """Everything that a cluster can suffer, one after the other; then a restore from a backup, and the quarantine."""
     return one_after_the_other([fault() for fault in CLUSTER])
 
 

@@ -198,6 +198,8 @@ class ByteProxy:
         self._left = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._passing = asyncio.Event()
+        self._passing.set()
 
     async def start(self) -> None:
         """Listen."""
@@ -207,6 +209,14 @@ class ByteProxy:
     def lose_answers(self, marker: str, count: int) -> None:
         """Of the next so many statements that hold these words the answer is lost, and the connection with it."""
         self._marker, self._left = marker.encode(), count
+
+    def hold(self) -> None:
+        """From now on nothing passes, and nobody is hung up on: who is asked is silent."""
+        self._passing.clear()
+
+    def go_on(self) -> None:
+        """What was held passes."""
+        self._passing.set()
 
     def bar(self) -> None:
         """Hang up on everybody, and on whoever comes."""
@@ -251,6 +261,7 @@ class ByteProxy:
                 if self._left and self._marker and self._marker in data:
                     self._left -= 1
                     lost.set()
+                await self._passing.wait()
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()
@@ -261,6 +272,7 @@ class ByteProxy:
                 if lost.is_set():
                     self.cuts += 1
                     break
+                await self._passing.wait()
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()

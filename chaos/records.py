@@ -117,6 +117,7 @@ class Records(Struct, frozen=True, kw_only=True):
         sessions: every Checkout Session as the API shows it at the end, by id.
         taken: what each card of the purse lacks at the bank, by its number.
         clocks_agree: no wall clock was made wrong in this run, so that times of different processes can be compared.
+        lost: attempts that a restore took with it; `lines` and `truth` are without what is lost with them (restored.py).
     """
 
     lines: Sequence[Line]
@@ -131,3 +132,4 @@ class Records(Struct, frozen=True, kw_only=True):
     sessions: Mapping[str, Mapping[str, Any]]
     taken: Mapping[str, Counter[str]]
     clocks_agree: bool = True
+    lost: Sequence[Any] = ()

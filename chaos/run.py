@@ -94,6 +94,7 @@ async def run(
         await lab.start()
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             world = await prepare(lab.system, session, merchants=size.merchants, cards=size.cards, mark=f"s{seed:x}")
+            lab.merchants = world.merchants
             lab.secrets = [*world.cards[:SECRETS_MAX], *TOKEN_CARDS, *(merchant.secret for merchant in world.merchants)]
             await _endpoints(lab, world, session)
             await _under_load(script, lab, world, session, size)

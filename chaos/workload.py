@@ -9,7 +9,7 @@
     refund            whole, in part, and clicked twice
     transfer          between wallets of the merchant, in the ledger
     set up            an endpoint that hears of nothing, and is deleted again; a ledger account and its balance
-    read              what was made before
+    read              what was made before, alone and in the list of the newest
 
 A share of the cards goes to the second PSP (lab.py). Clients repeat a third of their requests under the same key at once or
 later, send some keys with other parameters, and of some requests never hear again. Payouts and disputes come with the operations.
@@ -49,6 +49,7 @@ SELECT a.reference, a.id, a.amount, a.currency FROM attempt_open o JOIN attempt 
 WHERE o.state = 'awaiting_buyer' ORDER BY o.since_at DESC LIMIT 10
 """
 PAGE_LOOKS: Final = 20
+LISTED: Final = "/v1/payment_intents?limit=20"
 # Buyers who close the window, and as many who say no; of those who have paid, how many come back; and merchants who cancel meanwhile.
 PAGE_CLOSED: Final = 0.12
 PAGE_RETURNS: Final = 0.8
@@ -287,6 +288,7 @@ class Shopper:
         if self._world.paid:
             merchant, payment, _ = self._chance.choice(self._world.paid)
             await self._client.once(Request("read", merchant, "GET", f"/v1/payment_intents/{payment}"))
+            await self._client.once(Request("list", merchant, "GET", LISTED))
 
     # --- how they ask ----------------------------------------------------------------------------------------------------
 

@@ -53,17 +53,34 @@ class Pair:
 
     async def _follow(self) -> None:
         """The standby becomes the primary's copy: from now on each commit waits for its disk."""
-        place = self.standby.pgdata.parent
-        launcher = choose(place, (self.folder,))
-        launcher.give(place)
-        source = f"{self.primary.dsn(user=SUPERUSER, database=SUPERUSER)}&application_name={NAME}"
-        await asyncio.to_thread(
-            launcher.run, "pg_basebackup", "-D", str(self.standby.pgdata), "-d", source, "-R", "-X", "stream", "--checkpoint=fast", "--no-sync",
-        )  # fmt: skip
+        await self._copy(self.standby, "-R")
         await _up(self.standby)
         await self.ask(f"ALTER SYSTEM SET synchronous_standby_names = '{NAME}'")
         await self.ask("SELECT pg_reload_conf()")
         await self.until("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")
+
+    async def _copy(self, server: EmbeddedServer, *flags: str) -> None:
+        place = server.pgdata.parent
+        launcher = choose(place, (self.folder,))
+        launcher.give(place)
+        source = f"{self.primary.dsn(user=SUPERUSER, database=SUPERUSER)}&application_name={NAME}"
+        await asyncio.to_thread(
+            launcher.run, "pg_basebackup", "-D", str(server.pgdata), "-d", source, *flags, "-X", "stream", "--checkpoint=fast", "--no-sync",
+        )  # fmt: skip
+
+    async def back_up(self) -> EmbeddedServer:
+        """A base backup of the primary as it runs: a server that nobody has started yet."""
+        backup = self._server()
+        await self._copy(backup)
+        return backup
+
+    async def restore(self, backup: EmbeddedServer) -> None:
+        """Both are lost, and a backup takes their place, with a standby of its own."""
+        for server in (self.primary, self.standby):
+            kill(server)
+        self.primary, self.standby = backup, self._server()
+        await _up(self.primary)
+        await self._follow()
 
     async def another_standby(self) -> None:
         """The standby that was promoted is the primary from now on, and has a new standby."""
@@ -98,9 +115,10 @@ class Pair:
         """Return when the commit of such a statement waits for the standby."""
         await self.until(f"SELECT count(*) {_WAITS} AND query LIKE '%{statement}%'")
 
-    async def cancel(self, statement: str = "") -> int:
-        """Cancel such waits, or all, as an impatient administrator does; PostgreSQL answers with success and a warning."""
-        return int(await self.ask(f"SELECT count(pg_cancel_backend(pid)) {_WAITS} AND query LIKE '%{statement}%'"))
+    async def cancel(self, statement: str = "", but: str = "nothing") -> int:
+        """Cancel such waits, or all, but not those of `but`, as an impatient administrator does; PostgreSQL answers with success and a warning."""
+        sql = f"SELECT count(pg_cancel_backend(pid)) {_WAITS} AND query LIKE '%{statement}%' AND query NOT LIKE '%{but}%'"
+        return int(await self.ask(sql))
 
     async def promote(self, *, lost: bool = True) -> None:
         """The standby takes the primary's place, which is lost with all that only it had, or by `lost` goes on and thinks that it is one."""

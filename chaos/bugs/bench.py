@@ -47,7 +47,9 @@ def _in_simulation(bug: Bug) -> str:
 
 def _in_drill(bug: Bug, seed: int) -> str:
     size, planted = replace(SIZE, mostly=bug.mostly), bug.name if bug.patches else ""
-    verdict = asyncio.run(run(drill(bug.drill), seed=seed, size=size, bug=planted, days=bug.days, brokers=bug.brokers))
+    verdict = asyncio.run(run(
+        drill(bug.drill), seed=seed, size=size, bug=planted, days=bug.days, brokers=bug.brokers, clustered=bug.clustered,
+    ))  # fmt: skip
     if verdict.kept:
         shutil.rmtree(verdict.kept, ignore_errors=True)
     return ", ".join(sorted({finding.split(" ")[0] for finding in verdict.findings}))

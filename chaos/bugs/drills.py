@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chaos.faults.base import Fault
+from chaos.faults.failover import TailLost
 from chaos.faults.kafka import Poison
 from chaos.faults.processes import FailedAt, Killed, KilledAt
 from chaos.faults.psp import AtBank, BadAnswers, LateAnswers, LostAnswers
+from chaos.faults.replica import ReplicaBehind, ReplicaSilent
+from chaos.faults.restore import Restored
 from chaos.faults.surroundings import Receivers, RiskUnwell
 from chaos.faults.web import ElsewhereInDoubt, KeyNotHonoured, Notices
 from chaos.lab import Lab
@@ -19,6 +22,8 @@ from guilder.psp.model import transmission_time
 QUIET_SECONDS: Final = 8.0
 COMMITS_LOST: Final = 40
 RELAYS_KILLED: Final = 8
+# An executor that is being stopped from working by the standby's silence claims for less than a second before.
+TAILS_LOST: Final = 6
 
 
 class Nothing(Fault):
@@ -56,7 +61,8 @@ class Doubts(AtBank):
 FAULTS: Final[Mapping[str, Sequence[type[Fault]]]] = {
     "quiet": (Nothing,), "doubt": (LateAnswers,), "errors": (BadAnswers, BadAnswers), "cards": (Doubts, Doubts), "losses": (LostAnswers,),
     "notices": (Notices,), "elsewhere": (ElsewhereInDoubt,), "keys": (KeyNotHonoured, KeyNotHonoured), "poison": (Poison,),
-    "receivers": (Receivers,), "risk": (RiskUnwell, RiskUnwell), "canary": (Canary,),
+    "receivers": (Receivers,), "risk": (RiskUnwell, RiskUnwell), "canary": (Canary,), "tail": (TailLost,) * TAILS_LOST, "behind": (ReplicaBehind,),
+    "silent": (ReplicaSilent,), "restored": (Restored,),
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ class Bug(Struct, frozen=True, kw_only=True):
         days: business time that passes when the load has ended, step by step.
         brokers: the drill's log goes through so many Kafka brokers.
         mostly: the operation that is as frequent in the drill as all others together; none unless named.
+        clustered: the drill's PostgreSQL has a standby, from which lists are read.
     """
 
     name: str
@@ -25,3 +26,4 @@ class Bug(Struct, frozen=True, kw_only=True):
     days: tuple[str, ...] = ()
     brokers: int = 0
     mostly: str = ""
+    clustered: bool = False

@@ -1,12 +1,14 @@
 """Lists from a replica: they say how old they are, and what the replica does not have yet is the primary's to answer."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from api_world import Answer, ApiWorld, api_world
 
-from standby import Pair
+from standby import Pair, send
 
 AGE = "guilder-data-age"
 LISTS = ("/v1/payment_intents", "/v1/charges", "/v1/events", "/v1/balance_transactions")
@@ -47,3 +49,24 @@ async def test_lists_come_from_the_replica_with_their_age_and_everything_else_fr
     pair.standby.stop(seconds=0)
     fresh = await api.get(LISTS[0], merchant.secret)
     assert (ids(fresh), AGE in fresh.headers) == ([second["id"], first["id"]], False)
+
+
+async def test_a_replica_that_takes_questions_and_says_nothing_is_not_waited_for(pair: Pair, api: ApiWorld) -> None:
+    """Its machine has stopped, its connections stand: the primary answers, and the replica is asked again when it is back."""
+    merchant = await api.merchant()
+
+    async def from_the_replica() -> bool:
+        return AGE in (await api.get(LISTS[0], merchant.secret)).headers
+
+    async with asyncio.timeout(30):
+        while not await from_the_replica():
+            await asyncio.sleep(0.05)
+    send(pair.standby, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(10):
+            assert not await from_the_replica()
+    finally:
+        send(pair.standby, signal.SIGCONT)
+    async with asyncio.timeout(30):
+        while not await from_the_replica():
+            await asyncio.sleep(0.05)

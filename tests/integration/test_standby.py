@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from webhook_world import webhook_world
 
 from conftest import ACCOUNT, PaymentsWorld, payments_world
 from guilder.core.clock import SECOND
 from guilder.core.errors import ResultUnknown, Unavailable
-from guilder.core.outcome import NotFound
+from guilder.core.outcome import Approved, NotFound
 from guilder.db import Database
 from guilder.idempotency.once import find
 from guilder.log import hold_partitions
@@ -17,14 +18,19 @@ from guilder.payments.commands import CreatePayment
 from guilder.payments.create import create
 from guilder.payments.execute import ROLE
 from guilder.psp.model import Operation
+from guilder.webhooks import deliver
 from kafka_world import kafka_world
+from receiver import OK, Receiver, Request
 from standby import Pair
 
 STORING, CLAIMING, KEPT, APPENDING = "payments_flush", "payments_claim", "pg_logical_emit_message", "log_append"
+ANSWERING, DELIVERED = "answer IS NOT NULL", "webhook_results"
 CLAIMED = "SELECT count(*) FROM attempt_open WHERE sender IS NOT NULL"
 # A payment that nobody pays yet.
 MADE = CreatePayment(amount=1_000, currency="eur")
 STORED = "SELECT count(*) FROM payment"
+PAID, READING = "payment_intent.succeeded", "webhook_next"
+WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%{}%'"
 
 
 @pytest.fixture
@@ -105,6 +111,27 @@ async def test_a_commit_whose_wait_was_canceled_is_acknowledged_once_the_standby
         assert await after.store.read(answer.answer.root.id, ACCOUNT, False) is not None
 
 
+async def test_an_outcome_whose_wait_was_canceled_is_not_answered_before_the_standby_has_it(pair: Pair, world: PaymentsWorld) -> None:
+    """After a failover the payment would end the same, with a charge under another id: two answers under one key."""
+    world.psp.answer = lambda _order: None
+    paying = asyncio.create_task(create(world.services, world.claim(), bought(world)))
+    await world.until(lambda: world.psp.held)
+    order, deliver_outcome = world.psp.held.pop()
+    pair.hold()
+    deliver_outcome(order, Approved(order.reference, "123456"))
+
+    async def read() -> bool:
+        await pair.cancel(but=ANSWERING)
+        return bool(paying.done() or await pair.ask(WAITS.format(ANSWERING)))
+
+    try:
+        await world.until(read)
+        assert not paying.done()
+    finally:
+        pair.let_go()
+    assert (await paying).answer.root.id
+
+
 async def test_the_relay_publishes_nothing_that_the_standby_does_not_know(pair: Pair, kafka: str) -> None:
     """After a failover that position would be another entry's, and whoever has read this one from Kafka would pass the other over."""
     db = await Database.connect(pair.primary.dsn(), role="guilder_app", max_size=4, name="test")
@@ -122,6 +149,59 @@ async def test_the_relay_publishes_nothing_that_the_standby_does_not_know(pair: 
         await copying
         assert sum(map(len, (await world.positions()).values())) == sum(map(len, before.values())) + 1
     await db.close()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver that takes everything."""
+    receiver = await Receiver().start()
+    yield receiver
+    await receiver.close()
+
+
+async def test_no_webhook_leaves_before_the_standby_has_it(pair: Pair, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failover its number would be another event's, and whoever counts by it would take that for a repetition."""
+    # Which endpoints it has is settled for as long as this takes.
+    monkeypatch.setattr(deliver, "HOLD_SECONDS", 600.0)
+    async with webhook_world(pair.primary.dsn()) as world:
+        await world.endpoint(receiver.url)
+        await world.worker()
+        await world.announce(PAID)
+        await world.settled(1)
+        pair.hold()
+        announcing = asyncio.create_task(world.announce(PAID))
+
+        async def read() -> bool:
+            await pair.cancel(but=READING)
+            return bool(len(receiver.requests) > 1 or await pair.ask(WAITS.format(READING)))
+
+        try:
+            await world.until(read)
+            assert len(receiver.requests) == 1
+        finally:
+            pair.let_go()
+        await world.until(lambda: len(receiver.requests) == 2)
+        await asyncio.gather(announcing, return_exceptions=True)
+
+
+async def test_a_webhook_counts_as_delivered_when_the_standby_knows_it(pair: Pair, receiver: Receiver) -> None:
+    """Nobody would come back to it: what is delivered is passed for good, and after a failover it would be waiting."""
+
+    def taken(_request: Request) -> bytes:
+        pair.hold()
+        return OK
+
+    receiver.behave = taken
+    async with webhook_world(pair.primary.dsn()) as world:
+        await world.endpoint(receiver.url)
+        await world.worker()
+        await world.announce(PAID)
+        await pair.waiting(DELIVERED)
+        await pair.cancel(DELIVERED)
+        # What is repeated finds it delivered, and has nothing to commit.
+        await pair.waiting(KEPT)
+        pair.let_go()
+        await world.settled(1)
 
 
 async def _count(world: PaymentsWorld, sql: str) -> int:

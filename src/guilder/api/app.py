@@ -178,11 +178,14 @@ async def _from_replica(call: Call, route: Route, tree: Tree) -> Reply | None:
     What it refuses is the primary's to refuse: a cursor or a customer may only not have come there yet.
     """
     replica = call.services.replica
-    if not route.may_lag or replica is None or (age := await replica.age()) is None:
+    if not route.may_lag or replica is None:
         return None
-    call.reads = replica.db
     try:
-        return replace(await _handle(call, route, tree), age_seconds=age)
+        async with replica.patience():
+            if (age := await replica.age()) is None:
+                return None
+            call.reads = replica.db
+            return replace(await _handle(call, route, tree), age_seconds=age)
     except (Refusal, Unavailable, ResultUnknown, Again):
         return None
     finally:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from guilder.core.errors import Refusal, ResultUnknown, Unavailable
 from guilder.db.errors import Again, may_be_stored
-from guilder.db.pool import Database
+from guilder.db.pool import KEPT, Database
 from guilder.idempotency.model import Claim, Result
 from guilder.shapes.facts import SHAPE, Answer, decode_answer, encode
 
@@ -43,6 +43,10 @@ _LOOK_ALL: Final = """
 SELECT i.number, k.fingerprint, k.answer, k.object, k.created_at, k.expand, current_setting('synchronous_standby_names') <> '' AS mirrored
 FROM unnest($1::text[], $2::text[], $3::boolean[]) WITH ORDINALITY i(key, account, livemode, number) CROSS JOIN LATERAL (
     SELECT * FROM idempotency_key z WHERE z.key = i.key AND z.account = i.account AND z.livemode = i.livemode OFFSET 0) k
+"""
+# A commit behind what it reads: whoever waits for an answer must not be told of one that a failover may take back.
+_ANSWERS: Final = f"""
+SELECT key, account, livemode, answer, (SELECT {KEPT}) FROM idempotency_key WHERE key = ANY($1) AND answer IS NOT NULL
 """
 
 _LET_GO: Final = "DELETE FROM idempotency_key WHERE key = $1 AND account = $2 AND livemode = $3 AND request_id = $4"
@@ -221,10 +225,8 @@ async def stored_requests(db: Database, keys: Sequence[str]) -> set[str]:
 
 
 async def answer_all(db: Database, keys: Sequence[str]) -> dict[tuple[str, str, bool], Answer]:
-    """The answers that stand under any of these keys, by (key, account, livemode)."""
-    rows = await db.fetch(
-        "SELECT key, account, livemode, answer FROM idempotency_key WHERE key = ANY($1) AND answer IS NOT NULL", list(keys),
-    )
+    """The answers that stand under any of these keys, by (key, account, livemode); kept (Database.kept), all of them."""
+    rows = await db.fetch(_ANSWERS, list(keys))
     return {(row["key"], row["account"], row["livemode"]): decode_answer(row["answer"]) for row in rows}
 
 

@@ -19,18 +19,23 @@ AGAIN_SECONDS: Final = 0.25
 
 async def keep_results(db: Database, results: Sequence[Result]) -> None:
     """Store these. One that cannot be stored is left as it was, and reported; the others are stored without it."""
+    unsure = False
     while True:
         try:
-            return await store.store_results(db, results)
+            await store.store_results(db, results)
+            if unsure:
+                # Nothing was left to change, so nothing was waited for: what has changed it may be on this server alone.
+                await db.kept()
+            return
         except (Unavailable, ResultUnknown, Again) as error:
+            unsure = unsure or isinstance(error, ResultUnknown)
             log.warning("results_wait_for_database", reason=str(error), count=len(results))
             await sleep(AGAIN_SECONDS)
         except Exception:
             if len(results) == 1:
                 log.exception("result_cannot_be_stored", endpoint=results[0].endpoint)
-                return None
+                return
             break
     middle = len(results) // 2
     await keep_results(db, results[:middle])
     await keep_results(db, results[middle:])
-    return None

@@ -8,6 +8,7 @@ import msgspec
 from guilder.core.clock import Micros, epoch_seconds
 from guilder.db import Connection, Database, Record
 from guilder.db.pages import Listing
+from guilder.db.pool import KEPT
 from guilder.shapes.facts import Metadata, WebhookEndpointFacts
 from guilder.webhooks.model import Attempt, Delivery, Next, Result, StoredEndpoint
 
@@ -56,7 +57,8 @@ RELEASE: Final = """
 WITH locked AS (SELECT endpoint FROM webhook_lane WHERE endpoint = ANY($2) AND sender = $1 ORDER BY endpoint FOR UPDATE)
 UPDATE webhook_lane l SET sender = NULL, epoch = NULL FROM locked k WHERE l.endpoint = k.endpoint
 """
-NEXT: Final = "SELECT * FROM webhook_next($1, $2, $3, $4, $5)"
+# A commit behind what it reads: of a delivery that a failover took back, the number would be another event's.
+NEXT: Final = f"SELECT n.*, (SELECT {KEPT}) FROM webhook_next($1, $2, $3, $4, $5) n"
 RESULTS: Final = "SELECT webhook_results($1::webhook_result_in[])"
 
 SELECT_DELIVERY: Final = f"SELECT {_DELIVERY} FROM webhook_delivery WHERE account = $1 AND livemode = $2 AND id = $3"
@@ -220,7 +222,10 @@ async def select_endpoints(db: Database, ids: Collection[str]) -> list[StoredEnd
 async def next_deliveries(
     db: Database, now: Micros, endpoints: Sequence[str], after: Sequence[int], room: Sequence[int], due: Sequence[int],
 ) -> list[tuple[Next, str]]:
-    """What is behind `after`, at most `room` each, and at most `due` each whose next try is due; each with its state, or `due`."""
+    """What is behind `after`, at most `room` each, and at most `due` each whose next try is due; each with its state, or `due`.
+
+    All of it is on the synchronous standby, too, where there is one.
+    """
     rows = await db.fetch(NEXT, now, list(endpoints), list(after), list(room), list(due))
     return [(Next(row[0], row[1], row[2], row[3], row[4] + 1, row[5], row[6], row[7]), row[8]) for row in rows]
 
