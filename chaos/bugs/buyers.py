@@ -1,4 +1,4 @@
-"""Seeded defects that only buyers see, at the payment page and at the till: in drills that pay there more often than anywhere else."""
+"""Seeded defects that only the payment page and the till show: in drills that pay there more often than anywhere else."""
 
 from typing import Final
 
@@ -36,5 +36,18 @@ BUYERS: Final = (
         patches=(Patch(
             "api/call.py", "        return await self.result(await refuse(self.services.payments, self.claim, refusal))\n", "        raise refusal\n",
         ),),
+    ),
+    Bug(
+        name="dated-by-business-time", defect="messages bear their entry's business time, which brokers refuse when it is hours ahead",
+        # Orders expire when business time has moved, long after all else has come to rest.
+        drill="quiet", mostly="order", brokers=1, days=("25h",),
+        patches=(
+            Patch("log/kafka/relay.py", "e.position, e.key, e.payload,\n", "e.position, e.key, e.payload, e.created_at,\n"),
+            Patch("log/kafka/relay.py", "SELECT l.position, l.key, l.payload FROM", "SELECT l.position, l.key, l.payload, l.created_at FROM"),
+            Patch(
+                "log/kafka/publisher.py", "                headers=headers_of(row[\"position\"], row[\"stream\"]),\n",
+                "                headers=headers_of(row[\"position\"], row[\"stream\"]), timestamp=row[\"created_at\"] // 1000,\n",
+            ),
+        ),
     ),
 )  # fmt: skip

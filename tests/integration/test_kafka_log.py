@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from confluent_kafka.admin import NewTopic
 
-from guilder.core.clock import sleep
+from guilder.core.clock import DAY, SystemClock, sleep
 from guilder.db import Database
 from guilder.db.quarantine import begin_quarantine, lift_quarantine
 from guilder.log.kafka.client import admin_client, ensure_topics
@@ -15,7 +15,7 @@ from guilder.log.kafka.message import POSITION, STREAM, TOPICS, topic_name
 from guilder.log.manage import begin_stream, copy_again, move_to, standings
 from guilder.log.model import TOPIC_EVENTS, partition_of
 from kafka_world import KafkaWorld, kafka_world
-from log_world import CONSUMER, READER, settings_for
+from log_world import CONSUMER, READER, append, settings_for
 
 KEYS = [f"k{number}" for number in range(12)]
 
@@ -67,6 +67,15 @@ async def test_a_topic_may_have_been_made_with_other_partitions(database: str, d
         await world.log.drain()
         assert await handled(world) == expected
         assert world.places() == places
+
+
+async def test_entries_of_a_business_time_that_is_days_ahead_are_published(world: KafkaWorld):
+    """A cluster refuses messages whose own time is more than an hour ahead of its clock, and would never have them."""
+    await append(world.log.writer, ("ahead", b"1"), now=SystemClock().now() + 2 * DAY)
+    await world.copy()
+    await world.owner.execute("DELETE FROM log_entry")
+    await world.log.drain()
+    assert await world.log.handled("ahead") == [b"1"]
 
 
 async def test_what_the_relay_publishes_twice_has_one_effect(world: KafkaWorld):

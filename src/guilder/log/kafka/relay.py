@@ -65,10 +65,10 @@ ON CONFLICT DO NOTHING
 _STREAM: Final = "INSERT INTO log_stream (id) VALUES ($1) ON CONFLICT DO NOTHING"
 # A failover gives positions that only this server has to other entries: nothing is published before the standby has it, too.
 _NEXT: Final = f"""
-SELECT c.partition, c.applied_to, e.position, e.key, e.payload, e.created_at,
+SELECT c.partition, c.applied_to, e.position, e.key, e.payload,
        (SELECT id FROM log_stream) AS stream, (SELECT {KEPT}) AS kept
 FROM log_consumer c CROSS JOIN LATERAL (
-    SELECT l.position, l.key, l.payload, l.created_at FROM log_entry l
+    SELECT l.position, l.key, l.payload FROM log_entry l
     WHERE l.topic = c.topic AND l.partition = c.partition AND l.position > c.applied_to ORDER BY l.position LIMIT $3) e
 WHERE c.consumer = $1 AND c.sender = $2
 """
