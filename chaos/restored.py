@@ -43,7 +43,7 @@ class Restore(Struct, frozen=True, kw_only=True):
     def promised(self, lines: Sequence[Line]) -> list[Line]:
         """Without the answers of the time that may be lost. Who was told nothing, or 503, is still to be told the truth.
 
-        A buyer has no keys, so of an order at the page, and of a card at a reader, that anybody was busy with in that time, nothing is left.
+        A buyer has no keys: an order at the page, or a card at a reader, that anybody was busy with in that time, is left out as a whole.
         """
         touched = {_order(line) for line in lines if self._may_be_lost(line)} - {None}
         return [line for line in lines if _order(line) not in touched and (line.phase != "ok" or not self._may_be_lost(line))]

@@ -16,7 +16,7 @@ BOOKS = Books(
     lanes=[], keys_open=0,
 )  # fmt: skip
 RECORDS = Records(
-    lines=[], truth=Effects([]), books=BOOKS, shown={}, webhooks={}, endpoints={}, counted={}, sent={}, opinions={},
+    lines=[], truth=Effects([]), books=BOOKS, shown={}, webhooks={}, endpoints={}, counted={}, sent={}, opinions={}, sessions={}, taken={},
 )  # fmt: skip
 
 
