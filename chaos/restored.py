@@ -45,11 +45,20 @@ class Restore(Struct, frozen=True, kw_only=True):
 
         A buyer has no keys: an order at the page, or a card at a reader, that anybody was busy with in that time, is left out as a whole.
         """
-        touched = {_order(line) for line in lines if self._may_be_lost(line)} - {None}
-        return [line for line in lines if _order(line) not in touched and (line.phase != "ok" or not self._may_be_lost(line))]
+        touched = {_order(line) for line in lines if self._in_between(line)} - {None}
+        answered = {(line.merchant, line.key) for line in lines if self._may_be_lost(line) and line.key}
+        return [
+            line for line in lines
+            if _order(line) not in touched and not self._may_be_lost(line)
+            # Who repeated it in quarantine and left was not told of 503 only: the answer before is one of those that are left out.
+            and not (line.phase == "left" and (line.merchant, line.key) in answered)
+        ]  # fmt: skip
+
+    def _in_between(self, line: Line) -> bool:
+        return self.began < line.at < self.at
 
     def _may_be_lost(self, line: Line) -> bool:
-        return self.began < line.at < self.at
+        return line.phase == "ok" and self._in_between(line)
 
     def effects(self, truth: Effects, attempts: Sequence[Any]) -> Effects:
         """Without what the lost attempts did, and what was done to it.

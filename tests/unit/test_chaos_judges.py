@@ -107,6 +107,12 @@ def test_answers_of_the_time_that_may_be_lost_are_not_judged_and_all_others_are(
     assert RESTORE.promised(lines) == [lines[0], lines[2], lines[3]]
 
 
+def test_who_repeats_in_quarantine_what_had_been_answered_and_leaves_was_not_told_503_only() -> None:
+    """The payment may stand in the backup; of a key that had no answer nothing may."""
+    lines = [acknowledged(6, "pi_1"), *(replace(acknowledged(10, "", key=key), phase="left") for key in ("k", "other"))]
+    assert RESTORE.promised(lines) == lines[2:]
+
+
 def test_nothing_is_promised_of_an_order_at_the_page_or_a_card_at_a_reader_that_somebody_was_busy_with() -> None:
     """Before the backup and after the restore everything is."""
     before, after = [(number * SECOND, "cs_1") for number in (1, 10)], [(number * SECOND, "cs_2") for number in (1, 6, 10)]
