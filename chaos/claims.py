@@ -143,11 +143,15 @@ def till_told_the_truth(r: Records) -> Finding:
 
 
 def tried_again(r: Records) -> set[str]:
-    """Payments of which another card may have been tried when one had failed, as these flows allow: that is not their end."""
+    """Payments of which another card may have been tried when one had failed, as these flows allow: that is not their end.
+
+    Of an order of which no visit is left (a restore has met it) nobody knows how many cards there were.
+    """
     cards: Counter[str] = Counter()
-    for visit in visits(r):
-        if payment := r.sessions.get(visit.session, {}).get("payment_intent"):
-            cards[payment] = len(visit.uses)
+    uses = {visit.session: len(visit.uses) for visit in visits(r)}
+    for session, shown in r.sessions.items():
+        if payment := shown.get("payment_intent"):
+            cards[payment] = uses.get(session, 2)
     asked = {(line.key, line.params["payment_intent"]) for line in r.lines if line.op == "process" and line.params}
     cards.update(payment for _, payment in asked)
     return {payment for payment, count in cards.items() if count > 1}
