@@ -41,8 +41,19 @@ class Restore(Struct, frozen=True, kw_only=True):
         return frozenset(attempt["reference"] for attempt in self.lost)
 
     def promised(self, lines: Sequence[Line]) -> list[Line]:
-        """Without the answers of the time that may be lost. Who was told nothing, or 503, is still to be told the truth."""
-        return [line for line in lines if line.phase != "ok" or not self.began < line.at < self.at]
+        """Without the answers of the time that may be lost. Who was told nothing, or 503, is still to be told the truth.
+
+        Who had an answer then, repeats, and leaves at a 503, has not been told 503 only; and his key, if it is lost, is a new one for
+        whatever else it is used for.
+        """
+        taken = {(line.merchant, line.key) for line in lines if self._may_be_lost(line)}
+        return [
+            line for line in lines if not self._may_be_lost(line)
+            and not ((line.phase == "left" or line.op == "misuse") and (line.merchant, line.key) in taken)
+        ]  # fmt: skip
+
+    def _may_be_lost(self, line: Line) -> bool:
+        return line.phase == "ok" and self.began < line.at < self.at
 
     def effects(self, truth: Effects, attempts: Sequence[Any]) -> Effects:
         """Without what the lost attempts did, and what was done to it.

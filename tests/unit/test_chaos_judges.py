@@ -107,6 +107,18 @@ def test_answers_of_the_time_that_may_be_lost_are_not_judged_and_all_others_are(
     assert RESTORE.promised(lines) == [lines[0], lines[2], lines[3]]
 
 
+def test_who_was_answered_before_a_restore_and_leaves_at_a_503_was_not_told_503_only() -> None:
+    """His payment may be in the backup; of whoever else leaves nothing may be left."""
+    answered, other = acknowledged(6, "pi_1"), Line(10 * SECOND, 1, "left", "pay", key="other")
+    assert RESTORE.promised([answered, replace(other, key=answered.key), other]) == [other]
+
+
+def test_a_key_that_a_restore_may_have_taken_may_be_used_for_something_else() -> None:
+    """It is a new one then; any other is held to what it was used for first."""
+    answered, misused = acknowledged(6, "pi_1"), replace(acknowledged(10, "pi_4", key="other"), op="misuse")
+    assert RESTORE.promised([answered, replace(misused, key=answered.key), misused]) == [misused]
+
+
 def effect(kind: str, reference: str, original: str | None = None, **more: object) -> dict[str, Any]:
     """A line of the bank's truth."""
     return {"kind": kind, "reference": reference, "original": original, "amount": 5, "currency": "eur", "time": 1, **more}
