@@ -28,6 +28,8 @@ FINAL_EVENTS: Final = frozenset({
     "payment_intent.succeeded", "payment_intent.canceled", "payment_intent.payment_failed", "charge.captured", "charge.refunded",
 })  # fmt: skip
 CLEARING: Final = "psp_clearing"
+# A key's second use is refused; what acts on something that is not there (since a restore took it) is refused before its key is looked at.
+MISUSED: Final = frozenset({"idempotency_error", "exists_with_different_amount", "resource_missing"})
 # The ledger knows a merchant's transfer as ID.ACCOUNT.MODE.
 SCOPE: Final = "."
 
@@ -217,7 +219,7 @@ def i9_idempotency(r: Records) -> Finding:
         if line.phase != "ok" or not line.key:
             continue
         if line.op == "misuse":
-            if line.status != 400 or line.error not in ("idempotency_error", "exists_with_different_amount"):
+            if line.status != 400 or line.error not in MISUSED:
                 yield f"the key {line.key} was used for something else and answered {line.status} {line.error}"
         elif line.error != "lock_timeout":
             first = answers.setdefault((line.merchant, line.key), line)

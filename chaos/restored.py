@@ -44,14 +44,14 @@ class Restore(Struct, frozen=True, kw_only=True):
         """Without the answers of the time that may be lost. Who was told nothing, or 503, is still to be told the truth.
 
         A buyer has no keys: an order at the page, or a card at a reader, that anybody was busy with in that time, is left out as a whole.
+        Who had an answer then, repeats, and leaves at a 503, has not been told 503 only; and his key, if it is lost, is a new one for
+        whatever else it is used for.
         """
         touched = {_order(line) for line in lines if self._in_between(line)} - {None}
-        answered = {(line.merchant, line.key) for line in lines if self._may_be_lost(line) and line.key}
+        answered = {(line.merchant, line.key) for line in lines if self._may_be_lost(line)}
         return [
-            line for line in lines
-            if _order(line) not in touched and not self._may_be_lost(line)
-            # Who repeated it in quarantine and left was not told of 503 only: the answer before is one of those that are left out.
-            and not (line.phase == "left" and (line.merchant, line.key) in answered)
+            line for line in lines if _order(line) not in touched and not self._may_be_lost(line)
+            and not ((line.phase == "left" or line.op == "misuse") and (line.merchant, line.key) in answered)
         ]  # fmt: skip
 
     def _in_between(self, line: Line) -> bool:

@@ -107,10 +107,16 @@ def test_answers_of_the_time_that_may_be_lost_are_not_judged_and_all_others_are(
     assert RESTORE.promised(lines) == [lines[0], lines[2], lines[3]]
 
 
-def test_who_repeats_in_quarantine_what_had_been_answered_and_leaves_was_not_told_503_only() -> None:
-    """The payment may stand in the backup; of a key that had no answer nothing may."""
-    lines = [acknowledged(6, "pi_1"), *(replace(acknowledged(10, "", key=key), phase="left") for key in ("k", "other"))]
-    assert RESTORE.promised(lines) == lines[2:]
+def test_who_was_answered_before_a_restore_and_leaves_at_a_503_was_not_told_503_only() -> None:
+    """His payment may be in the backup; of whoever else leaves nothing may be left."""
+    answered, other = acknowledged(6, "pi_1"), Line(10 * SECOND, 1, "left", "pay", key="other")
+    assert RESTORE.promised([answered, replace(other, key=answered.key), other]) == [other]
+
+
+def test_a_key_that_a_restore_may_have_taken_may_be_used_for_something_else() -> None:
+    """It is a new one then; any other is held to what it was used for first."""
+    answered, misused = acknowledged(6, "pi_1"), replace(acknowledged(10, "pi_4", key="other"), op="misuse")
+    assert RESTORE.promised([answered, replace(misused, key=answered.key), misused]) == [misused]
 
 
 def test_nothing_is_promised_of_an_order_at_the_page_or_a_card_at_a_reader_that_somebody_was_busy_with() -> None:
