@@ -64,7 +64,8 @@ def sweep(*only: str) -> Script:
         missed = [(role, point) for role, point in points if not await _killed_at(lab, KilledAt(role, point))]
         # What a process passes only when it begins is reached by one that begins.
         missed = [(role, point) for role, point in missed if not await _killed_at(lab, KilledAtStart(role, point))]
-        lab.note(f"{len(points) - len(missed)} of {len(points)} recorded points were killed at")
+        others = "".join(f"\n    not at {role} {point}" for role, point in missed)
+        lab.note(f"{len(points) - len(missed)} of {len(points)} recorded points were killed at{others}")
         if missed:
             lab.note(f"passed once and not again in time: {', '.join(f'{role} {point}' for role, point in missed)}")
 
