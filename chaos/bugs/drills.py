@@ -6,7 +6,7 @@ from typing import Final
 
 from chaos.faults.base import Fault
 from chaos.faults.failover import TailLost
-from chaos.faults.kafka import Poison
+from chaos.faults.kafka import EndLost, Poison
 from chaos.faults.processes import FailedAt, Killed, KilledAt
 from chaos.faults.psp import AtBank, BadAnswers, LateAnswers, LostAnswers
 from chaos.faults.replica import ReplicaBehind, ReplicaSilent
@@ -22,6 +22,7 @@ from guilder.psp.model import transmission_time
 QUIET_SECONDS: Final = 8.0
 COMMITS_LOST: Final = 40
 RELAYS_KILLED: Final = 8
+EXECUTORS_KILLED: Final = 3
 # An executor that is being stopped from working by the standby's silence claims for less than a second before.
 TAILS_LOST: Final = 6
 
@@ -60,7 +61,7 @@ class Doubts(AtBank):
 
 FAULTS: Final[Mapping[str, Sequence[type[Fault]]]] = {
     "quiet": (Nothing,), "doubt": (LateAnswers,), "errors": (BadAnswers, BadAnswers), "cards": (Doubts, Doubts), "losses": (LostAnswers,),
-    "notices": (Notices,), "elsewhere": (ElsewhereInDoubt,), "keys": (KeyNotHonoured, KeyNotHonoured), "poison": (Poison,),
+    "notices": (Notices,), "elsewhere": (ElsewhereInDoubt,), "keys": (KeyNotHonoured, KeyNotHonoured), "poison": (Poison,), "end": (EndLost,),
     "receivers": (Receivers,), "risk": (RiskUnwell, RiskUnwell), "canary": (Canary,), "tail": (TailLost,) * TAILS_LOST, "behind": (ReplicaBehind,),
     "silent": (ReplicaSilent,), "restored": (Restored,),
 }  # fmt: skip
@@ -69,8 +70,11 @@ FAULTS: Final[Mapping[str, Sequence[type[Fault]]]] = {
 def drill(name: str) -> Script:
     """What happens in the drill of this name."""
     if name == "kills":
-        killed = (KilledAt("executor", "send.after purchase"), KilledAt("executor", "answer purchase"), Killed("executor"))
-        return one_after_the_other(killed)
+        # Several times: what is in hand just then may be of the PSP that knows a repeated request by its key.
+        return one_after_the_other([
+            one for _ in range(EXECUTORS_KILLED)
+            for one in (KilledAt("executor", "send.after purchase"), KilledAt("executor", "answer purchase"), Killed("executor"))
+        ])  # fmt: skip
     if name == "relay":
         return one_after_the_other([KilledAt("relay", "relay.publish") for _ in range(RELAYS_KILLED)])
     if name == "commits":

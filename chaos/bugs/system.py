@@ -142,7 +142,7 @@ SYSTEM: Final = (
         ),),
     ),
     Bug(
-        name="lost-tail-not-read", defect="what Kafka has lost is waited for, and never read from the outbox", drill="relay", brokers=1,
+        name="lost-tail-not-read", defect="what Kafka has lost is waited for, and never read from the outbox", drill="end", brokers=1,
         patches=(Patch(
             "log/kafka/shelf.py", "        return self.late or not held.through_kafka or any(position <= held.head for position in self._messages)",
             "        return not held.through_kafka",

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
@@ -22,9 +23,16 @@ from chaos.topics import MESSAGE_BYTES_MAX, PARTITIONS, TOPICS, Record, Topics, 
 TIMES: Final = 3
 BROUGHT_AGAIN: Final = 2_000
 STEP_SECONDS: Final = 0.2
+# Shorter than the lease of whoever stands still.
+UNREAD_SECONDS: Final = 0.7
 _CONSUMERS: Final = "SELECT DISTINCT consumer, topic FROM log_consumer WHERE awaited"
 _STREAM: Final = "SELECT id FROM log_stream"
 _HEADS: Final = "SELECT topic, partition, head FROM log_head"
+_UNREAD: Final = """
+SELECT count(*) AS count FROM log_consumer c JOIN unnest($1::int[], $2::int[], $3::bigint[]) h(topic, partition, head)
+    ON (h.topic, h.partition) = (c.topic, c.partition)
+WHERE c.awaited AND c.applied_to < h.head
+"""
 
 
 class _Brokered(Fault):
@@ -128,20 +136,34 @@ class Moved(_Brokered):
 
 
 class EndLost(_Brokered):
-    """K6: all brokers lose power, and the end of what they had acknowledged with it."""
+    """K6: all brokers lose power, and the end of what they had acknowledged with it, before the worker has read it."""
 
     kind = "K6"
     lasts = "step"
 
+    def __init__(self) -> None:
+        self._heads: Sequence[Mapping[str, Any]] = ()
+
     async def inject(self, lab: Lab) -> None:
         cluster = self.cluster(lab)
+        worker = await lab.system.signal("worker", signal.SIGSTOP)
+        await asyncio.sleep(UNREAD_SECONDS)
         await asyncio.to_thread(cluster.stop)
         lab.kills += len(cluster.brokers)
         lab.note(f"K6: {await asyncio.to_thread(_cut, cluster.folder)} bytes of acknowledged messages are lost")
+        self._heads = await lab.system.rows(_HEADS)
+        os.kill(worker, signal.SIGCONT)
         await asyncio.to_thread(cluster.start)
 
     async def heal(self, lab: Lab) -> None:
-        # Consumers have read what was missing from the outbox; other readers of the topics get it by this.
+        """Consumers read what is missing from the outbox by themselves; other readers of the topics get it by the rebuild."""
+        columns = [[row[name] for row in self._heads] for name in ("topic", "partition", "head")]
+        end = time.monotonic() + lab.rest_seconds
+        while (await lab.system.rows(_UNREAD, *columns))[0]["count"]:
+            if time.monotonic() > end:
+                lab.finding("K6", "what Kafka has lost is not read from the outbox")
+                break
+            await asyncio.sleep(STEP_SECONDS)
         await rebuilt(lab)
 
 
