@@ -10,6 +10,8 @@ from typing import Any, Final
 from aiohttp import web
 from msgspec import Struct
 
+from chaos.desk import Desk
+
 # A receiver in trouble fails so many of its requests.
 TROUBLE: Final = 0.3
 
@@ -25,32 +27,16 @@ class Seen(Struct, frozen=True):
     made: int
 
 
-class Receiver:
-    """Listens on a port of this machine until it is closed; `endpoints` are added by path."""
+class Receiver(Desk):
+    """The receiver of all endpoints, each with a path of its own; see `expect`."""
 
     def __init__(self, chance: Random) -> None:
+        super().__init__("/{endpoint}", self._take)
         self.seen: dict[str, list[Seen]] = {}
         self.forged: Counter[str] = Counter()
         self.in_trouble = False
         self._secrets: dict[str, bytes] = {}
         self._chance = chance
-        self._runner: web.AppRunner | None = None
-        self.port = 0
-
-    async def start(self) -> None:
-        """Listen."""
-        app = web.Application()
-        app.router.add_post("/{endpoint}", self._take)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
-
-    async def close(self) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
 
     def expect(self, name: str, secret: str) -> None:
         """Deliveries to /name are signed with this."""

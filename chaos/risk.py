@@ -8,6 +8,8 @@ from typing import Final
 
 from aiohttp import web
 
+from chaos.desk import Desk
+
 TIMEOUT_SECONDS: Final = 0.5
 # What passes while it says nothing, minor units by currency: all, the smaller ones, and nothing of what is not listed.
 PASS_UP_TO: Final[Mapping[str, int]] = {"eur": 1_000_000_000, "usd": 3_000, "jpy": 3_000}
@@ -24,30 +26,14 @@ REFUSED_EACH: Final = 50
 TROUBLES: Final = ("slow", "silent", "reset", "error", "garbage", "none")
 
 
-class RiskDesk:
-    """Listens on a port of this machine until it is closed. `opinions` is what it has said, by payment."""
+class RiskDesk(Desk):
+    """The risk service. `opinions` is what it has said, by payment."""
 
     def __init__(self, chance: Random) -> None:
+        super().__init__("/score", self._answer)
         self.opinions: dict[str, str] = {}
         self.in_trouble = False
         self._chance = chance
-        self._runner: web.AppRunner | None = None
-        self.port = 0
-
-    async def start(self) -> None:
-        """Listen."""
-        app = web.Application()
-        app.router.add_post("/score", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
-
-    async def close(self) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
 
     @property
     def tuning(self) -> str:
