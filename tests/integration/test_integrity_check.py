@@ -360,6 +360,20 @@ async def test_a_refund_that_the_bank_paid_twice_is_named_until_the_second_is_bo
     assert "truth" in await broken(world, witness=telling(bought + back))
 
 
+async def test_a_refund_that_failed_and_was_paid_beyond_its_room_is_all_adjustment(world):
+    """Its amount is not counted as the refund itself then: what the bank paid once is what was booked as beyond it."""
+    paid = await pay(world)
+    await refund(world.services, world.claim(), CreateRefund(payment=paid.id, amount=300))
+    bought, back = [effects_of(order) for order in world.psp.orders]
+    await tamper(
+        world,
+        "INSERT INTO balance_transaction SELECT id || 'x', account, livemode, day, created_at, amount, fee, currency, 'adjustment', source, payment "
+        "FROM balance_transaction WHERE type = 'refund'",
+    )
+    await tamper(world, "UPDATE refund SET state = 'failed'")
+    assert "truth" not in await broken(world, witness=telling(bought + back))
+
+
 async def test_what_is_in_doubt_may_have_happened_or_not(world):
     """But not with more than was meant."""
     world.psp.answer = lambda order: Unknown("timeout")

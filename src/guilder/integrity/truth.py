@@ -124,13 +124,16 @@ JOIN attempt a ON a.reference = e.reference AND NOT a.livemode
 LEFT JOIN attempt o ON o.reference = e.proof AND o.payment = a.payment AND o.operation = 'authenticate'
 WHERE e.proof IS NOT NULL AND o.id IS NULL AND ($1::text[] IS NULL OR a.reference = ANY ($1)) ORDER BY a.id
 """
-# Refunds of which we have booked more as paid twice than the bank has paid beyond one. Each attempt of it is told, to be looked at again.
+# Refunds of which we have booked more as paid twice than the bank has paid beyond what the books count as the refund itself, which may be
+# nothing: it had failed, and was found paid when its room was another's. Each attempt of it is told, to be looked at again.
 _BEYOND: Final = f"""
 SELECT x.reference, x.id, x.booked, x.paid FROM (
-    SELECT a.reference, r.id, b.booked, coalesce(sum(n.refunded) OVER (PARTITION BY r.id), 0) - r.amount AS paid
+    SELECT a.reference, r.id, b.booked, coalesce(sum(n.refunded) OVER (PARTITION BY r.id), 0)
+           - CASE r.state WHEN 'succeeded' THEN r.amount ELSE 0 END - coalesce(t.amount, 0) AS paid
     FROM (SELECT source, -sum(amount) AS booked FROM balance_transaction WHERE type = 'adjustment' AND NOT livemode GROUP BY source) b
     JOIN refund r ON r.id = b.source
-    JOIN (SELECT * FROM attempt WHERE state = 'approved' AND {_HERE}) a ON a.payment = r.payment AND a.refund = r.id
+    LEFT JOIN (SELECT reference, sum(amount) AS amount FROM ledger_transfer WHERE code = 13 GROUP BY reference) t ON t.reference = r.id
+    JOIN (SELECT * FROM attempt WHERE {_HERE}) a ON a.payment = r.payment AND a.refund = r.id
     LEFT JOIN net n ON n.reference = a.reference
     WHERE $1::text[] IS NULL OR a.reference = ANY ($1)
 ) x WHERE x.booked > x.paid ORDER BY x.id
