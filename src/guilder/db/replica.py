@@ -34,7 +34,10 @@ class Replica:
 
     @asynccontextmanager
     async def patience(self) -> AsyncIterator[None]:
-        """Around all that is asked of it for one answer. Raises Unavailable when that takes too long."""
+        """Around all that is done for one answer, what comes from elsewhere (expanded objects, sealed data) included.
+
+        Raises Unavailable when that takes too long.
+        """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 yield

@@ -294,8 +294,11 @@ class Executor:
         """The attempts that the claim has brought that was under way when `run` ended."""
         if self._claiming is None:
             return []
-        [claimed] = await asyncio.gather(self._claiming, return_exceptions=True)
-        return [] if isinstance(claimed, BaseException) else [one.attempt.id for one in claimed]
+        # Waited for in a way that does not cut it off, either.
+        await asyncio.wait({self._claiming})
+        if self._claiming.cancelled() or self._claiming.exception() is not None:
+            return []
+        return [one.attempt.id for one in self._claiming.result()]
 
     async def _give_back(self, unsent: list[str]) -> None:
         if unsent:

@@ -93,7 +93,7 @@ ORDER BY c.capture_before LIMIT $3
 _WAITING: Final = """
 SELECT w.id, w.payment, w.account, w.livemode FROM (
     SELECT r.id, r.payment, r.account, r.livemode, row_number() OVER (PARTITION BY a.currency ORDER BY r.id) AS place
-    FROM refund r CROSS JOIN LATERAL (SELECT a.currency FROM attempt a WHERE a.payment = r.payment LIMIT 1) a
+    FROM refund r CROSS JOIN LATERAL (SELECT a.currency FROM attempt a WHERE a.payment = r.payment AND a.state = 'approved' LIMIT 1) a
     WHERE r.waiting AND r.account = $1 AND r.livemode = $2
 ) w WHERE w.place <= $3 ORDER BY w.id
 """

@@ -17,9 +17,11 @@ log = structlog.get_logger(__name__)
 AGAIN_SECONDS: Final = 0.25
 
 
-async def keep_results(db: Database, results: Sequence[Result]) -> None:
-    """Store these. One that cannot be stored is left as it was, and reported; the others are stored without it."""
-    unsure = False
+async def keep_results(db: Database, results: Sequence[Result], *, unsure: bool = False) -> None:
+    """Store these. One that cannot be stored is left as it was, and reported; the others are stored without it.
+
+    `unsure`: some of them may be stored already, by a commit whose answer was lost.
+    """
     while True:
         try:
             await store.store_results(db, results)
@@ -37,5 +39,5 @@ async def keep_results(db: Database, results: Sequence[Result]) -> None:
                 return
             break
     middle = len(results) // 2
-    await keep_results(db, results[:middle])
-    await keep_results(db, results[middle:])
+    await keep_results(db, results[:middle], unsure=unsure)
+    await keep_results(db, results[middle:], unsure=unsure)
