@@ -8,6 +8,8 @@ import pytest
 import pytest_asyncio
 from api_world import ApiWorld, Merchant, api_world, database_name, fresh_database
 
+from guilder.api.call import Call
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LOCATION = {"display_name": "Shop 1", "address": {"line1": "Damrak 1", "city": "Amsterdam", "country": "NL", "postal_code": "1012"}}
@@ -188,6 +190,32 @@ async def test_a_card_that_a_reader_has_refused_is_not_charged_for_the_next_paym
     await api.post(f"/v1/terminal/readers/{reader}/cancel_action", merchant.secret)
     again = await api.post(f"/v1/terminal/readers/{reader}/process_payment_intent", merchant.secret, payment_intent=payment, idempotency_key="busy")
     assert (again.status, again.body) == (400, busy.body)
+
+
+async def test_a_card_that_is_refused_while_the_same_request_reads_it_is_not_charged(api: ApiWorld, shop, monkeypatch):
+    """Sent twice under one key, and a payment begins in between: the refusal that was told first is the truth."""
+    merchant, reader, _ = shop
+    looked, go_on = asyncio.Event(), asyncio.Event()
+    look = Call.answered
+
+    async def paused(call):
+        found = await look(call)
+        if not looked.is_set():
+            looked.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(Call, "answered", paused)
+    first = asyncio.ensure_future(hold_card(api, merchant, reader, idempotency_key="twice"))
+    await looked.wait()
+    second = await hold_card(api, merchant, reader, idempotency_key="twice")
+    assert (second.status, second.error["code"]) == (400, "terminal_reader_busy")
+    payment = await begin(api, merchant, reader)
+    go_on.set()
+    answer = await first
+    assert (answer.status, answer.body) == (400, second.body)
+    assert (await api.get(f"/v1/payment_intents/{payment}", merchant.secret))["status"] == "requires_payment_method"
+    assert (await hold_card(api, merchant, reader))["action"]["status"] == "succeeded"
 
 
 async def test_an_action_that_could_not_be_canceled_is_not_canceled_by_the_same_request_later(api: ApiWorld, shop):

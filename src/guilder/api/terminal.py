@@ -20,14 +20,14 @@ from guilder.core.errors import Refusal
 from guilder.customers import NewCard
 from guilder.db import Connection
 from guilder.db.errors import may_be_stored
-from guilder.idempotency import Claim, Pending, settled_first
+from guilder.idempotency import Claim, Pending, Result, find, in_use, settled_first
 from guilder.payments.answers import refused
 from guilder.payments.model import Till
 from guilder.payments.read import retrieve_payment
 from guilder.payments.till import check_processable
 from guilder.payments.update import merge_metadata
 from guilder.security import Pan
-from guilder.shapes.facts import Answer, PaymentIntentFacts, PaymentMethodFacts
+from guilder.shapes.facts import Answer, PaymentIntentFacts, PaymentMethodFacts, ReaderActionFacts
 from guilder.terminal.terminal import IN_PROGRESS
 
 LOCATION: Final = "terminal.location"
@@ -39,6 +39,10 @@ READ_METHOD: Final = "contact_emv"
 
 _CANCELED: Final = refused(Refusal("The reader's action was canceled before a card was taken.", code="terminal_reader_busy"))
 """What stands under an action's key once it is canceled: no card is charged for it any more."""
+
+_NOT_ASKED: Final = refused(
+    Refusal("The reader is not asking for a card. Process a PaymentIntent with it first.", code="terminal_reader_busy")
+)
 
 Name = Annotated[str, Meta(min_length=1, max_length=1_000)]
 
@@ -262,18 +266,37 @@ async def present(call: Call, p: Present) -> Reply:
     stored = await call.answered()
     if stored is not None:
         return stored
-    terminal, [id_] = call.services.terminal, call.ids
-    reader = await terminal.reader(call.account, id_, livemode=call.livemode)
-    action = reader.action
-    if action is None or action.status != IN_PROGRESS:
-        not_asked = Refusal("The reader is not asking for a card. Process a PaymentIntent with it first.", code="terminal_reader_busy")
-        return await call.refused(not_asked)
+    asked = await _asked(call)
+    if isinstance(asked, Result):
+        return await call.result(asked)
+    till, action = asked
     result = await payments.take_at_till(
-        call.services.payments, _claim(call, action.id), action.payment_intent, await _read(call, p), Till(reader.id, reader.location),
+        call.services.payments, _claim(call, action.id), action.payment_intent, await _read(call, p), till,
     )  # fmt: skip
     # The payment is answered for: "nothing was stored" would be a lie from here on.
     with may_be_stored("the card was taken, and the reader could not be told"):
         return await call.once(lambda connection: _ended(call, connection, action.id, result.answer))
+
+
+async def _asked(call: Call) -> tuple[Till, ReaderActionFacts] | Result:
+    """Where a card is asked for, and for what; or what stands under the key: that nobody asks, unless it has an answer already.
+
+    All under the reader's lock: while this request is refused, the same one cannot be on its way to the bank.
+    """
+    found: Answer | Pending | None
+    async with call.services.db.transaction() as connection:
+        terminal, [id_] = call.services.terminal, call.ids
+        reader = await terminal.reader(call.account, id_, livemode=call.livemode, connection=connection, lock=True)
+        action = reader.action
+        if action is not None and action.status == IN_PROGRESS:
+            found = await find(connection, call.claim)
+            if found is None:
+                return Till(reader.id, reader.location), action
+        else:
+            found = await settled_first(connection, call.claim, call.services.clock.now(), _NOT_ASKED)
+    if isinstance(found, Pending):
+        raise in_use(call.claim.key)
+    return Result(found, replayed=found is not _NOT_ASKED)
 
 
 async def _ended(call: Call, connection: Connection, action: str, answer: Answer) -> Done:
