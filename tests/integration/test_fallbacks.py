@@ -123,6 +123,22 @@ async def test_the_operators_rules_choose_where_a_payment_goes_on(database: str)
         assert reasons == ['rule "home"', 'rule "abroad" after cardnet']
 
 
+@pytest.mark.parametrize("answer", [DOWN, lambda _order: DECLINED])
+async def test_a_payment_ends_as_its_psp_says_when_the_next_connector_cannot_be_chosen(database: str, monkeypatch, answer: Answer):
+    """A defect in the choice costs the fallback, not the answer; nothing stays in the executor's hand."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("guilder.payments.ways.onward", broken)
+    async with two_psps(database, Fallback(next_connector=True)) as world:
+        world.psp.answer = answer
+        assert (await pay(world)).answer.status == 402
+        assert [state for _, state in await attempts(world)] in (["not_sent"], ["declined"])
+        assert await world.db.fetchval("SELECT count(*) FROM attempt_open") == 0
+        await world.books_agree()
+
+
 @pytest.mark.parametrize("answer", [DOWN, lambda _order: Declined("processing_error")])
 async def test_a_payment_for_a_psps_own_page_goes_nowhere_else(database: str, answer: Answer):
     """Its buyer is sent to that page, and may be paying there."""

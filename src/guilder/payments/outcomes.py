@@ -101,7 +101,13 @@ class Outcomes:
         self._tasks.spawn(self._settle_late(order, believed(order, outcome)))
 
     def _word(self, one: Claimed, asked: Operation, outcome: Outcome | NotFound) -> Word:
-        return Word(one, asked, outcome, self._ways.onward(one.attempt, outcome))
+        try:
+            choice = self._ways.onward(one.attempt, outcome)
+        except Exception:
+            # To go on elsewhere is an offer: the outcome is booked without it.
+            log.exception("no_choice_of_the_next_connector", attempt=one.attempt.id)
+            choice = None
+        return Word(one, asked, outcome, choice)
 
     def _settle(self, word: Word) -> None:
         one = word.one
