@@ -4,27 +4,24 @@
 server serves the whole run, all of its workers included; it is started by the first test that asks.
 """
 
-import fcntl
 import itertools
 import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+import keepers
 from databases import drop_database
 from guilder.db import Database
 from kafka import brokers
 
 RUN_FOLDER = "GUILDER_TEST_RUN"
-START_SECONDS_MAX = 60.0
 _numbers = itertools.count(1)
 
 
@@ -40,6 +37,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the run's folder if no server ever used it; a server removes it itself."""
     if not hasattr(config, "workerinput") and not (folder := Path(os.environ[RUN_FOLDER])).joinpath("lock").exists():
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start what takes long to start while other tests run: a broker needs many seconds beside them."""
+    wanted = any("kafka" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and not session.config.option.collectonly and brokers.bootstrap_of_the_environment() is None:
+        _begin_kafka()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -119,36 +123,9 @@ def server() -> dict[str, str]:
     """The run's PostgreSQL: `admin` is an address that may make databases, `template` the migrated one, `dsn` a pattern."""
     folder = Path(os.environ[RUN_FOLDER])
     ready = folder / "ready.json"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists():
-            _start(folder, ready)
+    keepers.begin("keep_server.py", folder)
+    keepers.wait(folder, ready, "PostgreSQL")
     return json.loads(ready.read_text())
-
-
-def _start(folder: Path, ready: Path) -> None:
-    _keep("keep_server.py", folder, ready, "PostgreSQL")
-
-
-def _keep(script: str, folder: Path, ready: Path, what: str) -> None:
-    """Start a keeper of the run's own, and wait until it has written `ready`."""
-    controller = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    log = folder / "keeper.log"
-    with log.open("wb") as output:
-        keeper = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / script), str(folder), str(controller)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    began = time.monotonic()
-    while not ready.exists():
-        if keeper.poll() is not None or time.monotonic() - began > START_SECONDS_MAX:
-            pytest.fail(f"the tests' {what} did not start: {log.read_text()}")
-        time.sleep(0.01)
-    # It outlives this worker and ends by itself, when the whole run ends.
-    keeper.returncode = 0
 
 
 @pytest.fixture(scope="session")
@@ -157,14 +134,16 @@ def kafka() -> str:
     demand("kafka")
     if (given := brokers.bootstrap_of_the_environment()) is not None:
         return given
-    folder = Path(f"{os.environ[RUN_FOLDER]}-kafka")
-    folder.mkdir(exist_ok=True)
+    folder = _begin_kafka()
     ready = folder / "bootstrap"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists():
-            _keep("kafka/keep_broker.py", folder, ready, "Kafka")
+    keepers.wait(folder, ready, "Kafka")
     return ready.read_text()
+
+
+def _begin_kafka() -> Path:
+    folder = Path(f"{os.environ[RUN_FOLDER]}-kafka")
+    keepers.begin("kafka/keep_broker.py", folder)
+    return folder
 
 
 @pytest.fixture

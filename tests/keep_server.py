@@ -59,7 +59,7 @@ def main(folder: Path, run: int) -> None:
         select.select([watch], [], [])
     finally:
         server.stop(seconds=0.0)
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

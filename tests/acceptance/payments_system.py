@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
-from whole_system import System, alive, environment, until
+from whole_system import System, environment, until
+
+from keepers import alive
 
 PATIENCE_SECONDS = 60.0
 SOCKET_SECONDS = 30.0

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from whole_system import GUILDER, alive, environment, until
+from whole_system import GUILDER, environment, until
+
+from keepers import alive
 
 SECONDS_MAX = 30.0
 

@@ -18,9 +18,10 @@ from urllib.parse import urlencode
 
 import asyncpg
 import pytest
-from whole_system import GUILDER, System, alive, environment, until
+from whole_system import GUILDER, System, environment, until
 
 from guilder.db.embedded import processes_in
+from keepers import alive
 
 CONNECTIONS_MAX = 16
 BUSY_CLIENTS = 12

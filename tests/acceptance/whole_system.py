@@ -84,15 +84,6 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("GUILDER_")}
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs (one that has ended and waits to be reaped does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 def until(condition: Callable[[], object], what: str) -> Any:
     """Wait until something holds, ten seconds at most, and return it."""
     began = time.monotonic()

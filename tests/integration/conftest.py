@@ -155,9 +155,9 @@ class PaymentsWorld:
         return connector in self.up
 
     async def pause(self) -> None:
-        """The executor claims nothing more, and goes on to beat."""
+        """The executor claims nothing more, and goes on to beat. A claim that was under way has ended."""
         self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        await asyncio.gather(self._running, self.executor._claiming or asyncio.sleep(0), return_exceptions=True)
 
     def go_on(self) -> None:
         """The executor works again."""

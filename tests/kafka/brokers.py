@@ -33,7 +33,7 @@ JARS = HERE / "target" / "lib"
 READY = JARS / "complete"
 JAVA_LEAST = 17
 FETCH_SECONDS_MAX = 300.0
-START_SECONDS_MAX = 60.0
+START_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 20.0
 # A broker of ours holds a few thousand small messages.
 JVM = ("-Xms64m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:CICompilerCount=1", "-Xshare:auto")

@@ -9,13 +9,15 @@ import shutil
 import sys
 from pathlib import Path
 
-from brokers import Cluster
+import brokers
 
 
 def main(folder: Path, run: int) -> None:
-    """Start, say where in `bootstrap`, wait for the end of the run, clean up."""
+    """Start, say where in `bootstrap`, wait for the end of the run, clean up. What did not start leaves its log there."""
+    if not brokers.can_run():
+        return
     watch = os.pidfd_open(run)
-    cluster = Cluster(folder / "cluster")
+    cluster = brokers.Cluster(folder / "cluster")
     try:
         cluster.start()
         draft = folder / "bootstrap.new"
@@ -24,7 +26,7 @@ def main(folder: Path, run: int) -> None:
         select.select([watch], [], [])
     finally:
         cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
