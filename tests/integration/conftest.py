@@ -155,9 +155,15 @@ class PaymentsWorld:
         return connector in self.up
 
     async def pause(self) -> None:
-        """The executor claims nothing more, and goes on to beat. A claim that was under way has ended."""
+        """The executor claims nothing more, and goes on to beat."""
+        await self.end_work()
+        if self.executor._claiming is not None:
+            await asyncio.wait({self.executor._claiming})
+
+    async def end_work(self) -> None:
+        """As `pause`, but a claim that is under way goes on."""
         self._running.cancel()
-        await asyncio.gather(self._running, self.executor._claiming or asyncio.sleep(0), return_exceptions=True)
+        await asyncio.gather(self._running, return_exceptions=True)
 
     def go_on(self) -> None:
         """The executor works again."""
@@ -168,8 +174,7 @@ class PaymentsWorld:
 
     async def close(self) -> None:
         """Stop everything."""
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        await self.end_work()
         await self.sender.close()
         await self.waiting.close()
         await self.store.close()

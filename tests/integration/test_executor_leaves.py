@@ -41,7 +41,7 @@ async def asks(world: PaymentsWorld) -> asyncio.Task:
 
 async def leaves(world: PaymentsWorld) -> None:
     """The executor of the world ends."""
-    await world.pause()
+    await world.end_work()
     await world.executor.leave()
     await world.sender.close()
 
@@ -78,7 +78,7 @@ async def test_an_answer_that_comes_while_it_ends_is_booked(world: PaymentsWorld
     world.psp.answer = lambda _order: None
     asked = await asks(world)
     await world.until(lambda: world.psp.held)
-    await world.pause()
+    await world.end_work()
     leaving = asyncio.create_task(world.executor.leave())
     await world.until(lambda: world.executor._leaving)
     [(order, deliver)] = world.psp.held
@@ -113,7 +113,7 @@ async def cut_off(world: PaymentsWorld) -> AsyncIterator[asyncio.Task]:
         asked = await asks(world)
         waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%payments_claim%')"
         await world.until(lambda: watcher.fetchval(waiting))
-        await world.pause()
+        await world.end_work()
         yield asked
     await asyncio.gather(blocker.close(), watcher.close())
 
@@ -154,7 +154,7 @@ async def test_an_order_whose_turn_comes_while_the_last_claim_is_waited_for_is_g
             await blocker.execute("SELECT pg_advisory_xact_lock(1)")
             asked.append(await asks(world))
             await world.until(lambda: world.executor._claiming is not None)
-            await world.pause()
+            await world.end_work()
             leaving = asyncio.create_task(world.executor.leave())
             await world.until(lambda: world.executor._leaving)
             [(order, permit)], [deliver] = queueing.queued, queueing.delivers
