@@ -67,7 +67,8 @@ async def _over_http(parts: Collection[str], *, quick: bool, api_processes: int)
     if "kafka" in parts:
         rows += await kafka.compared(seconds, api_processes=api_processes)
     if "spike" in parts:
-        await spike.compared(seconds["spike"], api_processes=api_processes)
+        for row in await spike.compared(seconds["spike"], api_processes=api_processes):
+            report.History("spike", quick=quick).add(row)
     if not rows:
         return
     history = report.History("http", quick=quick)

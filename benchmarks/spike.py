@@ -51,21 +51,23 @@ RIGHT: Final = {
 LEFT_OUT: Final = ("payments that did not succeed", "attempts that were not approved")
 
 
-async def compared(seconds: float, *, api_processes: int) -> None:
-    """Run it on both logs, on the outbox alone where there is no Kafka, and tell what came of it. Raises Wrong."""
+async def compared(seconds: float, *, api_processes: int) -> list[dict[str, Any]]:
+    """Run it on both logs, on the outbox alone where there is no Kafka; a row of each, and a line that tells it. Raises Wrong."""
+    rows = []
     with tempfile.NamedTemporaryFile("w", prefix="guilder-bench-", suffix=".toml") as tuning:
         tuning.write(TUNING)
         tuning.flush()
         with system(api_processes=api_processes, GUILDER_CONFIG=tuning.name) as running:
-            await _one("outbox", running, seconds)
+            rows.append(await _one("outbox", running, seconds))
         if await there_is_one():
             with cluster() as (bootstrap, _), system(
                 api_processes=api_processes, GUILDER_CONFIG=tuning.name, GUILDER_KAFKA_BOOTSTRAP=bootstrap,
             ) as running:  # fmt: skip
-                await _one("Kafka", running, seconds)
+                rows.append(await _one("Kafka", running, seconds))
+    return rows
 
 
-async def _one(name: str, running: System, seconds: float) -> None:
+async def _one(name: str, running: System, seconds: float) -> dict[str, Any]:
     method = running.post("/v1/payment_methods", CARD)["id"]
     requests = tuple(
         running.request("/v1/payment_intents", FORM, _body(method, amount, may_wait=bool(number % 2)), mark="spike")
@@ -91,6 +93,10 @@ async def _one(name: str, running: System, seconds: float) -> None:
         f"the last {drained:.1f} s after that; {_in_words(states)}\n"
     )
     sys.stdout.flush()
+    return {
+        "run": f"a spike, {name}", "seconds": seconds, "sent": report.sent, "done_before_lifted": done,
+        "last_done_after_seconds": round(drained, 1), "ended": {" ".join(_words(one)): number for one, number in sorted(states.items())},
+    }  # fmt: skip
 
 
 def _body(method: str, amount: int, *, may_wait: bool) -> str:
@@ -149,7 +155,9 @@ async def _states(running: System, sent: int) -> Counter[tuple[bool, str, str]]:
 
 
 def _in_words(states: Counter[tuple[bool, str, str]]) -> str:
-    return ", ".join(
-        f"{number:,} {'that may wait' if may_wait else 'with the buyer present'} {state}"
-        for (may_wait, state, _attempt), number in sorted(states.items())
-    )
+    return ", ".join(f"{number:,} {' '.join(_words(one))}" for one, number in sorted(states.items()))
+
+
+def _words(state: tuple[bool, str, str]) -> tuple[str, str]:
+    may_wait, payment, _attempt = state
+    return "that may wait" if may_wait else "with the buyer present", payment
