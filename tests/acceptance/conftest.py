@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from chromium import CHROMIUM, DESKTOP
 from payments_system import Shop, wait
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from whole_system import System
 
 
@@ -31,6 +31,7 @@ def undisturbed(shop: Shop) -> Iterator[None]:
     finally:
         shop.crash_file.unlink(missing_ok=True)
         shop.no_faults()
+        shop.put_off_rechecks()
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,8 @@ def site() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A Chromium of this machine's."""
+    # What a page shows for some seconds may take longer to be seen.
+    expect.set_options(timeout=15_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser

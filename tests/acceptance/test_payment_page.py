@@ -136,12 +136,12 @@ def test_an_expired_session_takes_no_payment(shop: Shop) -> None:
 
 def test_an_open_attempt_keeps_the_session_from_expiring(shop: Shop) -> None:
     """409 while the bank is asked; then the order is paid."""
-    shop.fault("late_answer", operation="purchase", delay_ms=1500, count=1)
+    shop.fault("late_answer", operation="purchase", delay_ms=4_000, count=1)
     session = asked(shop)
     form = filled(fetch(session["url"]))
     with ThreadPoolExecutor(1) as threads:
         paying = threads.submit(fetch, session["url"], form)
-        wait(lambda: shop.rows("SELECT 1 FROM attempt_open WHERE sender IS NOT NULL"), "the bank is asked")
+        wait(lambda: shop.rows("SELECT 1 FROM attempt_open WHERE sender IS NOT NULL AND state = 'created'"), "the bank is asked")
         answer = shop.request("POST", f"/v1/checkout/sessions/{session['id']}/expire")
         assert (answer.status, answer.body["error"]["code"]) == (409, "lock_timeout")
         assert fetch(session["url"]).title == "Checking with your bank"
@@ -152,6 +152,7 @@ def test_an_open_attempt_keeps_the_session_from_expiring(shop: Shop) -> None:
 def test_a_doubtful_payment_says_so_and_charges_once(shop: Shop) -> None:
     """The answer is lost: the page is checking, a second submit changes nothing, the session cannot be expired, then it is paid."""
     shop.fault("lost_answer", operation="purchase", count=1)
+    closed = shop.fault("close", operation="query")
     session = asked(shop)
     form = filled(fetch(session["url"]))
     with ThreadPoolExecutor(1) as threads:
@@ -161,6 +162,7 @@ def test_a_doubtful_payment_says_so_and_charges_once(shop: Shop) -> None:
         assert seen.title == "Checking with your bank"
         assert 'http-equiv="refresh"' in seen.html
         fetch(session["url"], form)
+        shop.no_fault(closed)
         paying.result()
     wait(lambda: session_of(shop, session["id"])["status"] == "complete", "the bank has been asked")
     assert charges_of(shop, session["id"]) == ["succeeded"]
@@ -168,7 +170,7 @@ def test_a_doubtful_payment_says_so_and_charges_once(shop: Shop) -> None:
 
 def test_the_session_is_completed_though_nobody_looks(shop: Shop) -> None:
     """The buyer closes the browser and the page's process dies: the worker hears of the payment by the log."""
-    shop.fault("late_answer", operation="purchase", delay_ms=700, count=1)
+    shop.fault("late_answer", operation="purchase", delay_ms=3_000, count=1)
     session = asked(shop)
     form = filled(fetch(session["url"]))
     with ThreadPoolExecutor(1) as threads:

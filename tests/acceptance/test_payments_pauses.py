@@ -79,6 +79,9 @@ def test_an_executor_that_was_paused_past_its_lease_sends_nothing_more(shop: Sho
             with second(shop, "executor"):
                 wait(lambda: lost_senders(shop) - lost, "another has taken over")
                 answers = [one.result() for one in asked]
+                # Those whose answer is "processing" as well: it may still be at work for them.
+                for doing, answer in zip(doings, answers, strict=True):
+                    shop.at_rest(doing.payment_of(answer))
                 received = shop.received()
                 os.kill(pid, signal.SIGCONT)
                 registered = "SELECT 1 FROM sender WHERE NOT lost AND role = 'executor'"

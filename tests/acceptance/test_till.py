@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undisturbed")]
 # What an account of the bank world is opened with, in cents.
 OPENING = 10_000_000_000_000 * 100
 # The till is answered within 8 seconds; the rest is a machine that does other things as well.
-PATIENCE_SECONDS = 11.0
+PATIENCE_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_card_at_the_till_is_charged(buyer: Buyer) -> None:
 
 @pytest.mark.parametrize(("kind", "rule"), [
     ("lost_answer", {}), ("lost_request", {}), ("late_request", {"delay_ms": 9_000}), ("close", {}), ("malformed", {}),
-    ("error", {"effect": True}), ("slow", {"delay_ms": 200}),
+    ("error", {"effect": True}),
 ])  # fmt: skip
 def test_a_bank_that_does_not_answer_properly_is_asked_or_undone_in_time(shop: Shop, buyer: Buyer, kind: str, rule: dict[str, Any]) -> None:
     """The till hears within its time; what was not paid is undone, and the buyer's account is whole."""
@@ -121,9 +121,11 @@ def test_a_bank_that_does_not_answer_properly_is_asked_or_undone_in_time(shop: S
     assert action["status"] == "failed" or kind in ("close", "malformed", "error", "late_request")
 
 
-def test_an_answer_that_comes_when_the_till_has_been_told_changes_nothing(shop: Shop, buyer: Buyer) -> None:
+# The slow one is sent byte by byte, and keeps all else of its connection waiting.
+@pytest.mark.parametrize(("kind", "delay_ms"), [("late_answer", 15_000), ("slow", 100)])
+def test_an_answer_that_comes_when_the_till_has_been_told_changes_nothing(shop: Shop, buyer: Buyer, kind: str, delay_ms: int) -> None:
     """Told "not paid" and undone; the approval that comes then is taken back once more."""
-    shop.fault("late_answer", operation="purchase", card=buyer.number, delay_ms=15_000)
+    shop.fault(kind, operation="purchase", card=buyer.number, delay_ms=delay_ms)
     action = buyer.hold_card()
     assert (action["status"], action["failure_code"]) == ("failed", "processing_error")
     buyer.check(action)

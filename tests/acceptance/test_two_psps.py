@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from payments_system import Doing, Shop, running_shop, wait
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undisturbed")]
 
 RULES = """
 [[rule]]
@@ -39,17 +39,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     rules.write_text(RULES)
     with running_shop(folder, GUILDER_ROUTES=str(rules)) as shop:
         yield shop
-
-
-@pytest.fixture(autouse=True)
-def _undisturbed(shop: Shop) -> Iterator[None]:
-    """What a test has switched on, and the death that it has ordered, end with it."""
-    yield
-    try:
-        wait(shop.crashed, "the process is dead")
-    finally:
-        shop.crash_file.unlink(missing_ok=True)
-        shop.no_faults()
 
 
 def explained(shop: Shop, id_: str) -> list[str]:

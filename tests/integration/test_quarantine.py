@@ -58,7 +58,8 @@ async def test_a_sender_whose_beat_was_lost_sends_nothing_more_under_its_old_id(
     await sender.beat()
     await db.execute("UPDATE sender SET beat = 0 WHERE id = $1", before)
     await sender.beat()
-    assert lost == [before]
+    # Its own beat of each second may find it at the same time.
+    assert set(lost) == {before}
     assert not sender.may_send(before)
     assert await quarantined(db) is not None
     await sender.close()
