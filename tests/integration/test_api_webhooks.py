@@ -135,6 +135,17 @@ async def test_what_cannot_be_is_refused_by_name(api: ApiWorld, merchant: Mercha
     assert (refused.status, refused.error["param"], refused.error.get("code")) == (400, param, code)
     if param.startswith("enabled_events"):
         assert fields["enabled_events"][-1] in refused.error["message"]
+        assert ("did you mean 'payment_intent.succeeded'?" in refused.error["message"]) == ("succeded" in fields["enabled_events"][0])
+
+
+async def test_an_endpoint_tells_which_of_its_types_nothing_sends_yet(api: ApiWorld, merchant: Merchant):
+    """Integrations that were written for Stripe subscribe to them, so they are taken; nobody waits for them without a word."""
+    made = await create(api, merchant, URL, PAID, "payout.paid", "charge.dispute.created")
+    assert made["guilder"] == {"not_sent_yet": ["payout.paid", "charge.dispute.created"]}
+    one = f"/v1/webhook_endpoints/{made['id']}"
+    assert (await api.get(one, merchant.secret))["guilder"] == made["guilder"]
+    assert "guilder" not in (await api.post(one, merchant.secret, enabled_events=[PAID])).json
+    assert "guilder" not in (await create(api, merchant)).json
 
 
 async def test_live_endpoints_want_tls_and_a_public_address(api: ApiWorld, merchant: Merchant):

@@ -27,10 +27,10 @@ from guilder.webhooks import Allowed, UpdateEndpoint, deliver, store
 from guilder.webhooks.connection import Answered
 from guilder.webhooks.lane import REST
 from guilder.webhooks.model import Next, Result
-from guilder.webhooks.rules import DISABLED_EVENT
 from guilder.webhooks.store import FAN_OUT, store_results
 from guilder.webhooks.tidy import call_off, tidy_deliveries
 from guilder.webhooks.transport import NotPermitted, Transport, Unreached
+from guilder.webhooks.types import DISABLED_EVENT
 from receiver import CLOSE, HANG, RESET, Receiver, answer
 
 PAID, CREATED = "payment_intent.succeeded", "payment_intent.created"

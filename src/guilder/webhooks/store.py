@@ -11,6 +11,7 @@ from guilder.db.pages import Listing
 from guilder.db.pool import KEPT
 from guilder.shapes.facts import Metadata, WebhookEndpointFacts
 from guilder.webhooks.model import Attempt, Delivery, Next, Result, StoredEndpoint
+from guilder.webhooks.types import unsent_of
 
 _ENDPOINT: Final = (
     "id, account, livemode, url, enabled_events, description, metadata, api_version, state, disabled_reason, secret, previous_secret, "
@@ -156,7 +157,7 @@ def endpoint_of(row: Record) -> StoredEndpoint:
         enabled_events=tuple(row["enabled_events"]), status="enabled" if row["state"] == "enabled" else "disabled",
         api_version=row["api_version"], description=row["description"], metadata=_metadata.decode(row["metadata"]),
         deleted=row["state"] == "deleted", disabled_reason=row["disabled_reason"],
-        previous_secret_until=None if until is None else epoch_seconds(until),
+        previous_secret_until=None if until is None else epoch_seconds(until), not_sent_yet=unsent_of(row["enabled_events"]),
     )  # fmt: skip
     return StoredEndpoint(
         account=row["account"], facts=facts, state=row["state"], secret=row["secret"], previous_secret=row["previous_secret"],
