@@ -210,7 +210,17 @@ def test_the_commands_list_show_and_repeat(shop: Shop) -> None:
         assert (one["event"], one["state"], one["sequence"]) == (event, "delivered", 1)
         shown = shop.command("webhooks", "show", one["id"])
         assert shown.returncode == 0
-        assert event in shown.stdout
+        [request] = receiver.requests
+        for word in (event, receiver.url, "200", "ok", "Stripe-Signature", "t=***,v1=***", "Guilder-Sequence", '"type": "payment_intent.succeeded"'):
+            assert word in shown.stdout
+        sent = json.loads(request.body)
+        hidden = sent["data"]["object"]["client_secret"]
+        sent["data"]["object"]["client_secret"] = hidden.partition("_secret_")[0] + "_secret_***"
+        told = json.loads(shop.command("webhooks", "show", one["id"], "--json").stdout)
+        assert told["request"]["body"] == sent
+        assert [(tried["url"], tried["status"], tried["answer"]) for tried in told["attempts"]] == [(receiver.url, 200, "ok")]
+        for secret in (hidden, request.headers["stripe-signature"], made["secret"]):
+            assert secret not in shown.stdout
         again = shop.command("webhooks", "retry", one["id"], "--json")
         assert json.loads(again.stdout)["state"] == "pending"
         wait(lambda: len(receiver.requests) == 2, "it has come again")
