@@ -1,13 +1,19 @@
-"""What `guilder listen` runs: a merchant's events followed over the API and forwarded, whatever becomes of either side."""
+"""What `guilder listen` runs: a merchant's events followed over the API and forwarded, whatever becomes of either side.
+
+And `guilder events tail --follow`, which follows them in the database.
+"""
 
 import asyncio
 import json
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 import stripe
@@ -250,3 +256,29 @@ async def test_a_forward_that_failed_says_why(api: ApiWorld, merchant: Merchant,
     finally:
         await secured.close()
     assert json.loads(secured.requests[0].body)["type"] == CREATED
+
+
+async def test_the_first_events_of_a_merchant_are_all_shown_as_they_come(api: ApiWorld, merchant: Merchant) -> None:
+    """`guilder events tail --follow`, with more of them at once than a page holds."""
+    words = ["events", "tail", "--follow", "--json", "-n", "0", "--account", merchant.id, "--data", str(api.settings.data_dir)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "guilder.cli", *words, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "GUILDER_DATABASE_URL": str(api.settings.database_url)},
+    )  # fmt: skip
+    try:
+        # So many it asks for when it looks for new ones, and not before.
+        looks = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'guilder events' AND query LIKE '%LIMIT 101'"
+        connection = await asyncpg.connect(api.settings.database_url)
+        for _ in range(1_000):
+            if followed := await connection.fetchval(looks):
+                break
+            await sleep(0.02)
+        await connection.close()
+        assert followed
+        events = await happen(api, merchant, 130)
+        assert process.stdout is not None
+        shown = [json.loads(await asyncio.wait_for(process.stdout.readline(), 20))["id"] for _ in events]
+        assert shown == events
+    finally:
+        process.kill()
+        await process.wait()
