@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,35 +210,113 @@ def test_the_commands_list_show_and_repeat(shop: Shop) -> None:
         assert (one["event"], one["state"], one["sequence"]) == (event, "delivered", 1)
         shown = shop.command("webhooks", "show", one["id"])
         assert shown.returncode == 0
-        assert event in shown.stdout
+        [request] = receiver.requests
+        for word in (event, receiver.url, "200", "ok", "Stripe-Signature", "t=***,v1=***", "Guilder-Sequence", '"type": "payment_intent.succeeded"'):
+            assert word in shown.stdout
+        sent = json.loads(request.body)
+        hidden = sent["data"]["object"]["client_secret"]
+        sent["data"]["object"]["client_secret"] = hidden.partition("_secret_")[0] + "_secret_***"
+        told = json.loads(shop.command("webhooks", "show", one["id"], "--json").stdout)
+        assert told["request"]["body"] == sent
+        assert [(tried["url"], tried["status"], tried["answer"]) for tried in told["attempts"]] == [(receiver.url, 200, "ok")]
+        for secret in (hidden, request.headers["stripe-signature"], made["secret"]):
+            assert secret not in shown.stdout
         again = shop.command("webhooks", "retry", one["id"], "--json")
         assert json.loads(again.stdout)["state"] == "pending"
         wait(lambda: len(receiver.requests) == 2, "it has come again")
         assert shop.command("webhooks", "show", "whd_none").returncode == 1
 
 
-def test_listen_forwards_what_happens_with_a_secret_of_its_own(shop: Shop, tmp_path: Path) -> None:
+@contextmanager
+def listening(shop: Shop, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """`guilder listen` with these flags, under way."""
+    words = [GUILDER, "listen", *flags, "--data", str(shop.data)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def heard(process: subprocess.Popen[str]) -> str:
+    """The next line that it says."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_listen_forwards_what_happens_with_a_secret_of_its_own(shop: Shop) -> None:
     """`guilder listen --forward-to`: the secret that it prints verifies what it forwards; `--events` chooses."""
-    with receiving() as receiver:
-        words = [GUILDER, "listen", "--forward-to", receiver.url.removeprefix("http://"), "--events", "charge.*", "--data", str(shop.data)]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
-        assert process.stdout is not None
-        try:
-            first = process.stdout.readline()
-            secret = next(word for word in first.split() if word.startswith("whsec_"))
-            paid = shop.paid()
-            wait(lambda: receiver.requests, "the event is forwarded")
-            [request] = receiver.requests
-            event = stripe.Webhook.construct_event(request.body, request.headers["stripe-signature"], secret)
-            assert (event.type, event.data.object.payment_intent) == ("charge.succeeded", paid["id"])
-            assert "-->  charge.succeeded" in process.stdout.readline()
-            assert "<--  [200] POST" in process.stdout.readline()
-            shop.kill("api")
-            paid = shop.paid()
-            wait(lambda: len(receiver.requests) == 2, "it has connected again")
-            assert json.loads(receiver.requests[1].body)["data"]["object"]["payment_intent"] == paid["id"]
-        finally:
-            process.terminate()
-            process.communicate()
-        printed = shop.command("listen", "--forward-to", receiver.url, "--print-secret")
-        assert printed.stdout.strip() == secret
+    with receiving() as receiver, listening(shop, "--forward-to", receiver.url.removeprefix("http://"), "--events", "charge.*") as process:
+        secret = next(word for word in heard(process).split() if word.startswith("whsec_"))
+        paid = shop.paid()
+        wait(lambda: receiver.requests, "the event is forwarded")
+        [request] = receiver.requests
+        event = stripe.Webhook.construct_event(request.body, request.headers["stripe-signature"], secret)
+        assert (event.type, event.data.object.payment_intent) == ("charge.succeeded", paid["id"])
+        assert "-->  charge.succeeded" in heard(process)
+        assert "<--  [200] POST" in heard(process)
+        shop.kill("api")
+        paid = shop.paid()
+        wait(lambda: len(receiver.requests) == 2, "it has connected again")
+        assert json.loads(receiver.requests[1].body)["data"]["object"]["payment_intent"] == paid["id"]
+    assert shop.command("listen", "--print-secret").stdout.strip() == secret
+
+
+def test_listen_shows_what_happens_where_nothing_is_forwarded(shop: Shop) -> None:
+    """In a line each, and with --json as webhooks have them."""
+    with listening(shop, "--events", PAID) as process, listening(shop, "--events", PAID, "--json") as programs:
+        assert "Ready" in heard(process)
+        assert json.loads(heard(programs))["ready"]
+        [event] = pay(shop, 1)
+        assert heard(process) == f"  -->  {PAID} [{event}]\n"
+        assert json.loads(heard(programs)) == shop.get(f"/v1/events/{event}")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("listen", "--forward-to", "ftp://x.y/z"), ("ftp://x.y/z", "only http:// and https://", "localhost:4242")),
+        (("listen", "--forward-to", ":4242"), ("names no host", "a port as 4242")),
+        (("listen", "--headers", "x"), ("'Key: value'",)),
+        (("listen", "--events", "charge.*,payment_intent.suceeded"), ("did you mean 'payment_intent.succeeded'?",)),
+        (("events", "tail", "--type", "refund.udpated"), ("did you mean 'refund.updated'?",)),
+    ],
+)
+def test_a_slip_of_the_pen_is_refused_at_the_start_with_what_would_be_right(
+    shop: Shop, command: tuple[str, ...], words: tuple[str, ...],
+) -> None:  # fmt: skip
+    """One line, and exit status 1."""
+    done = shop.command(*command)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    for word in words:
+        assert word in done.stderr
+
+
+def test_types_that_nothing_sends_yet_are_told(shop: Shop) -> None:
+    """Stripe has them, so they are no slip; nobody waits for them without a word."""
+    done = shop.command("events", "tail", "--type", "payout.*", "--type", PAID)
+    assert done.returncode == 0
+    assert "nothing of payout.* is sent yet" in done.stderr
+
+
+def test_listen_ends_with_what_to_do_when_the_sandbox_merchants_key_is_not_accepted(shop: Shop) -> None:
+    """At the start and in the middle, without a traceback, with exit status 1; the key itself stands nowhere."""
+    file = shop.data / "sandbox.json"
+    before = file.read_text()
+    made = json.loads(shop.command("keys", "create", "--json").stdout)
+    file.write_text(json.dumps(json.loads(before) | {"secret_key": made["secret"]}))
+    try:
+        with listening(shop) as process:
+            assert "Ready" in heard(process)
+            assert shop.command("keys", "revoke", made["key"]["id"]).returncode == 0
+            assert process.stderr is not None
+            said = [process.stderr.read(), shop.command("listen").stderr]
+            assert process.wait() == 1
+    finally:
+        file.write_text(before)
+    for line in said:
+        assert line.count("\n") == 1
+        assert "401" in line
+        assert "`guilder up`" in line
+        assert made["secret"] not in line

@@ -135,6 +135,17 @@ async def test_what_cannot_be_is_refused_by_name(api: ApiWorld, merchant: Mercha
     assert (refused.status, refused.error["param"], refused.error.get("code")) == (400, param, code)
     if param.startswith("enabled_events"):
         assert fields["enabled_events"][-1] in refused.error["message"]
+        assert ("did you mean 'payment_intent.succeeded'?" in refused.error["message"]) == ("succeded" in fields["enabled_events"][0])
+
+
+async def test_an_endpoint_tells_which_of_its_types_nothing_sends_yet(api: ApiWorld, merchant: Merchant):
+    """Integrations that were written for Stripe subscribe to them, so they are taken; nobody waits for them without a word."""
+    made = await create(api, merchant, URL, PAID, "payout.paid", "charge.dispute.created")
+    assert made["guilder"] == {"not_sent_yet": ["payout.paid", "charge.dispute.created"]}
+    one = f"/v1/webhook_endpoints/{made['id']}"
+    assert (await api.get(one, merchant.secret))["guilder"] == made["guilder"]
+    assert "guilder" not in (await api.post(one, merchant.secret, enabled_events=[PAID])).json
+    assert "guilder" not in (await create(api, merchant)).json
 
 
 async def test_live_endpoints_want_tls_and_a_public_address(api: ApiWorld, merchant: Merchant):
@@ -186,12 +197,34 @@ async def test_a_delivery_shows_what_was_sent_and_answered_and_can_be_sent_again
     await delivered(api, merchant, event)
     shown = (await api.get(f"/v1/webhook_deliveries/{waiting['id']}", merchant.secret)).json
     assert [(one["try"], one["status"], one["answer"]) for one in shown["attempts"]] == [(1, 500, "card ***4242 is broken"), (2, 200, "thanks")]
+    assert [one["url"] for one in shown["attempts"]] == [receiver.url] * 2
     assert shown["request"]["body"] == json.loads(receiver.requests[0].body) == json.loads(receiver.requests[1].body)
     assert shown["request"]["headers"]["Guilder-Sequence"] == "1"
     assert shown["request"]["headers"]["Stripe-Signature"] == "t=***,v1=***"
     assert (await api.get(f"/v1/events/{event}", merchant.secret))["pending_webhooks"] == 0
     assert (await api.get("/v1/events", merchant.secret, delivery_success=False))["data"] == []
     assert event in [one["id"] for one in (await api.get("/v1/events", merchant.secret, delivery_success=True))["data"]]
+
+
+async def test_each_try_shows_the_address_that_it_went_to(api: ApiWorld, merchant: Merchant, receiver: Receiver):
+    """Also after the endpoint has another one, and after a success that was sent again."""
+    endpoint = await create(api, merchant, receiver.url + "/old", PAID)
+    event = await pay(api, merchant)
+    one = f"/v1/webhook_deliveries/{(await delivered(api, merchant, event))['id']}"
+    await api.post(f"/v1/webhook_endpoints/{endpoint['id']}", merchant.secret, url=receiver.url + "/new")
+    # Changes take effect within about a second.
+    await sleep(1.2)
+    assert [tried["url"] for tried in (await api.get(one, merchant.secret))["attempts"]] == [receiver.url + "/old"]
+    for behave, paths in ((answer(500), ["old", "new"]), (answer(200), ["old", "new", "new"])):
+        receiver.behave = lambda _request, behave=behave: behave
+        await api.post(f"{one}/retry", merchant.secret)
+        for _ in range(500):
+            shown = (await api.get(one, merchant.secret)).json
+            if len(shown["attempts"]) == len(paths):
+                break
+            await sleep(0.02)
+        assert [tried["url"] for tried in shown["attempts"]] == [f"{receiver.url}/{path}" for path in paths]
+    assert [request.path.rpartition("/")[2] for request in receiver.requests] == ["old", "new", "new"]
 
 
 async def test_a_delivery_that_has_arrived_can_be_sent_again(api: ApiWorld, merchant: Merchant, receiver: Receiver):

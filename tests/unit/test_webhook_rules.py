@@ -1,6 +1,7 @@
 """What may be subscribed to, the schedule, and which addresses nothing is sent to: tables, one line per case."""
 
 import ast
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,18 +13,23 @@ from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, ManualClock, Micros
 from guilder.core.errors import Refusal
 from guilder.core.retry import Budget, Jitter
 from guilder.tuning import RETRIES
-from guilder.webhooks import Allowed
+from guilder.webhooks import Allowed, types
 from guilder.webhooks.addresses import check_url, numeric
 from guilder.webhooks.rules import (
-    ENABLED_EVENTS_MAX,
     FAILURES_MIN,
-    OWN_EVENTS,
-    STRIPE_EVENTS,
     asked_wait,
-    check_events,
     in_budget,
     next_due,
     succeeded,
+)
+from guilder.webhooks.types import (
+    ENABLED_EVENTS_MAX,
+    OWN_EVENTS,
+    STRIPE_EVENTS,
+    UNSENT_EVENTS,
+    check_events,
+    check_patterns,
+    unsent_of,
     wildcard_of,
 )
 
@@ -37,8 +43,8 @@ def test_every_type_that_the_code_announces_can_be_subscribed_to():
     """Whoever adds an event adds it here, or nobody could ever get it."""
     first = {type_.split(".")[0] for type_ in STRIPE_EVENTS | OWN_EVENTS}
     found = set()
-    for room in ("payments", "orders", "api", "wallet", "webhooks"):
-        for path in (Path(guilder.__file__).parent / room).rglob("*.py"):
+    for room in ("payments", "orders", "api", "customers", "wallet", "webhooks"):
+        for path in set((Path(guilder.__file__).parent / room).rglob("*.py")) - {Path(types.__file__)}:
             found |= {
                 node.value for node in ast.walk(ast.parse(path.read_text()))
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.split(".")[0] in first
@@ -47,6 +53,8 @@ def test_every_type_that_the_code_announces_can_be_subscribed_to():
     # A field that can be expanded, and names of objects: no types.
     assert found - {"charge.refunds", "checkout.session", "terminal.location", "terminal.reader"} <= STRIPE_EVENTS | OWN_EVENTS
     assert "payment_intent.succeeded" in found
+    announced = found | {"terminal.reader.action_failed", "terminal.reader.action_succeeded"}
+    assert STRIPE_EVENTS - announced == UNSENT_EVENTS, "what begins to be sent is not told as missing any more"
 
 
 def test_subscriptions_are_named_types_or_the_star():
@@ -56,6 +64,37 @@ def test_subscriptions_are_named_types_or_the_star():
     for wrong in ([], ["charge.*"], ["invoice.paid"], ["Charge.failed"], [""]):
         with pytest.raises(Refusal):
             check_events(wrong)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("payment_intent.suceeded", "payment_intent.succeeded"), ("Charge.Failed", "charge.failed"), ("charge.refund", "charge.refunded")],
+)
+def test_a_slip_of_the_pen_is_refused_with_the_type_that_is_meant(typed: str, meant: str):
+    """For subscriptions and for filters alike."""
+    for check in (check_events, check_patterns):
+        with pytest.raises(Refusal, match=f"'{typed}' \\(did you mean '{meant}'"):
+            check([typed])
+
+
+def test_a_filter_is_refused_when_it_could_never_let_anything_through():
+    """A `*` stands for any characters, and for none; what is wrong is named, and what is right is not."""
+    check_patterns(["*", "charge.*", "payment_intent.succeeded*", "psp_breaker.opened", "payout.*"])
+    with pytest.raises(Refusal, match=r"types: 'invoice\.\*', 'x\[a-z\]'\.") as refused:
+        check_patterns(["charge.*", "invoice.*", "x[a-z]"])
+    assert "charge.failed" not in str(refused.value)
+
+
+def test_the_page_about_differences_names_each_type_that_nothing_sends_yet():
+    """Whoever comes from Stripe looks there."""
+    page = (Path(__file__).parents[2] / "docs" / "differences.md").read_text()
+    section = page.partition("## Types of events")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"`([a-z_]+\.[a-z_.]+)`", section.replace("`guilder.not_sent_yet`", ""))) == sorted(UNSENT_EVENTS)
+
+
+def test_types_that_nothing_sends_yet_are_known_as_such():
+    """Also by a pattern that stands for nothing else."""
+    assert unsent_of(["*", "payout.paid", "charge.*", "charge.dispute.*", "charge.failed"]) == ("payout.paid", "charge.dispute.*")
 
 
 def test_the_star_means_stripes_types_only():

@@ -3,7 +3,7 @@
 A retry needs no stored answer: to order it twice is to order it once more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -14,10 +14,7 @@ from guilder.api.http import Reply
 from guilder.api.params import Id, ListParams, Params
 from guilder.api.registry import Route
 from guilder.core.clock import epoch_seconds
-from guilder.log.read import retrieve_event
-from guilder.shapes.render import personal_ids
 from guilder.webhooks import Attempt, Delivery
-from guilder.webhooks.bodies import body_of
 from guilder.webhooks.headers import shown_headers
 
 KIND: Final = "webhook_delivery"
@@ -50,15 +47,16 @@ async def retry(call: Call, _p: Params) -> Reply:
 
 
 async def _shown(call: Call, delivery: Delivery) -> Reply:
-    event = await retrieve_event(call.services.db, call.account, call.livemode, delivery.event)
-    ids = personal_ids([event.facts.object])
-    personal = await call.services.personal.open_many(call.account, ids, livemode=call.livemode) if ids else {}
-    request = {
-        "body": msgspec.Raw(body_of(event, delivery.fanout, personal)),
-        "headers": shown_headers(delivery.event, delivery.number),
-        "method": "POST",
-    }
-    return call.plain(delivery_json(delivery, request))
+    async def personal(account: str, ids: Collection[str], livemode: bool) -> Mapping[str, Mapping[str, Any]]:  # noqa: FBT001 - PersonalOf
+        return await call.services.personal.open_many(account, ids, livemode=livemode)
+
+    body = await call.services.deliveries.body(delivery, personal)
+    return call.plain(delivery_json(delivery, request_json(delivery, msgspec.Raw(body))))
+
+
+def request_json(delivery: Delivery, body: object) -> dict[str, Any]:
+    """What is sent at each try; where it goes stands with the try. No signature stands in it."""
+    return {"body": body, "headers": shown_headers(delivery.event, delivery.number), "method": "POST"}
 
 
 def delivery_json(delivery: Delivery, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -85,7 +83,7 @@ def delivery_json(delivery: Delivery, request: Mapping[str, Any] | None = None) 
 
 
 def attempt_json(attempt: Attempt) -> dict[str, Any]:
-    """One try: what was answered, or why nothing was."""
+    """One try: where it went, and what was answered, or why nothing was."""
     return {
         "answer": attempt.answer,
         "failure": attempt.failure,
@@ -93,6 +91,7 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
         "sent_at": epoch_seconds(attempt.sent_at),
         "status": attempt.status,
         "try": attempt.number,
+        "url": attempt.url,
     }
 
 

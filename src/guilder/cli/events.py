@@ -44,9 +44,11 @@ def tail(
 
     from guilder import folder
     from guilder.cli.system import NoSystem, with_database
+    from guilder.cli.types import chosen_types
     from guilder.role import run_in_loop
 
     settings = load(data_dir=data)
+    chosen = chosen_types(types or ())
     sandbox = folder.read_sandbox(settings)
     id_ = account or (sandbox.account if sandbox else None)
     if id_ is None:
@@ -55,7 +57,7 @@ def tail(
         raise NoSystem(f"nothing runs in {settings.data_dir}, so nothing will happen; start it with `guilder up`")
 
     async def show(found: "Settings") -> None:
-        async for event in _events(found, id_, live, types or (), count, follow=follow):
+        async for event in _events(found, id_, live, chosen, count, follow=follow):
             _write(event, as_json)
 
     with with_database(settings) as found, suppress(KeyboardInterrupt):
@@ -72,42 +74,48 @@ async def _events(
     from guilder.db.pages import Page
     from guilder.log.read import list_events
     from guilder.rooms import address
+    from guilder.webhooks.types import fits
 
     db = await Database.connect(address(settings), role="guilder_reader", max_size=1, name="events")
     try:
         newest = (await list_events(db, account, livemode, Page(limit=1)))[0]
         cursor = newest[0].id if newest else None
         first, _more = await list_events(db, account, livemode, Page(limit=max(count, 1)), types=types)
+        # An event that happened between the two looks is shown once.
+        shown = {event.id for event in first[:count]}
         for event in reversed(first[:count]):
             yield event
+        wait = True
         while follow:
-            await sleep(POLL_SECONDS)
+            if wait:
+                await sleep(POLL_SECONDS)
             try:
-                new = await _after(db, account, livemode, cursor)
+                new, more = await _after(db, account, livemode, cursor)
             except Unavailable:
                 # The database starts again; what happens meanwhile is shown when it is back.
+                wait = True
                 continue
+            wait = not more
             for event in new:
                 cursor = event.id
-                if not types or _fits(event.type, types):
+                if (not types or fits(event.type, types)) and event.id not in shown:
                     yield event
     finally:
         await db.close()
 
 
-async def _after(db: "Database", account: str, livemode: bool, cursor: str | None) -> "Sequence[StoredEvent]":
-    """A page of the events after this one, oldest first."""
+async def _after(db: "Database", account: str, livemode: bool, cursor: str | None) -> "tuple[Sequence[StoredEvent], bool]":
+    """The next events after this one, oldest first, and whether there are more; the very first one alone where there was none."""
     from guilder.db.pages import Page
     from guilder.log.read import list_events
 
-    page = Page(limit=PAGE, ending_before=cursor) if cursor else Page(limit=PAGE)
-    return (await list_events(db, account, livemode, page))[0][::-1]
-
-
-def _fits(type_: str, patterns: Sequence[str]) -> bool:
-    from fnmatch import fnmatchcase
-
-    return any(fnmatchcase(type_, pattern) for pattern in patterns)
+    if cursor is not None:
+        found, more = await list_events(db, account, livemode, Page(limit=PAGE, ending_before=cursor))
+        return found[::-1], more
+    found, more = await list_events(db, account, livemode, Page(limit=PAGE))
+    while more:
+        found, more = await list_events(db, account, livemode, Page(limit=PAGE, starting_after=found[-1].id))
+    return found[-1:], bool(found)
 
 
 def _write(event: "StoredEvent", as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """`guilder webhooks`: what was sent to receivers, what they answered, and sending it again."""
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -60,23 +60,44 @@ def list_deliveries(
 
 @app.command()
 def show(id_: Id, live: Live = False, *, account: Account = None, data: Data = None, as_json: Json = False) -> None:
-    """Show a delivery and all its tries. What was sent is the event: `guilder events tail --json` or the API show it."""
-    _show(_with_deliveries(data, account, lambda deliveries, merchant: deliveries.retrieve(merchant, id_, livemode=live)), as_json=as_json)
+    """Show a delivery: where each try went and what was answered, and the headers and the body that are sent.
+
+    Signatures and secrets are masked. Personal data stays sealed and is null here; GET /v1/webhook_deliveries/ID opens it.
+    """
+
+    async def read(deliveries: "Deliveries", merchant: str) -> "tuple[Delivery, bytes]":
+        found = await deliveries.retrieve(merchant, id_, livemode=live)
+        return found, await deliveries.body(found, _sealed)
+
+    _show(*_with_deliveries(data, account, read), as_json=as_json)
 
 
 @app.command()
 def retry(id_: Id, live: Live = False, *, account: Account = None, data: Data = None, as_json: Json = False) -> None:
     """Send a delivery again, at once, whatever became of it so far."""
-    _show(_with_deliveries(data, account, lambda deliveries, merchant: deliveries.retry(merchant, id_, livemode=live)), as_json=as_json)
+
+    async def order(deliveries: "Deliveries", merchant: str) -> "tuple[Delivery, bytes]":
+        found = await deliveries.retry(merchant, id_, livemode=live)
+        return found, await deliveries.body(found, _sealed)
+
+    _show(*_with_deliveries(data, account, order), as_json=as_json)
 
 
-def _show(found: "Delivery", *, as_json: bool) -> None:
-    from guilder.api.webhook_deliveries import attempt_json, delivery_json
+async def _sealed(_account: str, _ids: Collection[str], _livemode: bool) -> Mapping[str, Mapping[str, Any]]:  # noqa: FBT001 - PersonalOf
+    """Personal data as a command sees it: not at all."""
+    return {}
+
+
+def _show(found: "Delivery", body: bytes, *, as_json: bool) -> None:
+    import msgspec
+
+    from guilder.api.webhook_deliveries import delivery_json, request_json
     from guilder.cli.output import write_json, write_lines, write_table
     from guilder.cli.times import instant
 
+    request = request_json(found, _masked(msgspec.json.decode(body)))
     if as_json:
-        write_json(delivery_json(found) | {"attempts": [attempt_json(one) for one in found.attempts]})
+        write_json(delivery_json(found, request))
         return
     write_lines(
         [
@@ -88,9 +109,23 @@ def _show(found: "Delivery", *, as_json: bool) -> None:
             ("next try", "none" if found.due_at is None else instant(found.due_at)),
         ]
     )
-    rows = [(one.number, instant(one.sent_at), one.milliseconds, one.status or one.failure, one.answer) for one in found.attempts]
+    rows = [(one.number, instant(one.sent_at), one.url, one.milliseconds, one.status or one.failure, one.answer) for one in found.attempts]
     if rows:
-        write_table("Tries", ["try", "sent", "ms", "status", "answer"], rows)
+        write_table("Tries", ["try", "sent", "to", "ms", "status", "answer"], rows)
+    typer.echo("Request, the same at each try but for time and signature\n")
+    write_lines(list(request["headers"].items()))
+    typer.echo("\n" + msgspec.json.format(msgspec.json.encode(request["body"]), indent=2).decode())
+
+
+def _masked(value: object) -> object:
+    """A JSON document without secrets in its texts."""
+    from guilder.security import mask_text
+
+    if isinstance(value, dict):
+        return {name: _masked(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_masked(member) for member in value]
+    return mask_text(value) if isinstance(value, str) else value
 
 
 def _with_deliveries(data: Data, account: str | None, work: "Callable[[Deliveries, str], Awaitable[Result]]") -> Result:

@@ -259,6 +259,8 @@ class WebhookEndpointFacts(Struct, frozen=True, array_like=True, tag_field="obje
     # Rendered under "guilder": what Stripe has no field for.
     disabled_reason: str | None = None
     previous_secret_until: int | None = None
+    # Those of enabled_events that nothing is sent of yet.
+    not_sent_yet: tuple[str, ...] = ()
 
 
 class PspBreakerFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="psp_breaker"):

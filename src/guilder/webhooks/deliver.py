@@ -292,9 +292,12 @@ class Deliverer:
 
     async def _send(self, lane: Lane, delivery: Next) -> None:
         began, now = self._clock.boot(), self._clock.now()
+        # Held on to: while this is on its way the endpoint may change.
+        stored, body = lane.stored, self._bodies.get(delivery.event)
+        url = None if stored is None or body is None else stored.facts.url
         outcome: Answered | Unreached
         try:
-            outcome = await self._post(lane, delivery)
+            outcome = await self._post(lane.signer, stored, delivery, body)
         except NotPermitted:
             # Nothing was written: it stays what it was, and whoever has the right sends it.
             lane.queue.appendleft(delivery)
@@ -308,18 +311,18 @@ class Deliverer:
             lane.flying -= 1
             self._flying -= 1
         crash_point("deliver.sent")
-        self._land(lane, delivery, outcome, now, round((self._clock.boot() - began) * 1000))
+        self._land(lane, delivery, outcome, now, round((self._clock.boot() - began) * 1000), url)
 
-    async def _post(self, lane: Lane, delivery: Next) -> Answered | Unreached:
-        body = self._bodies.get(delivery.event)
-        stored, signer = lane.stored, lane.signer
+    async def _post(
+        self, signer: Signer | None, stored: StoredEndpoint | None, delivery: Next, body: bytes | None,
+    ) -> Answered | Unreached:  # fmt: skip
         if body is None or stored is None or signer is None:
             return Unreached("the event cannot be rendered")
         crash_point("deliver.before")
         headers = headers_of(delivery.event, delivery.number, self._clock.real() // SECOND, signer, body)
         return await self._transports[stored.facts.livemode].post(stored.facts.url, headers, body)
 
-    def _land(self, lane: Lane, delivery: Next, outcome: Answered | Unreached, sent_at: Micros, milliseconds: int) -> None:
+    def _land(self, lane: Lane, delivery: Next, outcome: Answered | Unreached, sent_at: Micros, milliseconds: int, url: str | None) -> None:
         """Note what came of it, for the next write."""
         now = self._clock.now()
         status, answer, failure, asked = None, None, None, 0
@@ -335,6 +338,7 @@ class Deliverer:
             self._gone.append(lane.stored)
         result = Result(
             delivery.endpoint, delivery.number, delivery.event, delivery.attempt, ok, sent_at, milliseconds, status, failure, answer, due,
+            url,
         )  # fmt: skip
         self._results.append((lane, delivery, result))
         self._landed.set()

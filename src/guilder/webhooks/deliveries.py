@@ -7,7 +7,10 @@ from guilder.core.clock import Clock
 from guilder.core.errors import Refusal, missing
 from guilder.db import Database
 from guilder.db.pages import Page, fetch_page
+from guilder.log.read import retrieve_event
+from guilder.shapes.render import personal_ids
 from guilder.webhooks import store
+from guilder.webhooks.bodies import PersonalOf, body_of
 from guilder.webhooks.model import Delivery
 
 KIND: Final = "webhook delivery"
@@ -29,6 +32,12 @@ class Deliveries:
             raise missing(KIND, id_)
         attempts = await self._db.fetch(store.ATTEMPTS, row["endpoint"], row["number"])
         return store.delivery_of(row, [store.attempt_of(one) for one in attempts])
+
+    async def body(self, delivery: Delivery, personal: PersonalOf) -> bytes:
+        """What is sent of a delivery, the same bytes at every try, save personal data that was erased since, or is not opened."""
+        event = await retrieve_event(self._db, delivery.account, delivery.livemode, delivery.event)
+        ids = personal_ids([event.facts.object])
+        return body_of(event, delivery.fanout, await personal(delivery.account, ids, delivery.livemode) if ids else {})
 
     async def retry(self, account: str, id_: str, *, livemode: bool) -> Delivery:
         """Have a delivery sent at once, whatever became of it so far; one that has not been tried yet is under way anyhow.

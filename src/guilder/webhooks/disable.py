@@ -10,7 +10,8 @@ from guilder.core.ids import Ids
 from guilder.db import Connection, Database
 from guilder.log import NewEvent, announce
 from guilder.webhooks import store
-from guilder.webhooks.rules import DISABLED_EVENT, FAILING_MAX, FAILURES_MIN
+from guilder.webhooks.rules import FAILING_MAX, FAILURES_MIN
+from guilder.webhooks.types import DISABLED_EVENT
 
 log = structlog.get_logger(__name__)
 

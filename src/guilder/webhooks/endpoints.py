@@ -16,7 +16,8 @@ from guilder.shapes.render import API_VERSION
 from guilder.webhooks import store
 from guilder.webhooks.addresses import Allowed, check_url
 from guilder.webhooks.model import CreateEndpoint, MetadataChange, StoredEndpoint, UpdateEndpoint
-from guilder.webhooks.rules import ENDPOINTS_MAX, check_events
+from guilder.webhooks.rules import ENDPOINTS_MAX
+from guilder.webhooks.types import check_events, unsent_of
 
 KIND: Final = "webhook endpoint"
 # Stripe's limit on metadata.
@@ -55,6 +56,7 @@ class Endpoints:
         facts = WebhookEndpointFacts(
             id=self._ids.new("we"), livemode=livemode, created=epoch_seconds(now), url=command.url, enabled_events=types,
             status="enabled", api_version=command.api_version, description=command.description, metadata=command.metadata,
+            not_sent_yet=unsent_of(types),
         )  # fmt: skip
         sealed = self._seal(account, facts)
         await store.insert_endpoint(connection, account, facts, secret=sealed, now=now)
@@ -74,6 +76,7 @@ class Endpoints:
             before,
             url=before.url if command.url is UNSET else command.url,
             enabled_events=types,
+            not_sent_yet=unsent_of(types),
             description=before.description if command.description is UNSET else command.description,
             metadata=_merged(before.metadata, command.metadata),
             status="disabled" if disabled else "enabled",

@@ -11,7 +11,7 @@ from guilder.core.crash import crash_point
 from guilder.db import Connection
 from guilder.log.model import Entry, announced_from
 from guilder.webhooks import store
-from guilder.webhooks.rules import wildcard_of
+from guilder.webhooks.types import wildcard_of
 
 CONSUMER: Final = "webhooks"
 

@@ -43,7 +43,7 @@ class StoredEndpoint(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One try of a delivery: when, how long it took, what was answered, or why nothing was."""
+    """One try of a delivery: when, how long it took, what was answered, or why nothing was; `url` is None where nothing could be sent."""
 
     number: int
     sent_at: Micros
@@ -51,6 +51,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     status: int | None
     failure: str | None
     answer: str | None
+    url: str | None
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -92,7 +93,12 @@ class Next(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """What came of one try. `due_at` of a failure: when the next one is due, None when there is none."""
+    """What came of one try.
+
+    Attributes:
+        due_at: of a failure: when the next one is due, None when there is none.
+        url: where it went, None when nothing could be sent.
+    """
 
     endpoint: str
     number: int
@@ -105,3 +111,4 @@ class Result(Struct, frozen=True):
     failure: str | None
     answer: str | None
     due_at: Micros | None = None
+    url: str | None = None

@@ -1,41 +1,13 @@
-"""What may be subscribed to, when a failed delivery is tried again, and when an endpoint is given up: pure."""
+"""How many endpoints there may be, when a failed delivery is tried again, and when an endpoint is given up: pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from guilder.core.clock import DAY, HOUR, SECOND, Micros
-from guilder.core.errors import Refusal
 from guilder.core.retry import Budget, Retry
-from guilder.psp import BREAKER_CLOSED, BREAKER_OPENED
 
-WILDCARD: Final = "*"
-
-STRIPE_EVENTS: Final = frozenset({
-    "balance.available",
-    "charge.captured", "charge.dispute.closed", "charge.dispute.created", "charge.dispute.funds_reinstated",
-    "charge.dispute.funds_withdrawn", "charge.dispute.updated", "charge.expired", "charge.failed", "charge.pending",
-    "charge.refund.updated", "charge.refunded", "charge.succeeded", "charge.updated",
-    "checkout.session.async_payment_failed", "checkout.session.async_payment_succeeded", "checkout.session.completed",
-    "checkout.session.expired",
-    "customer.created", "customer.deleted", "customer.updated",
-    "payment_intent.amount_capturable_updated", "payment_intent.canceled", "payment_intent.created",
-    "payment_intent.partially_funded", "payment_intent.payment_failed", "payment_intent.processing",
-    "payment_intent.requires_action", "payment_intent.succeeded",
-    "payment_method.attached", "payment_method.automatically_updated", "payment_method.detached", "payment_method.updated",
-    "payout.canceled", "payout.created", "payout.failed", "payout.paid", "payout.reconciliation_completed", "payout.updated",
-    "refund.created", "refund.failed", "refund.updated",
-    "terminal.reader.action_failed", "terminal.reader.action_succeeded", "terminal.reader.action_updated",
-})  # fmt: skip
-"""Stripe's types about what Guilder does, those of parts that are still to come included."""
-
-DISABLED_EVENT: Final = "webhook_endpoint.disabled"
-OWN_EVENTS: Final = frozenset({DISABLED_EVENT, BREAKER_OPENED, BREAKER_CLOSED})
-"""Types that Stripe does not have. `*` leaves them out, because clients have strict lists; they are sent where they are named."""
-
-# More than there are types: a list that is longer repeats itself.
-ENABLED_EVENTS_MAX: Final = 100
 # Stripe's limit, for each account and mode. Each endpoint costs every event a row.
 ENDPOINTS_MAX: Final = 16
 
@@ -55,26 +27,6 @@ GONE: Final = 410
 
 # What is kept of an answer, for people to read.
 ANSWER_CHARACTERS_MAX: Final = 500
-
-
-def check_events(types: Sequence[str]) -> tuple[str, ...]:
-    """The types without repetitions. Raises Refusal (400) that names those which do not exist."""
-    if not types:
-        raise Refusal("Pass at least one event type, or `*` for all of them.", code="parameter_missing", param="enabled_events")
-    unknown = [one for one in types if one not in STRIPE_EVENTS and one not in OWN_EVENTS and one != WILDCARD]
-    if unknown:
-        listed = ", ".join(f"'{one[:100]}'" for one in unknown[:10])
-        raise Refusal(
-            f"Unknown event type{'s' if len(unknown) > 1 else ''}: {listed}. Guilder does not send them; "
-            "`*` stands for all that it sends.",
-            param=f"enabled_events[{list(types).index(unknown[0])}]",
-        )
-    return tuple(dict.fromkeys(types))
-
-
-def wildcard_of(type_: str) -> str | None:
-    """What may stand for a type in a subscription beside its name."""
-    return None if type_ in OWN_EVENTS else WILDCARD
 
 
 def asked_wait(status: int, retry_after: str | None, real_now: Micros) -> int:

@@ -11,13 +11,14 @@ from guilder.db.pages import Listing
 from guilder.db.pool import KEPT
 from guilder.shapes.facts import Metadata, WebhookEndpointFacts
 from guilder.webhooks.model import Attempt, Delivery, Next, Result, StoredEndpoint
+from guilder.webhooks.types import unsent_of
 
 _ENDPOINT: Final = (
     "id, account, livemode, url, enabled_events, description, metadata, api_version, state, disabled_reason, secret, previous_secret, "
     "previous_until, version, created_at"
 )
 _DELIVERY: Final = (
-    "id, account, livemode, endpoint, number, event, type, fanout, state, tries, created_at, sent_at, status, milliseconds, answer, "
+    "id, account, livemode, endpoint, number, event, type, fanout, state, tries, created_at, sent_at, status, milliseconds, answer, url, "
     "(SELECT q.due_at FROM webhook_retry q WHERE q.endpoint = webhook_delivery.endpoint AND q.number = webhook_delivery.number) AS due_at"
 )
 
@@ -63,7 +64,7 @@ RESULTS: Final = "SELECT webhook_results($1::webhook_result_in[])"
 
 SELECT_DELIVERY: Final = f"SELECT {_DELIVERY} FROM webhook_delivery WHERE account = $1 AND livemode = $2 AND id = $3"
 ATTEMPTS: Final = """
-SELECT try, sent_at, milliseconds, status, failure, answer FROM webhook_attempt WHERE endpoint = $1 AND number = $2 ORDER BY try
+SELECT try, sent_at, milliseconds, status, failure, answer, url FROM webhook_attempt WHERE endpoint = $1 AND number = $2 ORDER BY try
 """
 RETRY_NOW: Final = "SELECT webhook_retry_now($1, $2, $3, $4)"
 PENDING: Final = "SELECT event, count(*) FROM webhook_delivery WHERE event = ANY($1) AND state = 'pending' GROUP BY event"
@@ -156,7 +157,7 @@ def endpoint_of(row: Record) -> StoredEndpoint:
         enabled_events=tuple(row["enabled_events"]), status="enabled" if row["state"] == "enabled" else "disabled",
         api_version=row["api_version"], description=row["description"], metadata=_metadata.decode(row["metadata"]),
         deleted=row["state"] == "deleted", disabled_reason=row["disabled_reason"],
-        previous_secret_until=None if until is None else epoch_seconds(until),
+        previous_secret_until=None if until is None else epoch_seconds(until), not_sent_yet=unsent_of(row["enabled_events"]),
     )  # fmt: skip
     return StoredEndpoint(
         account=row["account"], facts=facts, state=row["state"], secret=row["secret"], previous_secret=row["previous_secret"],
@@ -171,7 +172,7 @@ def delivery_of(row: Record, attempts: Sequence[Attempt] = ()) -> Delivery:
         last = (
             Attempt(
                 number=row["tries"], sent_at=row["sent_at"], milliseconds=row["milliseconds"], status=row["status"], failure=None,
-                answer=row["answer"],
+                answer=row["answer"], url=row["url"],
             ),
         )  # fmt: skip
     return Delivery(
@@ -185,7 +186,7 @@ def attempt_of(row: Record) -> Attempt:
     """A row as a struct."""
     return Attempt(
         number=row["try"], sent_at=row["sent_at"], milliseconds=row["milliseconds"], status=row["status"], failure=row["failure"],
-        answer=row["answer"],
+        answer=row["answer"], url=row["url"],
     )  # fmt: skip
 
 
@@ -235,6 +236,6 @@ async def store_results(db: Database, results: Sequence[Result]) -> None:
     await db.fetchval(RESULTS, [
         (
             one.endpoint, one.number, one.event, one.attempt, one.ok, one.sent_at, one.milliseconds, one.status, one.failure,
-            one.answer, one.due_at,
+            one.answer, one.due_at, one.url,
         ) for one in results
     ])  # fmt: skip

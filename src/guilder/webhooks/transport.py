@@ -122,7 +122,7 @@ class Transport:
         except TimeoutError:
             return Unreached(f"no answer within {DEADLINE_SECONDS:g} s")
         except (_NoAddressError, OSError, ValueError) as error:
-            return Unreached(_why(error)[:FAILURE_CHARACTERS_MAX])
+            return Unreached(why(error)[:FAILURE_CHARACTERS_MAX])
 
     async def _exchange(self, target: Target, connection: Connection, request: bytes, ends: float) -> Answered:
         if not self._permitted():
@@ -211,7 +211,7 @@ async def _system_lookup(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def _why(error: BaseException) -> str:
+def why(error: BaseException) -> str:
     """What went wrong, in words for the merchant."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not valid: {error.verify_message}"

@@ -61,6 +61,8 @@ CREATE TABLE webhook_delivery (
     status       smallint,
     milliseconds integer,
     answer       text,
+    -- Where it went: the endpoint's address may be another one by now.
+    url          text,
     PRIMARY KEY (account, livemode, id),
     -- The receiver counts by this: no number twice, none left out.
     CONSTRAINT webhook_delivery_number UNIQUE (endpoint, number),
@@ -91,6 +93,8 @@ CREATE TABLE webhook_attempt (
     status       smallint,
     failure      text,
     answer       text,
+    -- Where it went; null: nothing could be sent.
+    url          text,
     PRIMARY KEY (endpoint, number, try)
 );
 
@@ -202,7 +206,7 @@ END $$;
 -- What came of one try. `due_at` null on a failure: there is no further try. After a failover a number may be another event's.
 CREATE TYPE webhook_result_in AS (
     endpoint text, number bigint, event text, try smallint, ok boolean, sent_at bigint, milliseconds int, status smallint, failure text, answer text,
-    due_at bigint
+    due_at bigint, url text
 );
 
 -- Store what came of these tries; one that is stored already, or that another has overtaken, changes nothing.
@@ -213,8 +217,8 @@ DECLARE
     v_failed boolean := EXISTS (SELECT FROM unnest(p_results) WHERE NOT ok);
 BEGIN
     IF v_failed THEN
-        INSERT INTO webhook_attempt (endpoint, number, try, sent_at, milliseconds, status, failure, answer)
-        SELECT r.endpoint, r.number, r.try, r.sent_at, r.milliseconds, r.status, r.failure, r.answer
+        INSERT INTO webhook_attempt (endpoint, number, try, sent_at, milliseconds, status, failure, answer, url)
+        SELECT r.endpoint, r.number, r.try, r.sent_at, r.milliseconds, r.status, r.failure, r.answer, r.url
         FROM unnest(p_results) r JOIN webhook_delivery d ON d.endpoint = r.endpoint AND d.number = r.number AND d.event = r.event
         WHERE NOT r.ok AND d.state = 'pending' AND d.tries = r.try - 1
         ON CONFLICT DO NOTHING;
@@ -227,7 +231,8 @@ BEGIN
     UPDATE webhook_delivery d
     SET state = CASE WHEN r.ok THEN 'delivered' WHEN r.due_at IS NULL THEN 'exhausted' ELSE 'pending' END, tries = r.try,
         sent_at = CASE WHEN r.ok THEN r.sent_at END, milliseconds = CASE WHEN r.ok THEN r.milliseconds END,
-        status = CASE WHEN r.ok THEN r.status END, answer = CASE WHEN r.ok THEN r.answer END
+        status = CASE WHEN r.ok THEN r.status END, answer = CASE WHEN r.ok THEN r.answer END,
+        url = CASE WHEN r.ok THEN r.url END
     FROM unnest(p_results) r
     WHERE d.endpoint = r.endpoint AND d.number = r.number AND d.event = r.event AND d.state = 'pending' AND d.tries = r.try - 1;
     GET DIAGNOSTICS v_count = ROW_COUNT;
@@ -261,11 +266,11 @@ BEGIN
         RETURN false;
     END IF;
     IF v.state = 'delivered' THEN
-        INSERT INTO webhook_attempt (endpoint, number, try, sent_at, milliseconds, status, answer)
-        VALUES (v.endpoint, v.number, v.tries, v.sent_at, v.milliseconds, v.status, v.answer) ON CONFLICT DO NOTHING;
+        INSERT INTO webhook_attempt (endpoint, number, try, sent_at, milliseconds, status, answer, url)
+        VALUES (v.endpoint, v.number, v.tries, v.sent_at, v.milliseconds, v.status, v.answer, v.url) ON CONFLICT DO NOTHING;
     END IF;
     IF v.state <> 'pending' OR v.tries > 0 THEN
-        UPDATE webhook_delivery d SET state = 'pending', sent_at = NULL, status = NULL, milliseconds = NULL, answer = NULL
+        UPDATE webhook_delivery d SET state = 'pending', sent_at = NULL, status = NULL, milliseconds = NULL, answer = NULL, url = NULL
         WHERE d.account = p_account AND d.livemode = p_livemode AND d.id = p_id;
         INSERT INTO webhook_retry (endpoint, number, account, livemode, due_at)
         VALUES (v.endpoint, v.number, v.account, v.livemode, p_now)

@@ -26,7 +26,10 @@ def endpoint(facts: WebhookEndpointFacts, personal: Personal) -> dict[str, Any]:
         view["secret"] = secret
     view["status"] = facts.status
     view["url"] = facts.url
-    ours = {"disabled_reason": facts.disabled_reason, "previous_secret_until": facts.previous_secret_until}
+    ours = {
+        "disabled_reason": facts.disabled_reason, "not_sent_yet": list(facts.not_sent_yet) or None,
+        "previous_secret_until": facts.previous_secret_until,
+    }  # fmt: skip
     shown = {name: value for name, value in ours.items() if value is not None}
     if shown:
         view["guilder"] = shown
