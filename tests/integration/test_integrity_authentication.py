@@ -101,7 +101,7 @@ async def test_the_story_tells_the_buyers_way(world):
         "purchase declined", "authenticate action required", "the buyer is sent to his bank", "purchase approved", "challenge passed",
     ]  # fmt: skip
     received = [moment.detail for moment in story.moments if moment.what == "received"]
-    assert received[0] == "declined" and "authorization code" in received[-1]
+    assert received[0] == "declined: the issuer wants the buyer to be authenticated" and "authorization code" in received[-1]
 
 
 async def test_a_buyer_whom_the_bank_never_authenticated_is_named(world):
