@@ -2,7 +2,7 @@
 
 Owns:       tables webhook_endpoint, webhook_lane, webhook_delivery, webhook_retry, webhook_attempt.
 Announces:  webhook_endpoint.disabled.
-May import: log, db, security, config, shapes, core; `httptools`, `aiohappyeyeballs`, `yarl`, and `aiohttp` in listen.py.
+May import: log, metrics, db, security, config, shapes, core; `httptools`, `aiohappyeyeballs`, `yarl`, and `aiohttp` in listen.py.
 Start with: model.py, rules.py, then fan_out.py, lane.py and deliver.py.
 """
 
