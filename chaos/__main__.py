@@ -29,6 +29,10 @@ COMMANDS: Final = {
     "quick": "what CI runs", "run": "faults mixed by chance", "kafka": "the log through three brokers, and what can happen to them",
     "failovers": "PostgreSQL with a synchronous standby, and what can happen to it", "bugs": "the bug bank",
 }  # fmt: skip
+HEEDS: Final = {
+    "quick": ("keep", "only"), "run": ("keep", "minutes"), "kafka": ("keep",), "failovers": ("keep",), "bugs": ("only",),
+}  # fmt: skip
+"""What each command offers beside the seed and `--no-results`: what it heeds, and nothing else."""
 DISK_BYTES: Final = 500 * 1024 * 1024
 QUICK_PAYMENTS: Final = 10_000
 # What remains to come to the 10,000 payments after the faults; a slow machine is told how far it came.
@@ -36,18 +40,27 @@ FILL_SECONDS_MAX: Final = 240.0
 SIMULATION_SECONDS: Final = 30.0
 
 
-def main() -> int:
-    """Do what was asked for; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = made.add_subparsers(dest="command", required=True)
     for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words)
         command.add_argument("--seed", type=int, default=None, help="repeat the run with this seed")
-        command.add_argument("--keep", type=Path, default=None, help="keep everything in this folder")
-        command.add_argument("--only", default="", help="only the points, or the defects, whose name holds this")
-        command.add_argument("--minutes", type=float, default=10.0, help="how long a mix runs")
+        if "keep" in HEEDS[name]:
+            command.add_argument("--keep", type=Path, default=None, help="keep everything in this folder")
+        if "only" in HEEDS[name]:
+            what = "defects" if name == "bugs" else "crash points"
+            command.add_argument("--only", default="", help=f"only the {what} whose name holds this")
+        if "minutes" in HEEDS[name]:
+            command.add_argument("--minutes", type=float, default=10.0, help="how long the mix runs")
         command.add_argument("--no-results", action="store_true", help="do not add to chaos/results")
-    given = parser.parse_args()
+    return made
+
+
+def main() -> int:
+    """Do what was asked for; the exit status."""
+    given = parser().parse_args()
     seed = random.SystemRandom().getrandbits(31) if given.seed is None else given.seed
     say(f"seed {seed}")
     match given.command:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from chaos.simulation.books import held, wallet
 from chaos.simulation.store import Violation
 from guilder.payments.model import NEW_PAYMENTS, Payment
 from guilder.payments.states import AttemptState, PaymentState
@@ -17,8 +18,9 @@ REQUESTS_MAX: Final = 60
 def check(world: "World", payment_id: str) -> None:
     """At every commit: amounts, wallet, and nothing shown as failed that the bank holds as approved."""
     store, payment = world.store, world.store.payments[payment_id]
-    if store.wallet() != sum(sum(amounts) for amounts in store.entries.values()):
-        raise Violation(f"I5 the wallet has {store.wallet()}, its entries make {sum(sum(a) for a in store.entries.values())}")
+    has, made = wallet(store.ledger, store.numbers), sum(sum(amounts) for amounts in store.entries.values())
+    if has != made:
+        raise Violation(f"I5 the wallet has {has}, its entries make {made}")
     opened = {row.attempt for row in store.rows.values()}
     for id_, state in store.ended.items():
         attempt = store.attempts[id_]
@@ -46,9 +48,9 @@ def check_end(world: "World") -> None:
     for request in world.requests:
         if request.key in store.keys:
             world.tell(request)
-    held = sum(one.facts.amount for one in store.payments.values() if one.facts.status == PaymentState.REQUIRES_CAPTURE)
-    if store.held() != held:
-        raise Violation(f"I6 {store.held()} is held or reserved in the ledger, {held} is authorized")
+    authorized = sum(one.facts.amount for one in store.payments.values() if one.facts.status == PaymentState.REQUIRES_CAPTURE)
+    if held(store.ledger) != authorized:
+        raise Violation(f"I6 {held(store.ledger)} is held or reserved in the ledger, {authorized} is authorized")
     if any(times > REQUESTS_MAX for times in world.sends.values()):
         raise Violation(f"I20 one request was sent {max(world.sends.values())} times")
 

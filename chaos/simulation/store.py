@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from guilder.core.clock import Clock
-from guilder.ledger.model import AccountKey, Kind, Transfer
+from guilder.ledger.model import AccountKey, Transfer
 from guilder.ledger.pure import Book, PureAccount
 from guilder.log.model import partition_of
 from guilder.payments.begin import UNCLAIMED_RETRY_SECONDS
@@ -293,19 +293,6 @@ class Store:
             limited = side.kind in (AccountKind.PENDING, AccountKind.AVAILABLE)
             self.ledger.accounts[number] = PureAccount(currency=side.currency, debits_limited=limited, overdraft=OVERDRAFT)
         return self.numbers[side]
-
-    def wallet(self) -> int:
-        """What the merchant has by the ledger; reserved money counts as gone."""
-        return sum(
-            account.credits_posted - account.debits_posted - account.debits_pending
-            for key, number in self.numbers.items() if key.kind in (AccountKind.PENDING, AccountKind.AVAILABLE)
-            for account in [self.ledger.accounts[number]]
-        )  # fmt: skip
-
-    def held(self) -> int:
-        """What is held or reserved in the ledger."""
-        pending = [one for one in self.ledger.transfers.values() if one.asked.kind == Kind.PENDING]
-        return sum(one.amount for one in pending if one.asked.id not in self.ledger.resolutions)
 
     def slot_free(self, payment: str) -> bool:
         """Whether the payment's slot is."""

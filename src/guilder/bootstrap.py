@@ -328,6 +328,7 @@ async def _work(settings: Settings, rooms: Rooms, sender: Sender, metrics: Metri
                 rooms.db, rooms.clock, rooms.ids, reader=opened, handle=handle, retry=settings.tuning.policy("consumer"),
             )  # fmt: skip
 
+        deliverer.traffic.expose(metrics)
         jobs = (*_jobs(rooms, sender, consumer, metrics), *_webhook_jobs(rooms, sender, deliverer, consumer))
         group.create_task(deliverer.run())
         group.create_task(run_jobs(jobs))
@@ -351,6 +352,7 @@ def _webhook_jobs(rooms: Rooms, sender: Sender, deliverer: Deliverer, consume: C
         Job("hold_webhook_partitions", 1.0, hold),
         Job("fan_out_events", 0.05, fan_out, full=BATCH_MAX // 2),
         Job("disable_failing_endpoints", 1.0, lambda: disable_failing(db, clock, ids)),
+        Job("count_deliveries", 10.0, deliverer.traffic.run_once, full=1_000_000_000),
         Job("call_off_deliveries", 1.0, lambda: call_off(db)),
         Job("tidy_deliveries", 60.0, lambda: tidy_deliveries(db, clock.now())),
     )
@@ -445,7 +447,7 @@ async def api(settings: Settings, context: Context) -> None:
         routes = registry()
         listener = context.sockets.get("api") or listen_on(settings.host, settings.ports.api)
         app = Api(services, routes, document(routes))
-        context.metrics.counter("http_requests", "Answers by status.", ("status",), app.counts)
+        app.answered.expose(context.metrics)
         await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
 
 
@@ -460,6 +462,7 @@ async def checkout(settings: Settings, context: Context) -> None:
         )  # fmt: skip
         listener = context.sockets.get("checkout") or listen_on(settings.host, settings.ports.checkout)
         app = Page(services, ChallengeWay(rooms.payments), PageWay(rooms.payments))
+        app.answered.expose(context.metrics)
         await serve_http(app, listener, clock=context.clock, ready=context.ready, stop=context.stop)
 
 

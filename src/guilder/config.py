@@ -32,6 +32,17 @@ API_PROCESSES_MAX: Final = 4
 
 
 _KAFKA: Final = "GUILDER_KAFKA_BOOTSTRAP".removesuffix("BOOTSTRAP")
+_OURS: Final = "GUILDER_"
+
+_OF_FIELDS: Final[Mapping[str, str]] = {"data_dir": "GUILDER_DATA", "tuning_file": "GUILDER_CONFIG", "routes_file": "GUILDER_ROUTES"}
+"""Variables that are not called as their field of Settings is."""
+_NO_VARIABLE: Final = frozenset({"ports", "tuning", "kafka"})
+"""Fields of Settings that other ones lead to."""
+# What Kubernetes gives to every process beside a service that is called `guilder`.
+_OF_OTHERS: Final = re.compile(_OURS + r"SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|" + _OURS + r"PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?")
+# `guilder up` reads one of its own; core/crash.py reads the file; the others are of tests/conftest.py and keep_server.py,
+# chaos/entry.py and benchmarks/load.lua, whose variables the processes that they start inherit.
+_BESIDE: Final = re.compile(_OURS + r"(USER|CRASH_FILE|REQUIRE|TEST_[A-Z_]+|CHAOS_[A-Z_]+|LOAD|LOAD_CONTAINS)")
 
 WEBHOOK_WORDS: Final = frozenset({"loopback", "private", "http", "none"})
 """What webhooks may be allowed to reach, beside networks by their numbers (webhooks/addresses.py)."""
@@ -148,6 +159,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
         Raises WrongSetting, WrongTuning.
         """
+        _refuse_unknown(env)
         flags = {name: value for name, value in (overrides or {}).items() if value is not None}
         data = Path(str(_given(env, flags, "data_dir", "GUILDER_DATA", "guilder-data"))).expanduser().absolute()
         port = _given(env, flags, "port", "GUILDER_PORT", None)
@@ -249,6 +261,27 @@ class Settings(Struct, frozen=True, kw_only=True):
     def network_control(self) -> str:
         """The sandbox bank world's control port."""
         return f"http://{_in_url(self.network_host)}:{self.ports.network_http}"
+
+
+def variable_of(field: str) -> str:
+    """The variable that a field of Settings is read from."""
+    return _OF_FIELDS.get(field, f"{_OURS}{field.upper()}")
+
+
+def _refuse_unknown(env: Mapping[str, str]) -> None:
+    """What begins as our variables do and is none is a slip, and without a word what was meant would not hold. Raises WrongSetting."""
+    known = {variable_of(field) for field in Settings.__struct_fields__ if field not in _NO_VARIABLE}
+    for name in sorted(env):
+        # Kafka's are looked at where they are read.
+        if not name.startswith(_OURS) or not env[name] or name in known or name.startswith(_KAFKA):
+            continue
+        if _BESIDE.fullmatch(name) or _OF_OTHERS.fullmatch(name):
+            continue
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, sorted({*known, f"{_OURS}USER", f"{_KAFKA}BOOTSTRAP", f"{_KAFKA}PREFIX"}), n=1)
+        what = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}, and those of {_KAFKA}*"
+        raise WrongSetting(f"{name} is no setting: {what}")
 
 
 def _tuning_file(named: str | None, data: Path) -> Path | None:

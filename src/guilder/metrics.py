@@ -4,6 +4,7 @@ Whoever has numbers registers what reads them; nothing is added to what is count
 they say how much business is done and with whom, so nobody outside is to read them.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -86,6 +87,25 @@ class Metrics(Collector):
     def refuse(self, refusal: Refusal) -> Outgoing:
         """The answer to what is no request."""
         return Outgoing(body=f"{refusal}\n".encode(), status=refusal.status, headers=((b"content-type", b"text/plain"),))
+
+
+class Answered:
+    """How many requests this process has answered with each status."""
+
+    def __init__(self) -> None:
+        self._by_status: Counter[int] = Counter()
+
+    def note(self, outgoing: Outgoing) -> Outgoing:
+        """Count this answer; returns it."""
+        self._by_status[outgoing.status] += 1
+        return outgoing
+
+    def expose(self, metrics: Metrics) -> None:
+        """Register the numbers as a metric."""
+        metrics.counter(
+            "http_requests", "Answers by status.", ("status",),
+            lambda: counted({str(status): count for status, count in self._by_status.items()}),
+        )  # fmt: skip
 
 
 def counted(counts: Mapping[str, float]) -> list[Sample]:

@@ -5,8 +5,9 @@ here, each with its reason. Whatever is wrong is refused by its place in the fil
 prints what holds, and where it comes from.
 """
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -238,13 +239,16 @@ class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return cls.of(tomllib.loads(path.read_text(encoding="utf-8")))
         except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
             raise WrongTuning(f"{path} cannot be read: {error}") from error
-        except (msgspec.ValidationError, WrongTuning) as error:
+        except WrongTuning as error:
             raise WrongTuning(f"{path}: {error}") from error
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "Tuning":
-        """The same from what such a file holds. Raises WrongTuning, msgspec.ValidationError."""
-        found = msgspec.convert(content, cls)
+        """The same from what such a file holds. Raises WrongTuning."""
+        try:
+            found = msgspec.convert(content, cls)
+        except msgspec.ValidationError as error:
+            raise WrongTuning(_with_place(error, content)) from error
         for name in found.retry:
             found.policy(name)
         for connector, said in found.connectors.items():
@@ -274,20 +278,52 @@ class Tuning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default = RETRIES.get(name)
         if default is None:
             raise WrongTuning(f"there is no retry policy {name}; there are {', '.join(RETRIES)}")
-        said = {**self.retry.get(name, {})}
-        if connector is not None:
-            said |= self.connector(connector).retry.get(name, {})
+        said, place = {**self.retry.get(name, {})}, f"retry.{name}"
+        if connector is not None and name in self.connector(connector).retry:
+            said |= self.connector(connector).retry[name]
+            place = f"connectors.{connector}.{place}"
         try:
             policy = msgspec.convert(msgspec.to_builtins(default) | said, Retry)
         except msgspec.ValidationError as error:
-            raise WrongTuning(f"retry.{name}: {error}") from error
+            raise WrongTuning(_with_place(error, said, place)) from error
         if name in NEVER_DROPPED and (policy.attempts_max, policy.elapsed_max_seconds, policy.hopeless) != (None, None, frozenset()):
-            raise WrongTuning(f"retry.{name} can have no attempts_max, elapsed_max_seconds or hopeless: it goes on until it is settled")
+            raise WrongTuning(f"{place} can have no attempts_max, elapsed_max_seconds or hopeless: it goes on until it is settled")
         if name == "psp-resend" and policy.kind is not Kind.IMMEDIATE:
-            raise WrongTuning("retry.psp-resend is immediate: it follows the answer of a query, which has the waits (psp-query)")
+            raise WrongTuning(f"{place} is immediate: it follows the answer of a query, which has the waits (psp-query)")
         if name not in BUDGETED and policy.budget_share is not None:
-            raise WrongTuning(f"retry.{name} can have no budget_share; {', '.join(sorted(BUDGETED))} can")
+            raise WrongTuning(f"{place} can have no budget_share; {', '.join(sorted(BUDGETED))} can")
         return policy
+
+
+def _with_place(error: msgspec.ValidationError, content: Mapping[str, Any], below: str = "") -> str:
+    """What msgspec says, behind the place in the file, in which msgspec writes [...] for whatever name stands in a table of names."""
+    what, _, path = str(error).partition(" - at `$")
+    steps = re.findall(r"\[[^\]]*\]|[^.\[\]`]+", path)
+    for number, step in enumerate(steps):
+        if step == "[...]" and isinstance(_at(content, steps[:number]), Mapping):
+            steps[number] = next((name for name in _at(content, steps[:number]) if _fails(content, [*steps[:number], name])), step)
+    place = "".join(step if step.startswith("[") else f".{step}" for step in steps)
+    return f"{(below + place).removeprefix('.')}: {what}" if below or place else what
+
+
+def _at(content: Mapping[str, Any], steps: Sequence[str]) -> Any:
+    """What stands at the end of these steps."""
+    found: Any = content
+    for step in steps:
+        found = found[step]
+    return found
+
+
+def _fails(content: Mapping[str, Any], steps: Sequence[str]) -> bool:
+    """Whether what stands at the end of these steps is refused, with nothing else in the file."""
+    alone: Any = _at(content, steps)
+    for step in reversed(steps):
+        alone = {step: alone}
+    try:
+        msgspec.convert(alone, Tuning)
+    except msgspec.ValidationError:
+        return True
+    return False
 
 
 def _host_port(address: str) -> tuple[str, int]:

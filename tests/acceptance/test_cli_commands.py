@@ -183,6 +183,6 @@ def test_commands_that_find_nothing_say_what_would_help(tmp_path: Path) -> None:
 
 
 def test_the_module_is_the_command_too() -> None:
-    """`python -m guilder.cli`, for those who have no script on their path."""
-    done = subprocess.run([sys.executable, "-m", "guilder.cli", "--help"], capture_output=True, text=True, check=True)
+    """`python -m guilder`, for those who have no script on their path."""
+    done = subprocess.run([sys.executable, "-m", "guilder", "--help"], capture_output=True, text=True, check=True)
     assert "payments" in done.stdout

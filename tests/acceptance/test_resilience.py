@@ -1,6 +1,7 @@
 """A whole system whose bank misbehaves: what is measured, shown and announced. One system for all tests of this module."""
 
 import json
+import urllib.error
 import urllib.parse
 import urllib.request
 from base64 import b64encode
@@ -75,6 +76,12 @@ def test_every_process_serves_its_metrics_on_loopback_and_run_json_says_where(sy
             assert url.startswith("http://127.0.0.1:")
             assert f'guilder_role{{role="{role}"}} 1.0' in scraped(url)
     assert any('guilder_http_requests_total{status="200"}' in scraped(url) for url in metrics["api"])
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(system.line["checkout"] + "/nowhere", timeout=20)
+    assert 'guilder_http_requests_total{status="404"} 1.0' in scraped(metrics["checkout"][0])
+    assert {'guilder_webhook_deliveries_total{outcome="delivered"}', 'guilder_webhook_backlog{waits_for="first_try"}'} <= {
+        line.rpartition(" ")[0] for line in scraped(metrics["worker"][0]).splitlines()
+    }
     executor = scraped(metrics["executor"][0])
     assert 'guilder_psp_orders_total{connector="cardnet",operation="purchase",outcome="approved"}' in executor
     for connector in ("cardnet", "backup", "webpsp"):

@@ -50,13 +50,6 @@ class Echo:
         return Outgoing(status=refusal.status, body=str(refusal).encode())
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait, with a limit, until this is so."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 class Reply(Struct, frozen=True):
     """One answer off the wire; header names in lower case."""
 

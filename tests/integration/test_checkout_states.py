@@ -8,8 +8,10 @@ from conftest import ACCOUNT
 from guilder.challenge import ChallengeWay, PageWay
 from guilder.checkout import Page, Services
 from guilder.core.clock import DAY
+from guilder.core.errors import Refusal
 from guilder.http_server import Incoming
 from guilder.merchants import Merchants
+from guilder.metrics import Metrics
 from guilder.orders import attend_sessions
 from guilder.orders.expire import expire
 from guilder.payments.model import pack
@@ -18,21 +20,26 @@ from guilder.risk import Velocity
 CHALLENGE = "http://pay.example/challenge/ch_1"
 
 
+async def page_on(world, services):
+    """The page's application over the orders room."""
+    merchants = Merchants(world.db, KEYS, world.clock, world.ids)
+    await merchants.create(name="Test Shop", account=ACCOUNT)
+    known = Services(
+        orders=services, merchants=merchants, velocity=Velocity(world.clock), keys=KEYS, clock=world.clock, ids=world.ids, proxies=0,
+    )  # fmt: skip
+    return Page(known, ChallengeWay(world.services), PageWay(world.services))
+
+
 @pytest.fixture
 async def page(world):
     """The page over the orders room, and a session whose payment waits for the buyer at the issuer."""
     services = orders_on(world)
-    merchants = Merchants(world.db, KEYS, world.clock, world.ids)
-    await merchants.create(name="Test Shop", account=ACCOUNT)
+    app = await page_on(world, services)
     session = await placed(services, world)
     facts = await world.payment(session.facts.payment_intent)
     assert facts.return_url == f"{session.facts.url}?step=next"
     waiting = replace(facts, status="requires_action", next_action_url=CHALLENGE)
     await world.db.execute("UPDATE payment SET state = 'requires_action', facts = $2 WHERE id = $1", facts.id, pack(waiting))
-    known = Services(
-        orders=services, merchants=merchants, velocity=Velocity(world.clock), keys=KEYS, clock=world.clock, ids=world.ids, proxies=0,
-    )  # fmt: skip
-    app = Page(known, ChallengeWay(world.services), PageWay(world.services))
 
     async def look(query: str = "") -> str:
         answer = await app.answer(Incoming("GET", f"/c/{session.facts.id}", query.encode(), {}))
@@ -81,3 +88,18 @@ async def test_a_session_ends_while_the_bank_waits(world, page, by):
     now = await standing(services, session)
     assert (now.session.facts.status, now.payment.facts.status, now.payment.facts.next_action_url) == ("expired", "canceled", None)
     assert "This page has expired" in await look("step=next")
+
+
+async def test_the_pages_answers_are_counted_by_status(world):
+    """What went wrong on our side above all, and what was no request at all."""
+    services = orders_on(world)
+    app, metrics = await page_on(world, services), Metrics("checkout")
+    app.answered.expose(metrics)
+    session = await placed(services, world)
+    for path in (f"/c/{session.facts.id}", "/c/cs_nobody", "/nowhere"):
+        await app.answer(Incoming("GET", path, b"", {}))
+    app.refuse(Refusal("no request", status=400))
+    await world.db.close()
+    assert (await app.answer(Incoming("GET", f"/c/{session.facts.id}", b"", {}))).status == 503
+    told = [line for line in metrics.text().decode().splitlines() if line.startswith("guilder_http_requests_total")]
+    assert sorted(told) == [f'guilder_http_requests_total{{status="{status}"}} {count}.0' for status, count in ((200, 1), (400, 1), (404, 2), (503, 1))]

@@ -5,6 +5,7 @@ import random
 
 import asyncpg
 import pytest
+from steps import pay
 from structlog.testing import capture_logs
 
 from guilder.core.clock import DAY, MINUTE, SECOND
@@ -16,12 +17,6 @@ from guilder.psp.model import Operation
 
 MANY = 200
 CALLERS = 50
-
-
-async def pay(world, amount=1000, claim=None, **more):
-    """Take a payment; returns the result."""
-    command = CreatePayment(amount=amount, currency="eur", confirm=True, payment_method=world.card(), **more)
-    return await create(world.services, claim or world.claim(), command)
 
 
 async def owned(database: str, sql: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import uvloop
-from http_world import BODY_MAX, Client, Echo, HttpWorld, echo, http_world, replies, until
+from http_world import BODY_MAX, Client, Echo, HttpWorld, echo, http_world, replies
+from steps import until
 
 from guilder.core.clock import SECOND, ManualClock
 from guilder.http_server import Incoming, Outgoing, limits, serve_http

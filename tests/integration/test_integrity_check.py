@@ -2,10 +2,10 @@
 
 import asyncio
 
-import asyncpg
 import msgspec
 import pytest
 from orders_world import orders_on, placed, standing, tried
+from steps import stop_executor, tamper
 
 from guilder.core.clock import HOUR, MINUTE
 from guilder.core.outcome import Approved, Declined, NotFound, Unknown
@@ -70,15 +70,6 @@ async def fan_out(world):
         await endpoints.create(connection, world.account, command, livemode=False)
         rows = await connection.fetch("SELECT account, livemode, id, type, '*' AS wildcard FROM event ORDER BY number")
         await connection.execute("SELECT webhook_fan_out($1, $2::webhook_event_in[])", world.clock.now(), [tuple(row) for row in rows])
-
-
-async def tamper(world, sql):
-    """Change what no role of ours may change, as the database's owner."""
-    connection = await asyncpg.connect(world.dsn)
-    try:
-        assert not (await connection.execute(sql)).endswith(" 0"), "the tampering hits something"
-    finally:
-        await connection.close()
 
 
 async def test_books_of_a_busy_history_are_sound(world):
@@ -195,12 +186,6 @@ async def test_what_was_tampered_with_is_named(world, sql, check):
     assert result.violated
     assert len(result.violations) == min(result.violated, 20)
     assert all(violation.check == check and violation.subject and violation.message for violation in result.violations)
-
-
-async def stop_executor(world):
-    """So that nobody picks up what the test has put there."""
-    world._running.cancel()
-    await asyncio.gather(world._running, return_exceptions=True)
 
 
 async def test_entries_that_were_tidied_away_after_use_are_no_gap(world):

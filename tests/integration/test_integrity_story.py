@@ -8,7 +8,9 @@ from guilder.integrity import NoSuchPayment, story_rows, tell
 from guilder.payments.capture import capture
 from guilder.payments.commands import CapturePayment, CreatePayment, CreateRefund
 from guilder.payments.create import create
+from guilder.payments.model import Till
 from guilder.payments.refund import refund
+from guilder.payments.till import take_at_till
 from guilder.psp.model import Operation
 
 
@@ -71,6 +73,18 @@ async def test_a_decline_is_told_with_the_issuers_code(world):
     received = [moment.detail for moment in story.moments if moment.what == "received"]
     assert received == ["declined: insufficient_funds, response code 51"]
     assert told(story, "request")[0].endswith("answered 402 card_declined insufficient_funds")
+
+
+@pytest.mark.parametrize(("till", "where"), [(Till("tmr_1", "tml_1"), "reader tmr_1, location tml_1,"), (Till("tmr_2"), "reader tmr_2")])
+async def test_a_payment_at_a_till_is_told_with_its_reader_and_where_that_stands(world, till, where):
+    """A reader that stands nowhere is told alone; a refund goes to no reader."""
+    command = CreatePayment(amount=1099, currency="eur", payment_method_types=("card_present",))
+    payment = (await create(world.services, world.claim(), command)).answer.root
+    await take_at_till(world.services, world.claim(), payment.id, world.card(), till)
+    await refund(world.services, world.claim(), CreateRefund(payment=payment.id, amount=300))
+    charged, back = told(await tell(world.dsn, payment.id), "attempt")
+    assert charged.startswith(f"purchase of 10.99 EUR at {where} accepted for cardnet")
+    assert back.startswith("refund of 3.00 EUR accepted for cardnet")
 
 
 async def test_a_doubt_is_told_while_it_lasts(world):

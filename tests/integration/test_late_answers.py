@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from bank_behind import BankBehind
+from steps import says
 
 from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
 from guilder.core.errors import Unavailable
@@ -75,13 +76,6 @@ async def sound(world, bank=None):
 async def entries(world):
     rows = await world.db.fetch("SELECT type, amount FROM balance_transaction WHERE type <> 'charge' ORDER BY created_at, id")
     return [(row["type"], row["amount"]) for row in rows]
-
-
-def says(world, **by_operation):
-    """The PSP answers each operation so; what is not named is approved."""
-    said = {Operation(name): outcome for name, outcome in by_operation.items()}
-    world.psp.answer = lambda order: said.get(order.operation, Approved(order.reference, "123456"))
-    return said
 
 
 # --- refunds --------------------------------------------------------------------------------------------------------

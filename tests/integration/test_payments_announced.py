@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from steps import pay
 
 from guilder.core.clock import SECOND
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
@@ -12,11 +13,6 @@ from guilder.payments.commands import CancelPayment, ConfirmPayment, CreatePayme
 from guilder.psp.model import Operation
 
 CREATED = "payment_intent.created"
-
-
-async def pay(world, **more):
-    command = CreatePayment(amount=1000, currency="eur", confirm=True, payment_method=world.card(), **more)
-    return await create(world.services, world.claim(), command)
 
 
 @pytest.mark.parametrize(

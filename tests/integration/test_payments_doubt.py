@@ -4,35 +4,17 @@ import asyncio
 
 import pytest
 from msgspec import structs
+from steps import pay, says, status_is
 from structlog.testing import capture_logs
 
 from guilder.core.clock import DAY, HOUR, MINUTE, SECOND
 from guilder.core.errors import Refusal
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
-from guilder.payments import cancel, capture, create, expire_authorizations, offer_refunds, refund, update
-from guilder.payments.commands import CancelPayment, CapturePayment, CreatePayment, CreateRefund, UpdatePayment
+from guilder.payments import cancel, capture, expire_authorizations, offer_refunds, refund, update
+from guilder.payments.commands import CancelPayment, CapturePayment, CreateRefund, UpdatePayment
 from guilder.payments.model import pack
 from guilder.payments.offer import note_accounts
 from guilder.psp.model import Operation
-
-
-async def pay(world, amount=1000, claim=None, **more):
-    command = CreatePayment(amount=amount, currency="eur", confirm=True, payment_method=world.card(), **more)
-    return await create(world.services, claim or world.claim(), command)
-
-
-def says(world, **by_operation):
-    """The PSP answers each operation so; what is not named is approved."""
-    said = {Operation(name): outcome for name, outcome in by_operation.items()}
-    world.psp.answer = lambda order: said.get(order.operation, Approved(order.reference, "123456"))
-    return said
-
-
-async def status_is(world, payment, status):
-    async def reached():
-        return (await world.payment(payment)).status == status
-
-    await world.until(reached)
 
 
 async def attempt_state(world, payment, operation):
@@ -140,9 +122,15 @@ async def test_an_undone_attempt_is_asked_about_three_times_more(world):
     payment = (await pay(world)).answer.root.id
     world.clock.advance(2 * SECOND)
     await status_is(world, payment, "requires_payment_method")
+
+    async def settled():
+        return await world.db.fetchval("SELECT count(*) FROM attempt_open WHERE retry_at <= $1 OR sender IS NOT NULL", world.clock.now()) == 0
+
     for number, wait in enumerate((1 * MINUTE, 15 * MINUTE, 1 * DAY), 2):
         world.clock.advance(wait)
         await world.until(lambda number=number: len(world.psp.sent(Operation.QUERY)) == number)
+        # The next wait counts from when this answer is stored.
+        await world.until(settled)
 
     async def gone():
         return await world.db.fetchval("SELECT count(*) FROM attempt_open") == 0

@@ -3,20 +3,15 @@
 import asyncio
 
 import pytest
+from steps import pay
 
 from guilder.core.errors import Refusal
 from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
 from guilder.payments.cancel import cancel
 from guilder.payments.capture import capture
-from guilder.payments.commands import CancelPayment, CapturePayment, CreatePayment, CreateRefund
-from guilder.payments.create import create
+from guilder.payments.commands import CancelPayment, CapturePayment, CreateRefund
 from guilder.payments.refund import refund
 from guilder.psp.model import Operation
-
-
-async def pay(world, amount=1000, claim=None, **more):
-    command = CreatePayment(amount=amount, currency="eur", confirm=True, payment_method=world.card(), **more)
-    return await create(world.services, claim or world.claim(), command)
 
 
 async def test_an_approved_purchase_is_booked_with_its_outcome(world):

@@ -2,11 +2,12 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import asyncpg
 import pytest
+from steps import until
 
 from guilder.core.clock import sleep
 from guilder.core.errors import ResultUnknown, Unavailable
@@ -28,15 +29,6 @@ def socket_folder() -> Iterator[Path]:
     """A folder whose path fits a Unix socket, whatever the test is called."""
     with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as name:
         yield Path(name)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that happens outside, five seconds at most."""
-    for _ in range(1000):
-        if condition():
-            return
-        await sleep(0.005)
-    pytest.fail("waited too long")
 
 
 async def test_sessions_start_with_the_role_and_the_limits(db: Database) -> None:

@@ -4,40 +4,18 @@ import asyncio
 from importlib import import_module
 from types import SimpleNamespace
 
+from steps import pay, says, status_is, stop_executor
+
 import guilder.payments.waiting as waiting_module
 from guilder.core.clock import DAY, HOUR, MINUTE, SECOND, ManualClock
 from guilder.core.ensure import InvariantBroken
 from guilder.core.errors import Unavailable
 from guilder.core.outcome import Approved, NotFound, NotSent, Unknown
 from guilder.db.sender import Sender
-from guilder.payments import cancel, create, execute, expire_authorizations, note_waiting, offer_refunds, outcomes, refund
-from guilder.payments.commands import CancelPayment, CreatePayment, CreateRefund
+from guilder.payments import cancel, execute, expire_authorizations, note_waiting, offer_refunds, outcomes, refund
+from guilder.payments.commands import CancelPayment, CreateRefund
 from guilder.payments.offer import note_accounts
 from guilder.psp.model import Direction, Exchange, Operation
-
-
-async def pay(world, amount=1000, claim=None, currency="eur", **more):
-    command = CreatePayment(**{"amount": amount, "currency": currency, "confirm": True, "payment_method": world.card(), **more})
-    return await create(world.services, claim or world.claim(), command)
-
-
-def says(world, **by_operation):
-    """The PSP answers each operation so; what is not named is approved."""
-    said = {Operation(name): outcome for name, outcome in by_operation.items()}
-    world.psp.answer = lambda order: said.get(order.operation, Approved(order.reference, "123456"))
-    return said
-
-
-async def status_is(world, payment, status):
-    async def reached():
-        return (await world.payment(payment)).status == status
-
-    await world.until(reached)
-
-
-async def stop_executor(world):
-    world._running.cancel()
-    await asyncio.gather(world._running, return_exceptions=True)
 
 
 def start_executor(world):

@@ -21,6 +21,7 @@ from guilder.core.clock import HOUR, MINUTE, SECOND, sleep
 from guilder.core.errors import Unavailable
 from guilder.db.pages import Page
 from guilder.log import TOPIC_EVENTS, partition_of
+from guilder.metrics import Metrics
 from guilder.shapes.facts import CustomerFacts
 from guilder.tuning import RETRIES
 from guilder.webhooks import Allowed, UpdateEndpoint, deliver, store
@@ -154,6 +155,36 @@ async def test_a_failed_delivery_is_tried_again_on_the_schedule_and_then_given_u
     shown = await world.deliveries.retrieve(ACCOUNT, listed.id, livemode=False)
     assert [(one.number, one.status) for one in shown.attempts] == [(number, 500) for number in range(1, policy.attempts_max + 1)]
     assert (shown.endpoint, shown.due_at) == (endpoint.id, None)
+
+
+async def test_tries_and_what_waits_are_told_as_metrics(world: WebhookWorld, receiver: Receiver):
+    """Delivered, failed, given up; what waits for its first try and for another one, of endpoints that are enabled."""
+    endpoint = await world.endpoint(receiver.url)
+    await world.announce(PAID)
+    worker = await world.worker(retry=structs.replace(RETRIES["webhook"], attempts_max=2))
+    await world.settled(1)
+    receiver.behave = lambda _request: answer(500)
+    await world.announce(PAID)
+    await world.until(lambda: len(receiver.requests) == 2)
+    metrics, traffic = Metrics("worker"), worker.deliverer.traffic
+    traffic.expose(metrics)
+
+    async def waits(first: int, again: int) -> bool:
+        await traffic.run_once()
+        told = metrics.text().decode()
+        return all(f'guilder_webhook_backlog{{waits_for="{what}"}} {count}.0' in told for what, count in (("first_try", first), ("retry", again)))
+
+    await world.until(lambda: waits(0, 1))
+    world.clock.advance(HOUR)
+    await world.settled(1, "exhausted")
+    told = metrics.text().decode()
+    assert all(f'guilder_webhook_deliveries_total{{outcome="{outcome}"}} 1.0' in told for outcome in ("delivered", "failed", "exhausted"))
+    await worker.stop()
+    # Nobody works now, so these stay where they are.
+    await world.db.execute("UPDATE webhook_lane SET head = head + 3")
+    assert await waits(3, 0)
+    await world.db.execute("UPDATE webhook_endpoint SET state = 'disabled' WHERE id = $1", endpoint.id)
+    assert await waits(0, 0)
 
 
 async def tries(world: WebhookWorld, number: int) -> bool:

@@ -1,11 +1,12 @@
 """One POST over a real socket: what counts as an answer, and which connections are used again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
 import pytest
+from steps import until
 
 from guilder.webhooks import Allowed
 from guilder.webhooks.connection import ANSWER_BYTES_MAX, HEAD_BYTES_MAX, Answered
@@ -64,13 +65,6 @@ async def raw(*answers: bytes | None, closes: bool = False) -> AsyncIterator[tup
         for writer in receiver.writers:
             writer.transport.abort()
         await asyncio.gather(*(writer.wait_closed() for writer in receiver.writers), return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, at most ten seconds."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(

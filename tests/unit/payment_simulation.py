@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
 
+from chaos.simulation.books import held, wallet
 from msgspec.structs import replace
 
 from guilder.core.clock import DAY, HOUR, ManualClock
 from guilder.core.ids import Ids
 from guilder.core.outcome import ActionRequired, Approved, Authentication, Declined, NotFound, NotSent, Outcome, Unknown
-from guilder.ledger.model import AccountKey, Kind, Transfer
+from guilder.ledger.model import AccountKey, Transfer
 from guilder.ledger.pure import Book, PureAccount
 from guilder.payments.begin import Try, follow, take
 from guilder.payments.cancel import void
@@ -398,20 +399,6 @@ class Simulation:
             self.ledger.accounts[number] = PureAccount(currency="eur", debits_limited=limited, overdraft=OVERDRAFT)
         return self.numbers[side]
 
-    def wallet(self) -> int:
-        """What the merchant has by the ledger; reserved money counts as gone."""
-        return sum(
-            account.credits_posted - account.debits_posted - account.debits_pending
-            for key, number in self.numbers.items()
-            if key.kind in (AccountKind.PENDING, AccountKind.AVAILABLE)
-            for account in [self.ledger.accounts[number]]
-        )
-
-    def unresolved(self) -> int:
-        """What is held or reserved in the ledger."""
-        pending = [one for one in self.ledger.transfers.values() if one.asked.kind == Kind.PENDING]
-        return sum(one.amount for one in pending if one.asked.id not in self.ledger.resolutions)
-
     def suffer(self, slot: OpenSlot, order: Order, fate: str) -> Outcome | NotFound | None:
         """Send a request that has this fate; returns what the connector delivers, None when nobody is there to be told."""
         match fate:
@@ -482,7 +469,7 @@ class Simulation:
         if charge is not None:
             assert min(charge.refunded, charge.refunding) >= 0
             assert charge.refunded + charge.refunding <= taken
-        assert self.wallet() == sum(amount - fee for amount, fee in self.entries)
+        assert wallet(self.ledger, self.numbers) == sum(amount - fee for amount, fee in self.entries)
         assert not self.given_up & set(payment.approved), "the till was told that it is not paid"
         unseen = {order.reference for order, _ in (*self.late, *self.in_flight)}
         opened = {slot.attempt for slot in payment.open_slots}
@@ -504,7 +491,7 @@ class Simulation:
         assert sum(amount for amount, _ in self.entries) == self.payment.facts.amount_received - paid_back
         assert sum(one in NEW_PAYMENTS for one in done) <= 1
         assert sum(one in (Operation.PURCHASE, Operation.CAPTURE) for one in done) <= 1
-        assert self.unresolved() == (self.payment.facts.amount if self.state is PaymentState.REQUIRES_CAPTURE else 0)
+        assert held(self.ledger) == (self.payment.facts.amount if self.state is PaymentState.REQUIRES_CAPTURE else 0)
         assert all(one.facts.key.key in self.answers for one in self.attempts.values() if one.facts.key)
 
 

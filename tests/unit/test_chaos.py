@@ -7,6 +7,7 @@ from collections import Counter
 from random import Random
 
 import pytest
+from chaos.__main__ import parser
 from chaos.bugs import BUGS
 from chaos.http_proxy import HttpProxy
 from chaos.patches import SOURCE
@@ -94,3 +95,16 @@ def test_the_simulation_turns_red_on_a_defect(name: str) -> None:
     done = subprocess.run(command, cwd=ROOT, env={"GUILDER_CHAOS_BUG": name, "PATH": ""}, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("seed ")
+
+
+@pytest.mark.parametrize(
+    ("command", "heeded"),
+    [("quick", {"keep", "only"}), ("run", {"keep", "minutes"}), ("kafka", {"keep"}), ("failovers", {"keep"}), ("bugs", {"only"})],
+)
+def test_each_command_of_the_experiment_takes_only_what_it_heeds(command: str, heeded: set[str]) -> None:
+    """What would change nothing is refused: nobody waits ten minutes for a run that has overheard him."""
+    given = parser().parse_args([command, "--seed", "5", "--no-results"])
+    assert set(vars(given)) - {"command", "seed", "no_results"} == heeded
+    for option in {"keep", "only", "minutes"} - heeded:
+        with pytest.raises(SystemExit, match="2"):
+            parser().parse_args([command, f"--{option}", "3"])

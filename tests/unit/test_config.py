@@ -1,10 +1,14 @@
 """Settings: which source wins, what is refused, where the files lie."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from guilder.config import Ports, Settings, WrongSetting
+from guilder.tuning import WrongTuning
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_defaults_stand_below_the_working_directory() -> None:
@@ -50,6 +54,10 @@ def test_port_zero_leaves_every_port_to_be_found() -> None:
         ({"GUILDER_KAFKA_BOOTSTRAP": "one:99999"}, "GUILDER_KAFKA_BOOTSTRAP"),
         ({"GUILDER_KAFKA_BOOTSTRAP": "one:9092", "GUILDER_KAFKA_PREFIX": "a b"}, "GUILDER_KAFKA_PREFIX"),
         ({"GUILDER_KAFKA_BOOTSTRAP": "one:9092", "GUILDER_KAFKA_ACKS": "1"}, "GUILDER_KAFKA_ACKS is no setting"),
+        ({"GUILDER_WEBHOOK_ALOW": "none"}, "GUILDER_WEBHOOK_ALOW is no setting: did you mean GUILDER_WEBHOOK_ALLOW?"),
+        ({"GUILDER_RUOTES": "x"}, "did you mean GUILDER_ROUTES?"),
+        ({"GUILDER_KAFKABOOTSTRAP": "one:9092"}, "did you mean GUILDER_KAFKA_BOOTSTRAP?"),
+        ({"GUILDER_COFFEE_BLACK_PLEASE": "yes"}, "GUILDER_COFFEE_BLACK_PLEASE is no setting: there are GUILDER_API_PROCESSES, .*GUILDER_ROUTES"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(env: dict[str, str], says: str) -> None:
@@ -60,7 +68,25 @@ def test_what_makes_no_sense_is_refused_by_name(env: dict[str, str], says: str) 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
     """As shells and compose files leave them."""
-    assert Settings.load({"GUILDER_PORT": "", "GUILDER_DATABASE_URL": ""}).database_url is None
+    assert Settings.load({"GUILDER_PORT": "", "GUILDER_DATABASE_URL": "", "GUILDER_NO_SETTING": ""}).database_url is None
+
+
+def test_every_variable_that_the_project_reads_is_known() -> None:
+    """Settings, and what tests, experiment and benchmarks hand to the processes that they start; all others are slips."""
+    named = re.compile(r"GUILDER_[A-Z_]*[A-Z]\b")
+    sources = [path for folder in ("src", "chaos", "benchmarks", "docs", ".ci") for path in (ROOT / folder).rglob("*") if path.suffix != ".pyc"]
+    sources += [*(ROOT / "tests").glob("*.py"), *(ROOT / "tests" / "acceptance").glob("*.py"), *ROOT.glob("*.md"), ROOT / "Makefile"]
+    read = {found for path in sources if path.is_file() for found in named.findall(path.read_text(encoding="utf-8", errors="replace"))}
+    unknown = []
+    for name in sorted(read):
+        try:
+            Settings.load({name: "nothing sensible"})
+        except WrongSetting as error:
+            unknown += [name] if f"{name} is no setting" in str(error) else []
+        except WrongTuning:
+            pass
+    assert unknown == []
+    assert len(read) > 20
 
 
 def test_sockets_move_to_a_short_folder_when_the_data_path_is_long() -> None:
@@ -75,6 +101,15 @@ def test_the_api_is_reachable_under_loopback_when_it_listens_everywhere() -> Non
     """0.0.0.0 is no address to call."""
     assert Settings.load({"GUILDER_HOST": "0.0.0.0"}).api_url == "http://127.0.0.1:8420"
     assert Settings.load({"GUILDER_HOST": "::1"}).api_url == "http://[::1]:8420"
+
+
+def test_what_kubernetes_adds_for_a_service_of_our_name_is_passed_over() -> None:
+    """Nobody has written these, and nobody means a setting by them."""
+    added = {
+        "GUILDER_SERVICE_HOST": "10.0.0.7", "GUILDER_SERVICE_PORT": "8420", "GUILDER_SERVICE_PORT_API": "8420",
+        "GUILDER_PORT_8420_TCP": "tcp://10.0.0.7:8420", "GUILDER_PORT_8420_TCP_PROTO": "tcp", "GUILDER_PORT_8420_TCP_ADDR": "10.0.0.7",
+    }  # fmt: skip
+    assert Settings.load(added) == Settings.load({})
 
 
 def test_settings_about_tls_and_sasl_go_to_kafkas_client_under_its_own_names() -> None:

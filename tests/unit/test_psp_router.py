@@ -1,11 +1,15 @@
 """Which connector an attempt is accepted for, and why none is."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from typer.testing import CliRunner
 
+from guilder.cli import app
+from guilder.cli.route import WrongOption
 from guilder.psp.errors import NoRoute, RouteRefused
 from guilder.psp.model import ContractClass, Declares
 from guilder.psp.router import Asked, Choice, Route, Rule, choose, consider, misfit
@@ -191,3 +195,25 @@ def test_a_file_that_holds_no_rules_is_refused(text: str, problem: str) -> None:
     """Before anything starts."""
     with pytest.raises(WrongRules, match=re.escape(problem)):
         read_rules(text, BOTH)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--currency", "xxx", "--currency must be a currency's code of ISO 4217, such as eur, not 'xxx'"),
+        ("--currency", "", "--currency must be"),
+        ("--brand", "foo", "--brand must be one of amex, diners, .*, visa, not 'foo'"),
+    ],
+)
+def test_route_explain_refuses_what_no_payment_can_be(tmp_path: Path, option: str, value: str, says: str) -> None:
+    """By the option's name, with what would be right; it does not tell where such a payment would go."""
+    done = CliRunner().invoke(app, ["route", "explain", "--data", str(tmp_path), option, value])
+    assert isinstance(done.exception, WrongOption)
+    assert re.match(says, str(done.exception))
+    assert done.output == ""
+
+
+def test_route_explain_takes_currency_and_brand_in_any_case(tmp_path: Path) -> None:
+    """As people write them."""
+    done = CliRunner().invoke(app, ["route", "explain", "--data", str(tmp_path), "--currency", "EUR", "--brand", "Visa"])
+    assert (done.exit_code, "for visa in eur" in done.output) == (0, True), done.output

@@ -86,12 +86,22 @@ def test_the_file_changes_what_it_names_and_nothing_else(tuning: Tuning) -> None
         ("retry.psp-reversal.attempts_max = 3", "psp-reversal can have no attempts_max"),
         ("retry.psp-resend.kind = 'fixed'", "psp-resend is immediate"),
         ("retry.consumer.budget_share = 0.1", "consumer can have no budget_share"),
-        ("retry.webhook.kind = 'often'", "webhook.*kind"),
+        ("retry.webhook.kind = 'often'", r"retry\.webhook\.kind: "),
+        ("retry.webhook = 3", r"retry\.webhook: Expected `object`, got `int`"),
+        ("connectors.cardnet.retry.psp-query.kind = 'often'", r"connectors\.cardnet\.retry\.psp-query\.kind: "),
+        ("connectors.cardnet.retry.psp-wait.attempts_max = 3", r"connectors\.cardnet\.retry\.psp-wait can have no attempts_max"),
+        ("connectors.webpsp.psp_merchant = 'OURS'\nconnectors.cardnet.timeouts.read_seconds = 'abc'",
+         r"connectors\.cardnet\.timeouts\.read_seconds: Expected `float`, got `str`"),
+        ("connectors.cardnet = 3", r"connectors\.cardnet: Expected `object`"),
+        ("connectors.cardnet.timeouts.reed_seconds = 3", r"connectors\.cardnet\.timeouts: .*unknown field `reed_seconds`"),
+        ("fallback.wait_seconds_of = { acct_1 = 60, acct_2 = 'long' }", r"fallback\.wait_seconds_of\.acct_2: Expected `int`"),
+        ("fallback.declines = ['a', 3]", r"fallback\.declines\[1\]: Expected `str`"),
+        ("risk.pass_up_to = { eur = 5, usd = 1.5 }", r"risk\.pass_up_to\.usd: Expected `int`"),
         ("connectors.cardnet.retry.webhook.factor = 3", "set retry.webhook"),
         ("connectors.webpsp.retry.psp-connect.cap_seconds = 3", "would change nothing"),
         ("connectors.backup = { address = '127.0.0.1:1', retry.psp-page.cap_seconds = 3 }", "would change nothing"),
         ("connectors.webpsp.address = '127.0.0.1:1'", "connectors.webpsp can have no address"),
-        ("connectors.cardnet.timeouts.read_seconds = 0", "read_seconds must be above 0"),
+        ("connectors.cardnet.timeouts.read_seconds = 0", r"connectors\.cardnet\.timeouts: read_seconds must be above 0"),
         ("connectors.cardnet.timeouts.total_seconds = 2", "total_seconds must not be shorter"),
         ("connectors.cardnet.bulkhead.payments_max = 0", "payments_max"),
         ("connectors.cardnet.breaker.cool_down_seconds = inf", "cool_down_seconds"),
@@ -151,6 +161,43 @@ def test_config_show_tells_where_kafka_and_the_rules_are_and_no_way_in(tmp_path:
     assert found["kafka.sasl.mechanism"] == ("PLAIN", "GUILDER_KAFKA_SASL_MECHANISM")
     assert found["kafka.sasl.password"] == ("***", "GUILDER_KAFKA_SASL_PASSWORD")
     assert not [secret for secret in ("pw1", "pw2", "pw3") if secret in shown.output]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://risk.example.com/score?key=pw1&v=2#pw2", "https://risk.example.com/score?key=***&v=***"),
+        ("https://risk.example.com/score?pw1", "https://risk.example.com/score?***"),
+        ("https://us:pw1/pw2@risk.example.com/score?mail=pw3@x", "https://***@risk.example.com/score?mail=***"),
+        ("https://us:pw1?pw2@risk.example.com", "https://***"),
+        ("https://us:pw1#pw2@risk.example.com", "https://***"),
+    ],
+)
+def test_config_show_masks_whatever_of_an_address_can_be_a_secret(tmp_path: Path, url: str, shown: str) -> None:
+    """Who asks, and every value behind the question mark; what cannot be told from a password, too."""
+    (tmp_path / "guilder.toml").write_text(f'risk.url = "{url}"\n')
+    told = CliRunner().invoke(app, ["config", "show", "--data", str(tmp_path), "--json"], env={"GUILDER_REPLICA_URL": f"postgresql{url[5:]}"}).output
+    found = {one["name"]: one["value"] for one in json.loads(told)["settings"]}
+    assert found["risk.url"] == shown
+    assert found["replica_url"] == f"postgresql{shown[5:]}"
+    assert "pw" not in told
+
+
+def test_config_show_tells_what_is_off(tmp_path: Path) -> None:
+    """A setting without a value is shown with what holds instead: nobody looks for a line that is not there."""
+    shown = CliRunner().invoke(app, ["config", "show", "--data", str(tmp_path)]).output
+    lines = {name: " ".join(words) for name, *words in map(str.split, shown.splitlines())}
+    assert set(Settings.__struct_fields__) - {"ports", "tuning", "kafka"} <= set(lines)
+    assert {name: lines[name] for name in (
+        "port", "database_url", "replica_url", "webhook_allow", "routes_file", "kafka.bootstrap", "raw_cards_live", "retry.psp-query.attempts_max",
+        "fallback.next_connector", "fallback.wait_seconds", "fallback.wait_seconds_of", "risk.url", "risk.pass_up_to", "connectors.cardnet.address",
+    )} == {
+        "port": "those of the last time, else 8420 and the next four (default)", "database_url": "the embedded server (default)",
+        "replica_url": "off (default)", "webhook_allow": "test mode loopback,http; live mode nothing (default)", "routes_file": "none (default)",
+        "kafka.bootstrap": "off (default)", "raw_cards_live": "no (default)", "retry.psp-query.attempts_max": "no bound (default)",
+        "fallback.next_connector": "no (default)", "fallback.wait_seconds": "off (default)", "fallback.wait_seconds_of": "none (default)",
+        "risk.url": "off (default)", "risk.pass_up_to": "none (default)", "connectors.cardnet.address": "none (default)",
+    }  # fmt: skip
 
 
 def test_config_show_names_every_source_and_masks_every_secret(tmp_path: Path) -> None:

@@ -2,6 +2,6 @@
 
 Owns:       no table; the route registry, from which routing and the OpenAPI document are made.
 Announces:  nothing.
-May import: payments, wallet, customers, ledger, vault, merchants, idempotency, log, db, http_server, security, shapes, core.
+May import: payments, wallet, customers, ledger, vault, merchants, idempotency, log, metrics, db, http_server, security, shapes, core.
 Start with: app.py, then payment_intents.py.
 """

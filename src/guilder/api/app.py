@@ -32,7 +32,7 @@ from guilder.core.errors import Refusal, ResultUnknown, Unavailable
 from guilder.db.errors import Again
 from guilder.http_server import HungUpError, Incoming, Outgoing
 from guilder.idempotency import Claim, look
-from guilder.metrics import Sample, counted
+from guilder.metrics import Answered
 
 _log = structlog.get_logger()
 
@@ -49,24 +49,19 @@ class Api:
         self._services = services
         self._registry = registry
         self._openapi = openapi
-        self._answered: dict[int, int] = {}
-
-    def counts(self) -> list[Sample]:
-        """How many requests were answered with each status."""
-        return counted({str(status): count for status, count in self._answered.items()})
+        self.answered = Answered()
 
     async def answer(self, incoming: Incoming) -> Outgoing:
         """Answer one request, whatever it is. Raises HungUpError when there is nobody to answer."""
         request = Request(incoming, self._services.ids.new("req"), self._services.clock.now())
         reply = await self._guarded(request)
-        self._answered[reply.status] = self._answered.get(reply.status, 0) + 1
-        return outgoing_of(reply, request.id, key=request.key, account=request.account)
+        return self.answered.note(outgoing_of(reply, request.id, key=request.key, account=request.account))
 
     def refuse(self, refusal: Refusal) -> Outgoing:
         """The answer to what is no request, or cannot be taken."""
         request_id = self._services.ids.new("req")
         retry_after = RETRY_AFTER_SECONDS if refusal.status == 503 else None
-        return outgoing_of(refusal_reply(refusal, request_id, problem=False, retry_after=retry_after), request_id)
+        return self.answered.note(outgoing_of(refusal_reply(refusal, request_id, problem=False, retry_after=retry_after), request_id))
 
     async def _guarded(self, request: Request) -> Reply:
         """The reply, whatever happens."""

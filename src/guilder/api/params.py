@@ -20,9 +20,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType, inspect
 from guilder.api.forms import Tree, shown
 from guilder.core.errors import Refusal
 from guilder.security import Pan, Secret
+from guilder.shapes.metadata import check_count
 
-# Stripe's limits on metadata.
-METADATA_KEYS_MAX: Final = 50
+# Stripe's limits on metadata, beside that on the number of keys.
 METADATA_KEY_CHARACTERS_MAX: Final = 40
 METADATA_VALUE_CHARACTERS_MAX: Final = 500
 
@@ -116,8 +116,7 @@ def _secret(kind: type, value: object) -> object:
 
 def check_metadata(metadata: Mapping[str, str | None]) -> None:
     """Stripe's rules for metadata, on what one request sends."""
-    if len(metadata) > METADATA_KEYS_MAX:
-        raise Refusal(f"Metadata can have at most {METADATA_KEYS_MAX} keys; {len(metadata)} were sent.", param="metadata")
+    check_count(len(metadata))
     for key, value in metadata.items():
         if not key or "[" in key or "]" in key:
             raise Refusal("Metadata keys must not be empty and must not contain square brackets.", param="metadata")

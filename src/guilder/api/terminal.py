@@ -25,9 +25,9 @@ from guilder.payments.answers import refused
 from guilder.payments.model import Till
 from guilder.payments.read import retrieve_payment
 from guilder.payments.till import check_processable
-from guilder.payments.update import merge_metadata
 from guilder.security import Pan
 from guilder.shapes.facts import Answer, PaymentIntentFacts, PaymentMethodFacts, ReaderActionFacts
+from guilder.shapes.metadata import merged
 from guilder.terminal.terminal import IN_PROGRESS
 
 LOCATION: Final = "terminal.location"
@@ -135,7 +135,7 @@ async def update_location(call: Call, p: UpdateLocation) -> Reply:
     async def effect(connection: Connection) -> Done:
         terminal = call.services.terminal
         facts = await terminal.location(call.account, call.ids[0], livemode=call.livemode, connection=connection, lock=True)
-        changes: dict[str, Any] = {"metadata": merge_metadata(facts.metadata, p.metadata)}
+        changes: dict[str, Any] = {"metadata": merged(facts.metadata, p.metadata)}
         if p.display_name is not UNSET:
             changes["display_name"] = p.display_name
         if p.address is not UNSET:
@@ -189,7 +189,7 @@ async def update_reader(call: Call, p: UpdateReader) -> Reply:
         terminal = call.services.terminal
         facts = await terminal.reader(call.account, call.ids[0], livemode=call.livemode, connection=connection, lock=True)
         label = facts.label if p.label is UNSET else p.label or facts.serial_number
-        changed = replace(facts, label=label, metadata=merge_metadata(facts.metadata, p.metadata))
+        changed = replace(facts, label=label, metadata=merged(facts.metadata, p.metadata))
         return Done(await terminal.change_reader(connection, changed))
 
     return await call.once(effect)

@@ -5,7 +5,7 @@ rooms below it (DESIGN section 9).
 
 Owns:       nothing.
 Announces:  nothing.
-May import: orders, payments, risk, customers, merchants, vault, db, http_server, security, config, shapes, core.
+May import: orders, payments, risk, customers, merchants, vault, metrics, db, http_server, security, config, shapes, core.
 Start with: app.py, then show.py and submit.py; languages/en.py has every text.
 """
 

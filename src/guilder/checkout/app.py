@@ -19,6 +19,7 @@ from guilder.checkout.submit import submit
 from guilder.core.errors import Refusal, ResultUnknown, Unavailable
 from guilder.db.errors import Again
 from guilder.http_server import HungUpError, Incoming, Outgoing
+from guilder.metrics import Answered
 from guilder.orders import Standing, stand
 
 _log = structlog.get_logger()
@@ -38,9 +39,14 @@ class Page:
         self._services = services
         self._challenges = challenges
         self._psp_pages = psp_pages
+        self.answered = Answered()
 
     async def answer(self, incoming: Incoming) -> Outgoing:
         """Answer one request, whatever it is. Raises HungUpError when there is nobody to answer."""
+        return self.answered.note(await self._guarded(incoming))
+
+    async def _guarded(self, incoming: Incoming) -> Outgoing:
+        """The answer, whatever happens."""
         tongue = language(asked=None, session=None, accepted=_accepted(incoming))
         try:
             found = await self._found(incoming)
@@ -64,7 +70,7 @@ class Page:
 
     def refuse(self, refusal: Refusal) -> Outgoing:
         """The answer to what is no request, or cannot be taken."""
-        return notice(self._services, "down" if refusal.status >= 500 else "missing", refusal.status, USUAL)
+        return self.answered.note(notice(self._services, "down" if refusal.status >= 500 else "missing", refusal.status, USUAL))
 
     def _down(self, incoming: Incoming, tongue: str) -> Outgoing:
         """Not now. Who only looks is shown it as soon as it goes; a form is never sent again by itself."""

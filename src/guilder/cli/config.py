@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Show the configuration.", no_args_is_help=True, rich_markup_mode=None)
 
-# Settings are called as their variables, but for these.
-_VARIABLES: Final = {"data_dir": "GUILDER_DATA", "tuning_file": "GUILDER_CONFIG", "routes_file": "GUILDER_ROUTES"}
 _SECRET: Final = re.compile(r"secret|password|token", re.IGNORECASE)
 # Of what is passed on to Kafka's client only this is no secret for sure.
 _KAFKA_OPEN: Final = re.compile(r"bootstrap|prefix|security\.protocol|sasl\.mechanisms?|ssl\.[a-z.]+\.location")
-_CREDENTIALS: Final = re.compile(r"(?<=://)([^/@\s]*)@")
+_BEHIND: Final = re.compile(r"[?#].*", re.DOTALL)
 MASKED: Final = "***"
 DEFAULT: Final = "default"
 FILE: Final = "file"
+_UNSET: Final[Mapping[str, str]] = {
+    "database_url": "the embedded server", "replica_url": "off", "port": "those of the last time, else 8420 and the next four",
+    "checkout_url": "its own port", "webhook_allow": "test mode loopback,http; live mode nothing", "metrics_port": "free ports",
+    "kafka.bootstrap": "off", "fallback.wait_seconds": "off", "risk.url": "off", "attempts_max": "no bound",
+    "elapsed_max_seconds": "no bound", "budget_share": "no bound",
+}  # fmt: skip
+"""What holds where a setting has no value, by its name or the last part of it; `none` for all others."""
 
 
 class Shown(Struct, frozen=True):
@@ -52,23 +57,26 @@ def show(data: Data = None, port: Port = None, host: Host = None, as_json: Json 
     if as_json:
         write_json({"settings": found})
     else:
-        write_lines([(one.name, f"{_text(one.value)}   ({one.source})") for one in found if one.value is not None])
+        write_lines([(one.name, f"{_text(one)}   ({one.source})") for one in found])
 
 
 def _settings(settings: "Settings", flags: set[str]) -> Iterator[Shown]:
+    from guilder.config import variable_of
+
     for name in settings.__struct_fields__:
         if name in ("tuning", "ports"):
             continue
         if name == "kafka":
             yield from _kafka(settings)
             continue
-        variable = _VARIABLES.get(name, f"GUILDER_{name.upper()}")
+        variable = variable_of(name)
         source = "flag" if name in flags else variable if os.environ.get(variable) else DEFAULT
         yield Shown(name, _masked(name, getattr(settings, name)), source)
 
 
 def _kafka(settings: "Settings") -> Iterator[Shown]:
     if settings.kafka is None:
+        yield Shown("kafka.bootstrap", None, DEFAULT)
         return
     for name, value in (("bootstrap", settings.kafka.bootstrap), ("prefix", settings.kafka.prefix), *settings.kafka.passed_on):
         place = f"kafka.{name}"
@@ -86,7 +94,9 @@ def _tuning(settings: "Settings") -> Iterator[Shown]:
     effective: dict[str, Any] = {f"retry.{name}": tuning.policy(name) for name in RETRIES}
     for connector in (*BROUGHT, *tuning.added):
         said = tuning.connector(connector)
-        effective[f"connectors.{connector}"] = msgspec.structs.replace(said, retry={})
+        effective[f"connectors.{connector}"] = msgspec.to_builtins(said)
+        # Told below as they hold, not as they are written.
+        del effective[f"connectors.{connector}"]["retry"]
         for name in said.retry:
             effective[f"connectors.{connector}.retry.{name}"] = tuning.policy(name, connector)
     effective |= {"fallback": tuning.fallback, "risk": tuning.risk}
@@ -97,27 +107,50 @@ def _tuning(settings: "Settings") -> Iterator[Shown]:
 
 
 def _leaves(content: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value by its place; an empty table is one, too."""
     for name, value in content.items():
         here = f"{place}.{name}" if place else name
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, here)
-        elif not isinstance(value, Mapping):
+        else:
             yield here, value
 
 
 def _masked(name: str, value: object) -> object:
-    if value is None or isinstance(value, int | float):
-        return value
-    if _SECRET.search(name):
-        return MASKED
-    if isinstance(value, list | tuple):
-        return [_masked(name, one) for one in value]
-    return _CREDENTIALS.sub(f"{MASKED}@", str(value))
-
-
-def _text(value: object) -> str:
     match value:
+        case None | int() | float():
+            return value
+        case Mapping():
+            return {}
+        case _ if _SECRET.search(name):
+            return MASKED
+        case [*several]:
+            return [_masked(name, one) for one in several]
+    return _without_secrets(str(value)) if "://" in str(value) else str(value)
+
+
+def _without_secrets(url: str) -> str:
+    """The address without who asks and what is said with it: passwords and keys stand in either."""
+    scheme, _, rest = url.partition("://")
+    place = _BEHIND.sub("", rest)
+    query = rest[len(place) :]
+    who, at, host = place.rpartition("@")
+    if "@" in query and not at:
+        # A password with a question mark in it, as it may be, is not told from a query.
+        return f"{scheme}://{MASKED}"
+    names = (one.partition("=") for one in query[1:].split("&"))
+    said = "&".join(f"{name}={MASKED}" if equals else MASKED for name, equals, _ in names) if query else ""
+    return f"{scheme}://{MASKED if who else ''}{at}{host}{query[:1]}{said}"
+
+
+def _text(one: Shown) -> str:
+    match one.value:
+        case None:
+            return _UNSET.get(one.name) or _UNSET.get(one.name.rpartition(".")[2], "none")
+        case True | False:
+            return "yes" if one.value else "no"
         case [*several]:
             return ", ".join(map(str, several)) or "none"
-        case _:
-            return str(value)
+        case {}:
+            return "none"
+    return str(one.value)

@@ -104,7 +104,7 @@ def _system(place: Path, settings: "Settings", *, keep: bool) -> "Iterator[subpr
 
     # Nobody else's settings: the demo must not touch a database that somebody has named for something else.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GUILDER_")}
-    command = [sys.executable, "-m", "guilder.cli", "up", "--json", "--port", "0", "--data", str(settings.data_dir)]
+    command = [sys.executable, "-m", "guilder", "up", "--json", "--port", "0", "--data", str(settings.data_dir)]
     with (place / "up.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own program
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True,

@@ -5,11 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from guilder.cli.options import Data, Json, load
+from guilder.core.errors import GuilderError
 
 if TYPE_CHECKING:
     from guilder.config import Settings
     from guilder.integrity import Moment
     from guilder.psp import Asked, Choice, Considered
+
+class WrongOption(GuilderError):
+    """An option of the command line that no payment could have; the message names it and says what would be right."""
+
 
 app = typer.Typer(help="Which payment provider a payment goes to.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -30,8 +35,8 @@ def explain(
         str | None, typer.Argument(metavar="[ID]", help="A payment, charge, refund or attempt: why it went where it went."),
     ] = None,
     amount: Annotated[int, typer.Option(min=1, help="In minor units of the currency.")] = AMOUNT,
-    currency: Annotated[str, typer.Option(help="ISO 4217.")] = CURRENCY,
-    brand: Annotated[str, typer.Option(help="The card's brand, as the API spells it.")] = BRAND,
+    currency: Annotated[str, typer.Option(help="The code of ISO 4217.")] = CURRENCY,
+    brand: Annotated[str, typer.Option(help="The card's brand: visa, mastercard, amex and so on.")] = BRAND,
     *,
     own_page: Annotated[bool, typer.Option("--own-page", help="The buyer pays at the PSP's own page.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Live mode instead of test mode.")] = False,
@@ -46,9 +51,25 @@ def explain(
         _past(settings, id_, as_json=as_json)
         return
     asked = Asked(
-        currency=currency.lower(), amount_minor=amount, brand="" if own_page else brand.lower(), livemode=live, own_page=own_page,
+        currency=_currency(currency), amount_minor=amount, brand="" if own_page else _brand(brand), livemode=live, own_page=own_page,
     )  # fmt: skip
     _future(settings, asked, as_json=as_json)
+
+
+def _currency(given: str) -> str:
+    from guilder.core.currencies import CURRENCIES
+
+    if given.lower() not in CURRENCIES:
+        raise WrongOption(f"--currency must be a currency's code of ISO 4217, such as {CURRENCY}, not {given!r}")
+    return given.lower()
+
+
+def _brand(given: str) -> str:
+    from guilder.psp import BRANDS
+
+    if given.lower() not in BRANDS:
+        raise WrongOption(f"--brand must be one of {', '.join(sorted(BRANDS))}, not {given!r}")
+    return given.lower()
 
 
 def _past(settings: "Settings", id_: str, *, as_json: bool) -> None:

@@ -14,11 +14,12 @@ from guilder.customers import store
 from guilder.customers.model import CUSTOMER_FIELDS, Change, CreateCustomer, CustomerCreated, CustomerDeleted, UpdateCustomer
 from guilder.customers.payment_methods import PaymentMethods
 from guilder.customers.personal import Personal
-from guilder.customers.rules import merged, not_of_customer
+from guilder.customers.rules import not_of_customer
 from guilder.db import Connection, Database
 from guilder.db.pages import Page, fetch_page
 from guilder.security import PurposeKeys
 from guilder.shapes.facts import CustomerFacts
+from guilder.shapes.metadata import merged
 
 DEFAULT_PARAM: Final = "invoice_settings[default_payment_method]"
 # Eight characters of 32: what Stripe draws for a customer that brings none. Not unique, only unlikely to meet.

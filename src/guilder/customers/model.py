@@ -9,8 +9,8 @@ from guilder.core.clock import Micros
 from guilder.customers.personal import PersonalRow
 from guilder.security import Pan, Secret
 from guilder.shapes.facts import CustomerFacts, Metadata, PaymentMethodFacts
+from guilder.shapes.metadata import MetadataChange
 
-MetadataChange = dict[str, str | None] | UnsetType | None
 """What a request says of metadata: None (or "") as a value deletes the key, None as a whole clears all, UNSET says nothing."""
 
 CUSTOMER_FIELDS: Final = frozenset({"name", "email", "phone", "address", "shipping", "description", "preferred_locales", "tax_exempt"})

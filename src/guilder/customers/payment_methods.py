@@ -16,11 +16,12 @@ from guilder.core.ids import Ids
 from guilder.customers import store
 from guilder.customers.model import BILLING_FIELDS, Attached, Change, Detached, NewCard, Prepared, UpdatePaymentMethod
 from guilder.customers.personal import Personal
-from guilder.customers.rules import already_attached, merged, not_attached, not_savable, not_saved, raw_cards_refused, used_up
+from guilder.customers.rules import already_attached, not_attached, not_savable, not_saved, raw_cards_refused, used_up
 from guilder.customers.sandbox_cards import card_of, is_test_token
 from guilder.db import Coalescer, Connection, Database
 from guilder.db.pages import Page, fetch_page
 from guilder.shapes.facts import CardFacts, CustomerFacts, Metadata, PaymentMethodFacts
+from guilder.shapes.metadata import merged
 from guilder.vault import Amendment, CardEntry, CardRefused, VaultClient, check_expiry, full_year, refusal
 
 NO_CARD: Final = CardFacts(brand="unknown", last4="", exp_month=0, exp_year=0, fingerprint="", country=None, own_page=True)

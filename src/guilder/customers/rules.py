@@ -2,29 +2,10 @@
 
 from typing import Final
 
-from msgspec import UNSET
-
 from guilder.core.errors import Refusal
-from guilder.customers.model import MetadataChange
-from guilder.shapes.facts import Metadata, PaymentMethodFacts
-
-# Stripe's limit; each key and value is checked where requests are read.
-METADATA_KEYS_MAX: Final = 50
+from guilder.shapes.facts import PaymentMethodFacts
 
 UNEXPECTED: Final = "payment_method_unexpected_state"
-
-
-def merged(before: Metadata, change: MetadataChange) -> Metadata:
-    """Metadata after a request. Raises Refusal when there would be too many keys."""
-    if change is UNSET:
-        return before
-    if change is None:
-        return ()
-    after = {**dict(before), **change}
-    kept = tuple((key, value) for key, value in after.items() if value)
-    if len(kept) > METADATA_KEYS_MAX:
-        raise Refusal(f"Metadata can have at most {METADATA_KEYS_MAX} keys; this would make it {len(kept)}.", param="metadata")
-    return kept
 
 
 def check_customer(method: PaymentMethodFacts, customer: str | None, *, param: str = "payment_method") -> None:

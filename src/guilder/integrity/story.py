@@ -32,6 +32,7 @@ _CODES: Final = {
 """The business events by which the system's transfers are marked (docs/ledger.md)."""
 
 
+SOFT_DECLINE: Final = "declined: the issuer wants the buyer to be authenticated"
 NEW_PAYMENTS: Final = ("purchase", "authorize")
 """The operations that begin to take a buyer's money, and make a charge."""
 
@@ -91,6 +92,11 @@ class _Fallen(Struct, array_like=True):
     waits: bool = False
 
 
+class _Till(Struct, array_like=True):
+    reader: str
+    location: str | None = None
+
+
 _NOTHING = Raw(b"\xc0")
 
 
@@ -115,7 +121,7 @@ class _Attempt(Struct, array_like=True):
     number: Raw = _NOTHING
     announces_payment: Raw = _NOTHING
     three_d_secure: Raw = _NOTHING
-    till: Raw = _NOTHING
+    till: _Till | None = None
     own_page: Raw = _NOTHING
     fallen: _Fallen | None = None
 
@@ -255,7 +261,7 @@ def _attempts(rows: Rows) -> Iterator[Moment]:
         facts, money = _attempt(row["facts"]), Money(row["amount"], row["currency"])
         why = f", because {facts.route_reason}" if facts.route_reason else ""
         yield Moment(
-            at=row["created_at"], kind="attempt", what=f"{row['operation']} of {money} accepted for {facts.connector}{why}",
+            at=row["created_at"], kind="attempt", what=f"{row['operation']} of {money}{_where(facts)} accepted for {facts.connector}{why}",
             detail=f"reference {row['reference']}, STAN {facts.wire.stan}, sent as {facts.psp_merchant}, risk {facts.risk_level} "
             f"{facts.risk_score}, {'with' if facts.send_cvc else 'without'} CVC",
             about=row["id"],
@@ -270,6 +276,13 @@ def _attempts(rows: Rows) -> Iterator[Moment]:
     for row in rows.messages:
         direction, _, text = row["text"].partition(": ")
         yield Moment(at=row["at"], kind="psp", what=direction, detail=text, about=row["attempt"])
+
+
+def _where(facts: _Attempt) -> str:
+    """The reader that took the card, and where it stands; nothing for a payment from afar."""
+    if facts.till is None:
+        return ""
+    return f" at reader {facts.till.reader}" + (f", location {facts.till.location}," if facts.till.location else "")
 
 
 def _challenges(rows: Rows) -> Iterator[Moment]:
@@ -293,14 +306,12 @@ def _told_by_row(row: Record, facts: _Attempt, said: str) -> Iterator[Moment]:
 def _issuers_words(rows: Rows) -> dict[str, str]:
     """By attempt: what the issuer said. Each answered attempt to take money made one charge, in the same order."""
     # A soft decline made no charge: an authentication was accepted in its commit.
-    soft = {row["created_at"] for row in rows.attempts if row["operation"] == "authenticate"}
-    answered = [
-        row for row in rows.attempts
-        if row["operation"] in NEW_PAYMENTS
-        and (row["state"] == "approved" or (row["state"] == "declined" and row["finished_at"] not in soft))
-    ]  # fmt: skip
+    begun = {row["created_at"] for row in rows.attempts if row["operation"] == "authenticate"}
+    ended = [row for row in rows.attempts if row["operation"] in NEW_PAYMENTS and row["state"] in ("approved", "declined")]
+    soft = {row["id"]: SOFT_DECLINE for row in ended if row["state"] == "declined" and row["finished_at"] in begun}
+    answered = [row for row in ended if row["id"] not in soft]
     made = [facts for row in rows.charges if (facts := _charge(row["facts"])).outcome_type != "blocked"]
-    return {
+    return soft | {
         row["id"]: f"approved, authorization code {facts.authorization_code}"
         if row["state"] == "approved"
         else f"declined: {facts.decline_code or facts.failure_code}, response code {facts.network_decline_code}"

@@ -19,6 +19,7 @@ from guilder.core.ids import Ids, base62
 from guilder.db import Database
 from guilder.db.errors import may_be_stored
 from guilder.db.pages import Page
+from guilder.idempotency import mismatch
 from guilder.ledger import store
 from guilder.ledger.accounts import ACCOUNT_PREFIX
 from guilder.ledger.book import Ledger
@@ -62,7 +63,7 @@ class Books:
             with may_be_stored("the account is open, and could not be read"):
                 stored = await store.account(self._db, id_, merchant=caller.account, livemode=caller.livemode)
         if stored is None or _content(stored) != _content(new):
-            raise _other_content(key)
+            raise mismatch(key or id_)
         return stored
 
     async def retrieve_account(self, caller: Caller, id_: str) -> LedgerAccount:
@@ -207,14 +208,6 @@ def _content(account: LedgerAccount | store.NewAccount) -> tuple[object, ...]:
     return (
         account.key.currency, account.debits_limited, account.credits_limited, account.overdraft, account.description,
         account.metadata,
-    )  # fmt: skip
-
-
-def _other_content(key: str | None) -> Refusal:
-    return Refusal(
-        "Keys for idempotent requests can only be used with the same parameters they were first used with. "
-        f"Try using a key other than '{key}' if you meant to execute a different request.",
-        type="idempotency_error",
     )  # fmt: skip
 
 

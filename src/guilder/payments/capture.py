@@ -14,8 +14,8 @@ from guilder.payments.commands import CapturePayment
 from guilder.payments.model import Change, Key, Payment
 from guilder.payments.services import Services, lock_timeout, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
-from guilder.payments.update import merge_metadata
 from guilder.psp.model import Operation
+from guilder.shapes.metadata import merged
 
 _CAPTURABLE: Final = tuple(state for state in PaymentState if allows(PAYMENT, state, PaymentEvent.CAPTURE_SENT))
 
@@ -46,7 +46,7 @@ async def capture(services: Services, claim: Claim, command: CapturePayment) -> 
         attempt = follow(payment, Operation.CAPTURE, amount, key, now=services.clock.now(), ids=services.ids)
         facts = replace(
             facts, status=after(PAYMENT, PaymentState(facts.status), PaymentEvent.CAPTURE_SENT),
-            metadata=merge_metadata(facts.metadata, command.metadata),
+            metadata=merged(facts.metadata, command.metadata),
             **{
                 name: getattr(command, name)
                 for name in ("statement_descriptor", "statement_descriptor_suffix")

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from guilder.core.errors import Refusal
 from guilder.core.ids import Ids
 from guilder.idempotency.model import Claim, Result
 from guilder.log.model import NewEvent
@@ -21,14 +20,14 @@ from guilder.payments.own_page import refuse_while_open
 from guilder.payments.services import Services, of_session, wrong_state
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after
 from guilder.payments.withdraw import withdrawing
-from guilder.shapes.facts import ChargeFacts, Metadata, PaymentIntentFacts, RefundFacts
+from guilder.shapes.facts import ChargeFacts, PaymentIntentFacts, RefundFacts
+from guilder.shapes.metadata import merged
 from guilder.shapes.previous import previous_attributes
 
 _CHANGEABLE: Final = (
     PaymentState.REQUIRES_PAYMENT_METHOD, PaymentState.REQUIRES_CONFIRMATION, PaymentState.REQUIRES_ACTION,
 )  # fmt: skip
 _ALWAYS: Final = frozenset({"payment", "metadata", "description", "personal"})
-METADATA_KEYS_MAX: Final = 50
 
 
 async def update(services: Services, claim: Claim, command: UpdatePayment) -> Result:
@@ -48,7 +47,7 @@ async def update(services: Services, claim: Claim, command: UpdatePayment) -> Re
             raise wrong_state(facts, "update", _CHANGEABLE)
         changes = {name: value for name, value in given.items() if name not in ("payment", "metadata", "payment_method")}
         if "metadata" in given:
-            changes["metadata"] = merge_metadata(facts.metadata, command.metadata)
+            changes["metadata"] = merged(facts.metadata, command.metadata)
         if "payment_method" in given:
             changes.update(_with_method(payment, command))
         facts = _after_action(payment, replace(facts, **changes))
@@ -86,7 +85,7 @@ async def update_charge(services: Services, claim: Claim, command: UpdateCharge)
         changes = {
             name: value for name in ("description", "customer", "personal") if (value := getattr(command, name)) is not UNSET
         }
-        facts = replace(charge.facts, metadata=merge_metadata(charge.facts.metadata, command.metadata), **changes)
+        facts = replace(charge.facts, metadata=merged(charge.facts.metadata, command.metadata), **changes)
         change = replace(_immediate(payment, claim), charges=(replace(charge, facts=facts),), answer=success(facts, claim.expand))
         return replace(change, events=_updated(services.ids, claim, charge.facts, facts, "charge.updated"))
 
@@ -98,26 +97,13 @@ async def update_refund(services: Services, claim: Claim, command: UpdateRefund)
 
     async def plan(payment: Payment) -> Change:
         refund = next(refund for refund in payment.refunds if refund.facts.id == command.refund)
-        facts = replace(refund.facts, metadata=merge_metadata(refund.facts.metadata, command.metadata))
+        facts = replace(refund.facts, metadata=merged(refund.facts.metadata, command.metadata))
         change = replace(
             _immediate(payment, claim), refunds=(Refund(facts=facts, waiting=refund.waiting),), answer=success(facts, claim.expand),
         )  # fmt: skip
         return replace(change, events=_updated(services.ids, claim, refund.facts, facts, "refund.updated", "charge.refund.updated"))
 
     return await accept(services, claim, command.refund, plan)
-
-
-def merge_metadata(before: Metadata, given: dict[str, str | None] | None | UnsetType) -> Metadata:
-    """Metadata after an update: named keys replaced, None deletes, None as a whole clears all, UNSET leaves all."""
-    if given is UNSET:
-        return before
-    if given is None:
-        return ()
-    merged: dict[str, str | None] = {**dict(before), **given}
-    kept = tuple((key, value) for key, value in merged.items() if value is not None)
-    if len(kept) > METADATA_KEYS_MAX:
-        raise Refusal(f"Metadata can have up to {METADATA_KEYS_MAX} keys; this would make {len(kept)}.", param="metadata")
-    return kept
 
 
 def _updated(

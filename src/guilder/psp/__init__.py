@@ -33,9 +33,10 @@ from guilder.psp.model import (
     reversal_of,
 )
 from guilder.psp.router import Asked, Choice, Considered, Route, Rule, choose, consider
-from guilder.psp.rules import WrongRules, read_rules
+from guilder.psp.rules import BRANDS, WrongRules, read_rules
 
 __all__ = [
+    "BRANDS",
     "BREAKER_CLOSED",
     "BREAKER_OPENED",
     "RECOVERY",

@@ -2,7 +2,7 @@
 
 Owns:       tables webhook_endpoint, webhook_lane, webhook_delivery, webhook_retry, webhook_attempt.
 Announces:  webhook_endpoint.disabled.
-May import: log, db, security, config, shapes, core; `httptools`, `aiohappyeyeballs`, `yarl`, and `aiohttp` in forward.py and listen.py.
+May import: log, metrics, db, security, config, shapes, core; `httptools`, `aiohappyeyeballs`, `yarl`; `aiohttp` in forward.py, listen.py.
 Start with: model.py, types.py, rules.py, then fan_out.py, lane.py and deliver.py.
 """
 

@@ -33,6 +33,7 @@ from guilder.webhooks.lane import Lane
 from guilder.webhooks.model import Next, Result, StoredEndpoint
 from guilder.webhooks.results import keep_results
 from guilder.webhooks.rules import GONE, asked_wait, in_budget, next_due, succeeded
+from guilder.webhooks.traffic import Traffic
 from guilder.webhooks.transport import Lookup, NotPermitted, Transport, Unreached
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,7 @@ class Deliverer:
         self._results: list[tuple[Lane, Next, Result]] = []
         self._storing: list[tuple[Lane, Next, Result]] = []
         self._gone: list[StoredEndpoint] = []
+        self.traffic = Traffic(db)
         self._wake = asyncio.Event()
         self._landed = asyncio.Event()
 
@@ -334,6 +336,7 @@ class Deliverer:
         ok = status is not None and succeeded(status)
         lane.landed(now, ok=ok, asked=asked)
         due = None if ok else next_due(self._retry, delivery.attempt, now, self._ids.uniform, asked=asked, began=delivery.created_at)
+        self.traffic.landed(ok=ok, again=due is not None)
         if status == GONE and lane.stored is not None:
             self._gone.append(lane.stored)
         result = Result(

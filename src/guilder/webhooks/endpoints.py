@@ -11,17 +11,16 @@ from guilder.core.ids import Ids
 from guilder.db import Connection, Database
 from guilder.db.pages import Page, fetch_page
 from guilder.security import SECRET_BYTES, PurposeKeys, Secret, bind, webhook_secret
-from guilder.shapes.facts import Metadata, WebhookEndpointFacts
+from guilder.shapes.facts import WebhookEndpointFacts
+from guilder.shapes.metadata import merged
 from guilder.shapes.render import API_VERSION
 from guilder.webhooks import store
 from guilder.webhooks.addresses import Allowed, check_url
-from guilder.webhooks.model import CreateEndpoint, MetadataChange, StoredEndpoint, UpdateEndpoint
+from guilder.webhooks.model import CreateEndpoint, StoredEndpoint, UpdateEndpoint
 from guilder.webhooks.rules import ENDPOINTS_MAX
 from guilder.webhooks.types import check_events, unsent_of
 
 KIND: Final = "webhook endpoint"
-# Stripe's limit on metadata.
-METADATA_KEYS_MAX: Final = 50
 # How long the secret before a rotation stays valid: by default and at most as at Stripe, a day.
 OVERLAP_HOURS_MAX: Final = 24
 
@@ -78,7 +77,7 @@ class Endpoints:
             enabled_events=types,
             not_sent_yet=unsent_of(types),
             description=before.description if command.description is UNSET else command.description,
-            metadata=_merged(before.metadata, command.metadata),
+            metadata=merged(before.metadata, command.metadata),
             status="disabled" if disabled else "enabled",
             disabled_reason=before.disabled_reason if disabled else None,
         )
@@ -151,13 +150,3 @@ def _check_version(version: str | None) -> None:
             f"Invalid API version: events are sent in the shape of {API_VERSION} and no other. Leave api_version out, or pass this one.",
             param="api_version",
         )
-
-
-def _merged(before: Metadata, change: MetadataChange) -> Metadata:
-    """Metadata after a request. Raises Refusal when there would be too many keys."""
-    if change is UNSET:
-        return before
-    kept = tuple((key, value) for key, value in ({**dict(before), **change} if change else {}).items() if value)
-    if len(kept) > METADATA_KEYS_MAX:
-        raise Refusal(f"Metadata can have at most {METADATA_KEYS_MAX} keys; this would make it {len(kept)}.", param="metadata")
-    return kept

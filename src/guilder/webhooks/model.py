@@ -4,8 +4,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from guilder.core.clock import Micros
 from guilder.shapes.facts import Metadata, WebhookEndpointFacts
+from guilder.shapes.metadata import MetadataChange
 
-MetadataChange = dict[str, str | None] | UnsetType | None
 """None (or "") as a value deletes the key, None as a whole clears all, UNSET says nothing."""
 
 

@@ -99,6 +99,13 @@ SELECT DISTINCT x.event FROM (
 ORDER BY x.event DESC LIMIT $3
 """
 
+# Added up from what the lanes say of themselves, however much waits: one that is on its way while later ones have landed counts with them.
+WAITING: Final = """
+SELECT coalesce(sum(l.head - l.done_to), 0)::bigint AS untried, coalesce(sum(r.count), 0)::bigint AS retried
+FROM webhook_lane l JOIN webhook_endpoint e ON e.id = l.endpoint AND e.state = 'enabled'
+CROSS JOIN LATERAL (SELECT count(*) AS count FROM webhook_retry q WHERE q.endpoint = l.endpoint AND q.due_at IS NOT NULL) r
+"""
+
 # Deliveries of deleted endpoints are called off in pieces; the lane goes last.
 CALL_OFF: Final = """
 WITH lanes AS (

@@ -1,14 +1,15 @@
 """What connectors do alike: limits that an operator sets for each, cards from the vault, and callbacks that stop nobody."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 from msgspec import Struct
 
 from guilder.core.errors import GuilderError
-from guilder.psp.model import Order, Reason
+from guilder.core.outcome import NotSent, Unknown
+from guilder.psp.model import Operation, Order, Reason
 from guilder.tuning import Breaking, Bulkhead, Timeouts, Tuning
 from guilder.vault import Card, Reveal
 
@@ -71,6 +72,20 @@ def lacks(order: Order, card: Card | None) -> Reason | None:
     if order.send_cvc and card.cvc is None and not card.cvc_spent:
         return Reason.NO_CVC
     return None
+
+
+def not_taken(order: Order, reason: Reason) -> NotSent | Unknown:
+    """The outcome of an order that was not taken in. One like it is under way already: then nothing can be proved."""
+    if order.first and reason is not Reason.IN_PROGRESS:
+        return NotSent(reason.value)
+    return Unknown(reason.value)
+
+
+def decline_code(
+    always: Mapping[str, str], of: Mapping[tuple[Operation, str], str], operation: Operation, word: str,
+) -> str | None:  # fmt: skip
+    """What a definite refusal is called here, by a connector's tables; None when the PSP's word is not one for this operation."""
+    return always.get(word) or of.get((operation, word))
 
 
 def sensible_wait(seconds: int | None) -> int | None:

@@ -6,8 +6,8 @@ from typing import Final
 from guilder.core.currencies import CURRENCIES
 from guilder.core.outcome import ActionRequired, Approved, Authentication, Checks, Declined, NotFound, Outcome, Unknown
 from guilder.iso8583 import Authenticated, Code, FrameError, Message, State, Tag, unpack_tags
-from guilder.psp.connectors.cardnet.codes import ADVICE, ALSO_DONE, AUTHENTICATIONS_DECLINED, CHECKS, decline_code
-from guilder.psp.connectors.shared import sensible_wait
+from guilder.psp.connectors.cardnet.codes import ADVICE, ALSO_DONE, AUTHENTICATIONS_DECLINED, CHECKS, DECLINES, DECLINES_OF
+from guilder.psp.connectors.shared import decline_code, sensible_wait
 from guilder.psp.model import Operation, Order, Reason
 
 KINDS: Final[Mapping[Operation, str]] = {
@@ -117,7 +117,7 @@ def _not_approved(
 ) -> Declined | Unknown:
     if code == Code.IN_PROGRESS:
         return _IN_PROGRESS
-    ours = decline_code(operation, code)
+    ours = decline_code(DECLINES, DECLINES_OF, operation, code)
     if ours is None:
         return _PSP_ERROR
     if not _same_money_where_named(order, fields):

@@ -54,8 +54,3 @@ AUTHENTICATIONS_DECLINED: Final[Mapping[str, str]] = {
     Authenticated.NOT_SUPPORTED: "authentication_not_supported",
 }
 """Tag SR, where an authentication brought no proof."""
-
-
-def decline_code(operation: Operation, code: str) -> str | None:
-    """What a definite refusal is called here; None when the code is not one for this operation."""
-    return DECLINES.get(code) or DECLINES_OF.get((operation, code))

@@ -11,13 +11,12 @@ from functools import partial
 from typing import Final
 
 from guilder.core.clock import SECOND, Clock
-from guilder.core.outcome import NotSent, Unknown
 from guilder.iso8583 import FrameError, Mti, encode
 from guilder.psp.connectors.cardnet.lane import Flight, Lane, log
 from guilder.psp.connectors.cardnet.link import Uniform
 from guilder.psp.connectors.cardnet.requests import WITH_CARD, Stamp, UnfitOrder, message_type, request_of
 from guilder.psp.connectors.cardnet.settings import CardnetSettings, Limits
-from guilder.psp.connectors.shared import RevealCards, call_back, cards_of, lacks
+from guilder.psp.connectors.shared import RevealCards, call_back, cards_of, lacks, not_taken
 from guilder.psp.measure import Measures
 from guilder.psp.model import (
     RECOVERY,
@@ -185,7 +184,7 @@ class Cardnet:
         refused, self._refused = self._refused, []
         entered, self._entered = self._entered, []
         for order, deliver, reason in refused:
-            call_back(deliver, order, _refusal(order, reason))
+            call_back(deliver, order, not_taken(order, reason))
         self._send((flight, None) for flight in entered if flight.order.operation not in WITH_CARD)
         waiting = [flight for flight in entered if flight.order.operation in WITH_CARD]
         for start in range(0, len(waiting), self._limits.reveal_list_max):
@@ -234,10 +233,3 @@ class Cardnet:
         now = asyncio.get_running_loop().time()
         for watch in self._watches.values():
             watch.breaker.sign_of_life(now)
-
-
-def _refusal(order: Order, reason: Reason) -> NotSent | Unknown:
-    """The outcome of an order that was not taken in. One like it is under way already: then nothing can be proved."""
-    if order.first and reason is not Reason.IN_PROGRESS:
-        return NotSent(reason.value)
-    return Unknown(reason.value)

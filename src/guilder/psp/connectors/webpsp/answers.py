@@ -8,8 +8,18 @@ from msgspec import Struct
 
 from guilder.core.card_numbers import MASK, mask_card_numbers
 from guilder.core.outcome import ActionRequired, Approved, Checks, Declined, NotFound, Outcome, Unknown
-from guilder.psp.connectors.shared import sensible_wait
-from guilder.psp.connectors.webpsp.codes import ADVICE, ALSO_DONE, INVALID, KINDS, NOT_FOUND, RATE_LIMITED, SOFT_DECLINE, decline_code
+from guilder.psp.connectors.shared import decline_code, sensible_wait
+from guilder.psp.connectors.webpsp.codes import (
+    ADVICE,
+    ALSO_DONE,
+    DECLINES,
+    DECLINES_OF,
+    INVALID,
+    KINDS,
+    NOT_FOUND,
+    RATE_LIMITED,
+    SOFT_DECLINE,
+)
 from guilder.psp.model import Operation, Order, Reason
 
 OK: Final = 200
@@ -139,7 +149,7 @@ def _approved(told: _Operation) -> Approved:
 
 
 def _declined(operation: Operation, told: _Operation) -> Declined | Unknown:
-    ours = decline_code(operation, told.code)
+    ours = decline_code(DECLINES, DECLINES_OF, operation, told.code)
     if ours is None:
         return _PSP_ERROR
     return Declined(

@@ -59,8 +59,3 @@ NOT_FOUND: Final = "operation_not_found"
 INVALID: Final = "invalid_request"
 """The PSP could not read the request: nothing was done."""
 RATE_LIMITED: Final = "rate_limited"
-
-
-def decline_code(operation: Operation, code: str) -> str | None:
-    """What a definite refusal is called here; None when the word is not one for this operation."""
-    return DECLINES.get(code) or DECLINES_OF.get((operation, code))

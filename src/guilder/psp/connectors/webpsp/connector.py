@@ -12,9 +12,9 @@ from typing import Final
 
 from guilder.core.clock import Clock, Micros, sleep
 from guilder.core.ensure import present
-from guilder.core.outcome import Approved, Declined, NotFound, NotSent, Unknown
+from guilder.core.outcome import Approved, Declined, NotFound
 from guilder.core.tasks import Tasks
-from guilder.psp.connectors.shared import RevealCards, call_back, cards_of, lacks
+from guilder.psp.connectors.shared import RevealCards, call_back, cards_of, lacks, not_taken
 from guilder.psp.connectors.webpsp.answers import is_rate_limit, outcome_of, shown
 from guilder.psp.connectors.webpsp.flight import Flight, Key, log
 from guilder.psp.connectors.webpsp.requests import Call, UnfitOrder, call_of, check, wants_card
@@ -164,7 +164,7 @@ class Webpsp:
         refused, self._refused = self._refused, []
         entered, self._entered = self._entered, []
         for order, deliver, reason in refused:
-            call_back(deliver, order, _refusal(order, reason))
+            call_back(deliver, order, not_taken(order, reason))
         entered = [flight for flight in entered if not flight.delivered]
         for flight in entered:
             if not wants_card(flight.order):
@@ -304,10 +304,3 @@ def _why(flight: Flight, reason: Reason) -> Reason:
     if flight.held is not None:
         return flight.held
     return reason if flight.written else Reason.CONNECT
-
-
-def _refusal(order: Order, reason: Reason) -> NotSent | Unknown:
-    """The outcome of an order that was not taken in. One like it is under way already: then nothing can be proved."""
-    if order.first and reason is not Reason.IN_PROGRESS:
-        return NotSent(reason.value)
-    return Unknown(reason.value)

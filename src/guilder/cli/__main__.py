@@ -1,5 +1,0 @@
-"""`python -m guilder.cli`: the command line for those who have no script on their path."""
-
-from guilder.cli import main
-
-main()
