@@ -96,10 +96,10 @@ class Client:
 
     async def once(self, request: Request, *, hang_up_after: float | None = None) -> Answer | None:
         """Send once: written down before, and what came of it after. None when the answer is lost, or not waited for."""
-        known = {
+        known: dict[str, Any] = {
             "key": request.key, "merchant": request.merchant.number, "method": request.method, "path": request.path,
         }  # fmt: skip
-        self._history.write("invoke", request.op, params=request.params, **known)
+        known["asked"] = self._history.write("invoke", request.op, params=request.params, **known)
         try:
             answer = await self._send(request, hang_up_after or ANSWER_SECONDS)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

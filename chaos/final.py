@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -86,10 +86,14 @@ async def conclude(lab: Lab, world: World, days: Sequence[str] = DAYS) -> Record
 
 
 async def _rest(lab: Lab) -> None:
-    """I18: within a minute nothing is in doubt, no consumer lags, and every webhook has arrived. Waits no more once that failed."""
+    """I18: within a minute nothing is in doubt, no consumer lags, and every webhook has arrived. Waits no more once that failed.
+
+    What waits for business time has half a minute from the moment in which nothing is in doubt any more.
+    """
     if any(finding.startswith("I18") for finding in lab.findings):
         return
-    end = time.monotonic() + lab.rest_seconds
+    began = time.monotonic()
+    end = began + lab.rest_seconds
     moved = False
     while True:
         open_ = await lab.system.rows(_OPEN)
@@ -108,10 +112,11 @@ async def _rest(lab: Lab) -> None:
             for row in undelivered[:3]:
                 lab.finding("I18", f"not delivered a minute after healing: {dict(row)}")
             return
-        if not moved and time.monotonic() > end - lab.rest_seconds / 2 and not any(row["state"] == "in_doubt" for row in open_):
+        if not moved and time.monotonic() > began + lab.rest_seconds / 2 and not any(row["state"] == "in_doubt" for row in open_):
             # Reversals and deliveries that have failed for long wait for up to an hour of business time.
             moved = True
             await lab.system.command("clock", "advance", "1h")
+            end = max(end, time.monotonic() + lab.rest_seconds / 2)
         await asyncio.sleep(0.25)
 
 
@@ -228,7 +233,8 @@ async def judge(lab: Lab, records: Records) -> None:
     for name, count in lab.receiver.forged.items():
         lab.finding("I12", f"{count} deliveries to {name} were not signed as they should be")
     _judge_zombies(lab)
-    _judge_availability(lab.windows, records.lines, lab)
+    for text in refused_without_need(lab.windows, records.lines):
+        lab.finding("I19", text)
     _judge_closed(lab, records)
     await _judge_size(lab)
     _judge_secrecy(lab)
@@ -261,20 +267,23 @@ def _judge_zombies(lab: Lab) -> None:
                 lab.finding("I17", f"{sent.reference} was sent {sent.at - woken:.3f} s after its sender had been away")
 
 
-def _judge_availability(windows: Sequence[Window], lines: Sequence[Line], lab: Lab) -> None:
-    """I19: with one part away, whoever only has to accept does: at least 99.9% of requests without card data."""
+def refused_without_need(windows: Sequence[Window], lines: Sequence[Line]) -> Iterator[str]:
+    """I19: with one part away, whoever only has to accept does: at least 99.9% of requests without card data, or all but one.
+
+    Counted is what was asked and answered while it was away: what was under way before may have met something else.
+    """
     for window in windows:
         alone = not any(other is not window and other.began < (window.ended or 2**63) and window.began < (other.ended or 2**63)
                         for other in windows)  # fmt: skip
         if window.down not in NEEDLESS or not alone:
             continue
         answers = [
-            line for line in lines if line.phase != "invoke" and window.began < line.at < (window.ended or 2**63) and line.op in ACCEPTED
+            line for line in lines if line.asked > window.began and line.at < (window.ended or 2**63) and line.op in ACCEPTED
             and not (window.down == "vault" and line.op in NEED_CARDS)
         ]  # fmt: skip
         refused = sum(line.phase == "fail" for line in answers)
-        if answers and refused / len(answers) > 1 - AVAILABLE_MIN:
-            lab.finding("I19", f"{window.down} was away, and {refused} of {len(answers)} requests were refused")
+        if refused > max(1, len(answers) * (1 - AVAILABLE_MIN)):
+            yield f"{window.down} was away, and {refused} of {len(answers)} requests were refused"
 
 
 def _judge_closed(lab: Lab, records: Records) -> None:

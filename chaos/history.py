@@ -40,7 +40,7 @@ class Line(Struct, omit_defaults=True):
     currency: str = ""
     replayed: bool = False
     error: str = ""
-    # Of a buyer's answer: `at` of the line before its request. A buyer has no keys, and may have sent the same twice.
+    # Of an answer: `at` of the line before its request. A buyer has no keys, and may have sent the same twice.
     asked: int = 0
     # Of a list: the seconds by which it says that it may be old (None: not at all), ids with states, and whether there is more.
     age: float | None = None

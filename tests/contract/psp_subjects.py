@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -61,7 +61,7 @@ class Subject(Protocol):
         ...
 
     def fault(self, kind: str, order: Order, **rule: Any) -> Any:
-        """Context manager: this goes wrong for this order's reference."""
+        """Context manager: this goes wrong for this order's reference. Gives a function that says whether it has."""
         ...
 
     def answer_challenge(self, url: str, *, passed: bool) -> str:
@@ -135,11 +135,15 @@ class BankSubject:
         return [convert(json.loads(line), Effect) for line in lines]
 
     @contextmanager
-    def fault(self, kind: str, order: Order, **rule: Any) -> Iterator[None]:
+    def fault(self, kind: str, order: Order, **rule: Any) -> Iterator[Callable[[], bool]]:
         """See Subject."""
         standing = json.loads(self._call("POST", "/faults", {"kind": kind, "reference": order.reference} | rule))
+
+        def has_hit() -> bool:
+            return any(one["hits"] for one in json.loads(self._call("GET", "/faults"))["faults"] if one["id"] == standing["id"])
+
         try:
-            yield
+            yield has_hit
         finally:
             self._call("DELETE", f"/faults?id={standing['id']}")
 

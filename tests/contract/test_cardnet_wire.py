@@ -390,7 +390,7 @@ async def test_a_full_bulkhead_refuses_payments_and_still_asks_questions() -> No
 
 async def test_an_open_breaker_sends_no_payment_and_still_asks_questions() -> None:
     """Timeouts of purchases open the breaker of payments, not that of queries, nor that of reversals."""
-    limits = Limits(answer_seconds=0.05, sweep_seconds=0.02, breaker=Breaking(failures_min=3))
+    limits = Limits(answer_seconds=0.5, sweep_seconds=0.02, breaker=Breaking(failures_min=3))
 
     def answering(message: Message) -> bytes:
         return b"" if message.mti == Mti.PURCHASE else approval(message)
@@ -403,7 +403,7 @@ async def test_an_open_breaker_sends_no_payment_and_still_asks_questions() -> No
 
 async def test_each_operation_has_a_breaker_of_its_own_and_says_when_it_moves() -> None:
     """Captures that time out stop captures; payments, refunds and queries go on. An answer closes it again."""
-    limits = Limits(answer_seconds=0.05, sweep_seconds=0.02, breaker=Breaking(failures_min=2, cool_down_seconds=0.0))
+    limits = Limits(answer_seconds=0.5, sweep_seconds=0.02, breaker=Breaking(failures_min=2, cool_down_seconds=0.0))
     silent_ones = {Mti.CAPTURE}
 
     def answering(message: Message) -> bytes:
@@ -423,7 +423,7 @@ async def test_each_operation_has_a_breaker_of_its_own_and_says_when_it_moves() 
 
 async def test_what_psps_take_is_measured_late_answers_too() -> None:
     """An answer beyond the timeout counts with the time that it took, as soon as it is there; until then as none."""
-    limits = Limits(answer_seconds=0.1, sweep_seconds=0.01)
+    limits = Limits(answer_seconds=0.5, sweep_seconds=0.01)
     held: list[Message] = []
 
     def answering(message: Message) -> bytes:
@@ -442,7 +442,7 @@ async def test_what_psps_take_is_measured_late_answers_too() -> None:
             writer.write(approval(held[0]))
         await until(lambda: read.answered == 2)
         assert read.unanswered == 0
-        assert read.share_beyond(0.09) == 0.5
+        assert read.share_beyond(0.4) == 0.5
         assert client.measures.watches[Operation.PURCHASE].outcomes == {"approved": 1, "timeout": 1}
 
 

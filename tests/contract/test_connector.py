@@ -362,19 +362,20 @@ async def test_a_duplicate_made_by_the_network_is_one_effect(subject: Subject, c
 async def test_a_lost_answer_is_unknown_until_the_query_finds_it(subject: Subject) -> None:
     """The effect is there; the connector says that it does not know."""
     purchase = order(Operation.PURCHASE)
-    async with using(subject, answer_seconds=0.2) as client:
+    async with using(subject, answer_seconds=0.2) as hasty, using(subject) as client:
         with subject.fault("lost_answer", purchase, operation="purchase"):
-            assert await client.result(purchase) == Unknown("timeout")
-        assert len(subject.truth(purchase)) == 2
+            assert await hasty.result(purchase) == Unknown("timeout")
+            await until(lambda: len(subject.truth(purchase)) == 2)
         assert isinstance(await client.result(query_about(purchase)), Approved)
 
 
 async def test_a_lost_request_is_unknown_and_a_resend_makes_it_happen_once(subject: Subject) -> None:
     """The query finds nothing, which proves nothing; the same key again is safe in either case."""
     purchase = order(Operation.PURCHASE)
-    async with using(subject, answer_seconds=0.2) as client:
-        with subject.fault("lost_request", purchase, operation="purchase"):
-            assert await client.result(purchase) == Unknown("timeout")
+    async with using(subject, answer_seconds=0.2) as hasty, using(subject) as client:
+        with subject.fault("lost_request", purchase, operation="purchase") as has_hit:
+            assert await hasty.result(purchase) == Unknown("timeout")
+            await until(has_hit)
         assert await client.result(query_about(purchase)) == NotFound()
         assert isinstance(await client.result(resend(purchase)), Approved)
         assert len(subject.truth(purchase)) == 2
@@ -383,12 +384,13 @@ async def test_a_lost_request_is_unknown_and_a_resend_makes_it_happen_once(subje
 async def test_a_request_that_arrives_after_not_found_is_stopped_by_its_reversal(subject: Subject) -> None:
     """The case that makes "not found" no proof."""
     purchase = order(Operation.PURCHASE)
-    async with using(subject, answer_seconds=0.2) as client:
-        with subject.fault("after_not_found", purchase, operation="purchase", delay_ms=100):
-            assert await client.result(purchase) == Unknown("timeout")
+    async with using(subject, answer_seconds=0.2) as hasty, using(subject) as client:
+        with subject.fault("after_not_found", purchase, operation="purchase", delay_ms=100) as has_hit:
+            assert await hasty.result(purchase) == Unknown("timeout")
+            await until(has_hit)
             assert isinstance(await client.result(reversal_of(purchase)), Approved)
-            await until(lambda: len(client.late) == 1)
-        assert isinstance(client.late[0][1], Declined)
+            await until(lambda: len(hasty.late) == 1)
+        assert isinstance(hasty.late[0][1], Declined)
         assert subject.truth(purchase) == []
 
 
@@ -396,7 +398,7 @@ async def test_a_late_answer_is_told_after_the_order_was_unknown(subject: Subjec
     """Once, by the other callback, with the definite outcome."""
     purchase = order(Operation.PURCHASE)
     async with using(subject, answer_seconds=0.1) as client:
-        with subject.fault("late_answer", purchase, operation="purchase", delay_ms=400):
+        with subject.fault("late_answer", purchase, operation="purchase", delay_ms=2_000):
             assert await client.result(purchase) == Unknown("timeout")
             await until(lambda: len(client.late) == 1)
         told, outcome = client.late[0]
@@ -408,8 +410,8 @@ async def test_a_late_answer_is_told_after_the_order_was_unknown(subject: Subjec
 async def test_the_late_answer_of_an_earlier_sending_answers_the_resend(subject: Subject) -> None:
     """It is about the same request, so it is delivered once, and nothing is late."""
     purchase = order(Operation.PURCHASE)
-    async with using(subject, answer_seconds=0.1) as client:
-        with subject.fault("late_answer", purchase, operation="purchase", delay_ms=300, count=1):
+    async with using(subject, answer_seconds=1) as client:
+        with subject.fault("late_answer", purchase, operation="purchase", delay_ms=3_000, count=1):
             assert await client.result(purchase) == Unknown("timeout")
             assert isinstance(await client.result(resend(purchase)), Approved)
         assert len(client.delivered) == 2
@@ -428,9 +430,10 @@ async def test_an_approval_of_other_money_is_not_believed(subject: Subject, clie
 async def test_an_answer_to_another_reference_is_nobodys(subject: Subject) -> None:
     """The order waits for its own answer in vain, or is told that it got none; it is asked about."""
     purchase = order(Operation.PURCHASE)
-    async with using(subject, answer_seconds=0.2) as client:
+    async with using(subject, answer_seconds=0.2) as hasty, using(subject) as client:
         with subject.fault("wrong_reference", purchase, operation="purchase"):
-            assert await client.result(purchase) in (Unknown("timeout"), Unknown("unreadable"))
+            assert await hasty.result(purchase) in (Unknown("timeout"), Unknown("unreadable"))
+            await until(lambda: len(subject.truth(purchase)) == 2)
         assert isinstance(await client.result(query_about(purchase)), Approved)
 
 

@@ -375,9 +375,10 @@ async def test_an_address_that_was_never_given_out_is_none(client: Client) -> No
 async def test_a_lost_answer_to_a_page_order_is_asked_about(psp: WebpspSubject) -> None:
     """The page is there, and the query tells its address."""
     asked = page_order()
-    async with using(psp, answer_seconds=0.2) as client:
-        with psp.fault("lost_answer", asked, operation="purchase"):
-            assert await client.result(asked) == Unknown("timeout")
+    async with using(psp, answer_seconds=0.2) as hasty, using(psp) as client:
+        with psp.fault("lost_answer", asked, operation="purchase") as has_hit:
+            assert await hasty.result(asked) == Unknown("timeout")
+            await until(has_hit)
         assert isinstance(await client.result(query_about(asked)), ActionRequired)
 
 

@@ -11,7 +11,7 @@ from guilder.config import OUTBOX_MAX
 from guilder.core.clock import ManualClock, sleep
 from guilder.core.errors import Refusal
 from guilder.core.ids import Ids
-from guilder.core.outcome import Approved, NotFound, Outcome
+from guilder.core.outcome import Approved, NotFound, NotSent, Outcome, Unknown
 from guilder.db.migrate import migrate
 from guilder.db.pool import Database
 from guilder.db.sender import Sender
@@ -24,7 +24,7 @@ from guilder.payments.services import ExternalRisk, Services
 from guilder.payments.store import Store
 from guilder.payments.waiting import Waiting
 from guilder.payments.ways import LetsThrough, Ways
-from guilder.psp.model import ContractClass, Declares, Deliver, Operation, Order, Permit
+from guilder.psp.model import ContractClass, Declares, Deliver, Operation, Order, Permit, Reason
 from guilder.psp.router import Route, Rule
 from guilder.risk import SignalSource
 from guilder.shapes.facts import CardFacts, PaymentIntentFacts, PaymentMethodFacts
@@ -65,7 +65,9 @@ class ScriptedPsp:
 
     def _answer(self, orders: list[Order], permit: Permit, deliver: Deliver) -> None:
         for order in orders:
-            assert permit(order), "an order goes out only under a claim that still holds"
+            if not permit(order):
+                deliver(order, NotSent(Reason.FENCED.value) if order.first else Unknown(Reason.FENCED.value))
+                continue
             self.orders.append(order)
             outcome = self.answer(order)
             if outcome is None:

@@ -1,7 +1,7 @@
 """An executor that ends, as at each deploy: what it had not sent is as if it had never claimed it, and answers are waited for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -103,6 +103,13 @@ async def test_what_was_sent_and_not_answered_is_in_doubt(world: PaymentsWorld):
     assert len(world.psp.sent(Operation.PURCHASE)) == 1
 
 
+def claim_waits(watcher: asyncpg.Connection) -> Awaitable[bool]:
+    """Whether a claim of this database is under way, and waits for that lock."""
+    return watcher.fetchval("""
+        SELECT EXISTS (SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event = 'advisory' AND query LIKE '%payments_claim%')""")
+
+
 @asynccontextmanager
 async def cut_off(world: PaymentsWorld) -> AsyncIterator[asyncio.Task]:
     """Somebody pays, and work stops while the claim of that is under way, which commits at the end of this."""
@@ -111,8 +118,7 @@ async def cut_off(world: PaymentsWorld) -> AsyncIterator[asyncio.Task]:
     async with blocker.transaction():
         await blocker.execute("SELECT pg_advisory_xact_lock(1)")
         asked = await asks(world)
-        waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%payments_claim%')"
-        await world.until(lambda: watcher.fetchval(waiting))
+        await world.until(lambda: claim_waits(watcher))
         await world.end_work()
         yield asked
     await asyncio.gather(blocker.close(), watcher.close())
@@ -148,12 +154,12 @@ async def test_an_order_whose_turn_comes_while_the_last_claim_is_waited_for_is_g
     async with payments_world(database, lambda world: setattr(world, "psp", queueing)) as world:
         asked = [await asks(world)]
         await world.until(lambda: queueing.queued)
-        blocker = await asyncpg.connect(world.dsn)
+        blocker, watcher = await asyncpg.connect(world.dsn), await asyncpg.connect(world.dsn)
         await blocker.execute(CLAIMS_WAIT)
         async with blocker.transaction():
             await blocker.execute("SELECT pg_advisory_xact_lock(1)")
             asked.append(await asks(world))
-            await world.until(lambda: world.executor._claiming is not None)
+            await world.until(lambda: claim_waits(watcher))
             await world.end_work()
             leaving = asyncio.create_task(world.executor.leave())
             await world.until(lambda: world.executor._leaving)
@@ -161,7 +167,7 @@ async def test_an_order_whose_turn_comes_while_the_last_claim_is_waited_for_is_g
             assert not permit(order)
             deliver(order, NotSent(Reason.FENCED.value))
             await world.until(lambda: not world.executor._in_hand)
-        await blocker.close()
+        await asyncio.gather(blocker.close(), watcher.close())
         await leaving
         assert await open_rows(world) == [("created", None, True, True)] * 2
         await world.sender.close()

@@ -61,10 +61,14 @@ async def attempts(world: PaymentsWorld) -> list[tuple[str, str | None]]:
 
 
 async def in_time(world: PaymentsWorld, condition: Callable[[], object]) -> None:
-    """Let business time pass until it holds: what is stored a moment later has its wait counted from then."""
+    """Let business time pass until it holds: what is stored a moment later has its wait counted from then.
+
+    Slowly where a payment ends within a minute: else everything would have to be done in half a second of the machine's time.
+    """
+    step = 2 * SECOND if world.tuning.fallback.wait_seconds else SECOND // 5
 
     async def passing():
-        world.clock.advance(2 * SECOND)
+        world.clock.advance(step)
         found = condition()
         return await found if asyncio.iscoroutine(found) else found
 
@@ -437,10 +441,15 @@ async def test_a_payment_ends_by_its_time_though_its_psp_has_room_for_none(world
     await in_time(world, lambda: len(world.psp.held) == LEAST)
     beyond = [asyncio.create_task(pay(world)) for _ in range(40)]
 
+    async def all_accepted() -> bool:
+        return await world.db.fetchval("SELECT count(*) FROM attempt_open") == LEAST + len(beyond)
+
     async def all_ended() -> bool:
         return await world.db.fetchval("SELECT count(*) FROM attempt WHERE state = 'not_sent'") == len(beyond)
 
-    await in_time(world, all_ended)
+    await world.until(all_accepted)
+    world.clock.advance(61 * SECOND)
+    await world.until(all_ended)
     assert {root(one).status for one in await asyncio.gather(*beyond)} <= {"processing", "requires_payment_method"}
     assert len(world.psp.held) == LEAST
     for order, deliver in world.psp.held:
@@ -511,8 +520,10 @@ async def screened(database: str, **changes) -> AsyncIterator[tuple[PaymentsWorl
 
     try:
         async with payments_world(database, change) as world:
-            yield world, desk
-            await world.risk.service.close()
+            try:
+                yield world, desk
+            finally:
+                await world.risk.service.close()
     finally:
         await runner.cleanup()
 
@@ -547,7 +558,7 @@ async def test_a_silent_risk_service_lets_small_amounts_pass_and_refuses_larger_
 
 async def test_a_risk_service_that_stays_silent_is_left_alone_until_it_is_back(database: str):
     """Its breaker opens: payments go by the fallback and nobody waits; single questions find out that it answers again."""
-    breaker = Breaking(failures_min=3, cool_down_seconds=0.2, probe_interval_seconds=0.05)
+    breaker = Breaking(failures_min=3, cool_down_seconds=60, probe_interval_seconds=0.05)
     async with screened(database, breaker=breaker) as (world, desk):
         metrics = Metrics("api")
         world.risk.service.expose(metrics)
@@ -560,6 +571,8 @@ async def test_a_risk_service_that_stays_silent_is_left_alone_until_it_is_back(d
             await world.risk.service.ask(QUESTION)
         assert len(desk.questions) == asked
         desk.say = lambda _question: web.json_response({"verdict": "allow"})
+        # As if the cool-down were over.
+        world.risk.service._breaker.sign_of_life(asyncio.get_running_loop().time())
 
         async def answers():
             with suppress(Silent):

@@ -324,6 +324,7 @@ async def test_a_capture_or_refund_whose_answer_does_not_fit_is_asked_about(worl
 async def test_an_executor_that_hears_nothing_finds_its_work_by_itself(world, database):
     """Its listening session is gone: the poll behind it costs a quarter of a second."""
     operator = await asyncpg.connect(database)
-    await operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE $1 AND pid <> pg_backend_pid()", f"LISTEN%{CHANNEL}%")
+    listening = "FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE $1 AND pid <> pg_backend_pid()"
+    await operator.execute(f"SELECT pg_terminate_backend(pid) {listening}", f"LISTEN%{CHANNEL}%")
     await operator.close()
     assert (await pay(world)).root.status == "succeeded"

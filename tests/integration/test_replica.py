@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from api_world import Answer, ApiWorld, api_world
 
+from guilder.db import replica
 from standby import Pair, send
 
 AGE = "guilder-data-age"
@@ -26,8 +27,11 @@ def ids(answer: Answer) -> list[str]:
     return [one["id"] for one in answer.json["data"]]
 
 
-async def test_lists_come_from_the_replica_with_their_age_and_everything_else_from_the_primary(pair: Pair, api: ApiWorld) -> None:
+async def test_lists_come_from_the_replica_with_their_age_and_everything_else_from_the_primary(
+    pair: Pair, api: ApiWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A replica that stands still shows what it had; what it does not know yet, and a replica that has gone, is no error."""
+    monkeypatch.setattr(replica, "PATIENCE_SECONDS", 10.0)
     merchant = await api.merchant()
     pay = {"amount": 1_000, "currency": "eur", "payment_method": "pm_card_visa", "confirm": True}
     first = await api.post("/v1/payment_intents", merchant.secret, **pay, return_url="https://shop.example/back")

@@ -1,6 +1,7 @@
 """The till: 8 seconds, one way or the other, with a PSP that answers, is silent, loses answers, or is never reached."""
 
 import asyncio
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 
 import pytest
@@ -18,10 +19,25 @@ from guilder.psp.model import Operation
 READER = Till("tmr_1", "tml_1")
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    """Half a second in place of eight: nobody sleeps here longer than that."""
+@pytest.fixture
+def short(monkeypatch):
+    """Half a second in place of eight, where nothing has to come of it."""
     monkeypatch.setattr(till, "TILL_SECONDS", 0.5)
+
+
+@contextmanager
+def ends_after_the_order_is_sent(world):
+    """The buyer's time is over half a second after an order has reached the PSP, however long the way there took."""
+    waiting = world.services.waiting
+    answer = waiting.answer
+
+    async def half_a_second_more(claim, _seconds):
+        await world.until(lambda: world.psp.orders)
+        return await answer(claim, 0.5)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting, "answer", half_a_second_more)
+        yield
 
 
 async def at_reader(world, **more):
@@ -94,6 +110,7 @@ async def test_a_soft_decline_at_the_till_is_a_decline(world):
     assert answer.status == 402 and len(world.psp.orders) == 1
 
 
+@pytest.mark.usefixtures("short")
 async def test_a_payment_that_nobody_claims_in_time_is_certainly_not_sent(world):
     """No executor works: the till is told that nothing was charged, and nothing is sent when one comes back."""
     payment = await at_reader(world)
@@ -111,7 +128,8 @@ async def test_a_silent_bank_is_told_to_undo_before_the_till_is_told_not_paid(wo
     payment = await at_reader(world)
     said = {Operation.PURCHASE: None, Operation.REVERSAL: Unknown("timeout")}
     world.psp.answer = lambda order: said[order.operation]
-    answer = await take(world, payment)
+    with ends_after_the_order_is_sent(world):
+        answer = await take(world, payment)
     assert (answer.status, answer.error.code, answer.root.in_doubt) == (402, "processing_error", True)
     assert "being undone" in answer.error.message
     assert await world.db.fetchval("SELECT state FROM attempt_open") == "reversing"
@@ -130,7 +148,8 @@ async def test_an_approval_that_comes_after_not_paid_was_said_never_approves(wor
     payment = await at_reader(world)
     said = {Operation.PURCHASE: None, Operation.REVERSAL: Unknown("timeout"), Operation.QUERY: Approved("P")}
     world.psp.answer = lambda order: said[order.operation]
-    first = await take(world, payment, "k")
+    with ends_after_the_order_is_sent(world):
+        first = await take(world, payment, "k")
     [(order, deliver)] = world.psp.held
     deliver(order, Approved(order.reference))
     said[Operation.REVERSAL] = Approved("R")
@@ -140,6 +159,7 @@ async def test_an_approval_that_comes_after_not_paid_was_said_never_approves(wor
     await world.books_agree()
 
 
+@pytest.mark.usefixtures("short")
 async def test_what_the_accept_took_is_not_waited_once_more(world, monkeypatch):
     """The time counts from the moment in which the card was held to the reader."""
     payment = await at_reader(world)
@@ -166,10 +186,12 @@ async def test_a_doubt_is_cleared_up_within_the_time_or_undone(world, found):
     payment = await at_reader(world)
     said = {Operation.PURCHASE: Unknown("reset"), Operation.QUERY: found, Operation.REVERSAL: Approved("R")}
     world.psp.answer = lambda order: said[order.operation]
-    asked = asyncio.create_task(take(world, payment))
-    await world.until(lambda: world.psp.orders)
-    world.clock.advance(2 * SECOND)
-    answer = await asked
+    # What is not found is asked about until the time is over.
+    with ends_after_the_order_is_sent(world) if isinstance(found, NotFound) else nullcontext():
+        asked = asyncio.create_task(take(world, payment))
+        await world.until(lambda: world.psp.orders)
+        world.clock.advance(2 * SECOND)
+        answer = await asked
     assert answer.status == (200 if isinstance(found, Approved) else 402)
     await comes_to(world, payment, "succeeded" if isinstance(found, Approved) else "requires_payment_method")
     await world.books_agree()
@@ -238,7 +260,7 @@ async def test_a_closing_commit_that_cannot_be_made_is_not_known_yet(world, monk
         return await whole(change)
 
     monkeypatch.setattr(world.store, "commit", away)
-    with pytest.raises(ResultUnknown):
+    with ends_after_the_order_is_sent(world), pytest.raises(ResultUnknown):
         await take(world, payment, "k")
     assert (await world.payment(payment.id)).status == "processing"
     monkeypatch.setattr(world.store, "commit", whole)

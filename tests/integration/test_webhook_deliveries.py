@@ -391,6 +391,7 @@ async def test_a_worker_that_dies_leaves_its_endpoints_to_another(world: Webhook
 async def test_a_worker_that_is_told_to_end_stores_what_has_landed(world: WebhookWorld, receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
     """So that an orderly restart repeats only what is on its way."""
     monkeypatch.setattr(deliver, "STORE_GAP_SECONDS", 60.0)
+    monkeypatch.setattr(deliver, "LAST_SECONDS", 10.0)
     await world.endpoint(receiver.url)
     worker = await world.worker()
     await world.announce(*[PAID] * 30)

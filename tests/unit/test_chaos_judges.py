@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chaos.final import refused_without_need
 from chaos.history import Line, told
+from chaos.lab import Window
 from chaos.reads import replica, unknown_claims
 from chaos.records import Books, Effects, Records
 from chaos.restored import Restore, incomplete, lost_attempts, not_this_check, quarantine_kept, sent_meanwhile, strangers
@@ -194,3 +196,21 @@ def test_the_check_must_name_every_effect_that_nobody_intended_and_nothing_else(
     assert list(not_this_check(checks, 2)) == []
     assert len(list(not_this_check(checks, 1))) == 1
     assert len(list(not_this_check([checks[0], {"name": "log", "violated": 1, "violations": [{"message": "one"}]}], 2))) == 1
+
+
+def test_with_a_part_away_one_request_in_a_thousand_may_be_refused_and_one_in_fewer() -> None:
+    """Two are too many; what was asked before it went, or answered when it was back, is not counted."""
+    away = Window("the worker is away", "I19", 5 * SECOND, 9 * SECOND, down="worker")
+
+    def answers(count: int, phase: str, asked: int, at: int) -> Sequence[Line]:
+        return [Line(at * SECOND, 1, phase, "pay", asked=asked * SECOND)] * count
+
+    def wrong(*lines: Line) -> Sequence[str]:
+        return list(refused_without_need([away], lines))
+
+    accepted = answers(100, "ok", 6, 7)
+    assert wrong(*accepted, *answers(1, "fail", 6, 7)) == []
+    assert wrong(*accepted, *answers(1, "fail", 6, 7), *answers(9, "fail", 4, 6), *answers(9, "fail", 8, 10)) == []
+    assert len(wrong(*accepted, *answers(2, "fail", 6, 7))) == 1
+    assert wrong(*answers(2_000, "ok", 6, 7), *answers(2, "fail", 6, 7)) == []
+    assert len(wrong(*answers(2_000, "ok", 6, 7), *answers(3, "fail", 6, 7))) == 1
