@@ -47,7 +47,8 @@ def _commit() -> str | None:
     """The commit of the sources, with a `+` when they were changed since; None where there is no repository."""
     try:
         said = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=FOLDER, check=True, capture_output=True, text=True).stdout
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "../../src", "..", ":(exclude)."], cwd=FOLDER, check=False).returncode
+        sources = ["../../src", "..", ":(exclude)."]
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *sources], cwd=FOLDER, check=False).returncode
     except (OSError, subprocess.CalledProcessError):
         return None
     return said.strip() + ("+" if changed else "")
