@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from buyer import CHALLENGED, charges_of, session_of
+from buyer import CHALLENGED, DECLINED, charges_of, session_of
 from chromium import PHONE, complaints_of_axe, order, press
 from payments_system import Shop, running_shop, wait
 from playwright.sync_api import Page, expect
@@ -113,18 +113,30 @@ def test_a_buyer_who_comes_back_without_an_answer_may_choose(
     assert charges_of(shop, session["id"])[0] == "succeeded"
 
 
+@WITH_AND_WITHOUT_SCRIPT
+@pytest.mark.parametrize("before", [None, DECLINED, CHALLENGED], ids=["first_try", "after_a_decline", "after_a_no"])
 def test_the_back_button_at_the_bank_leads_to_the_same_choice(
-    shop: Shop, site: str, at_bank: Callable[..., tuple[dict[str, str], Page]],
+    shop: Shop, site: str, visit: Callable[..., Page], buyer: dict[str, object], before: str | None,
 ) -> None:  # fmt: skip
-    """And who then goes on to the bank and answers has paid."""
-    session, page = at_bank()
+    """Whatever came before, the page that the buyer comes back to lets him stay; who then goes on to the bank and answers has paid."""
+    session = order(shop, site)
+    page = visit(session["url"], **buyer)
+    if before is not None:
+        pay(page, before)
+        if before == CHALLENGED:
+            page.wait_for_url("**/challenge/**")
+            answer(page, yes=False)
+        expect(page.get_by_role("alert")).to_be_visible()
+    pay(page, CHALLENGED)
+    page.wait_for_url("**/challenge/**")
     page.go_back()
-    page.goto(session["url"])
+    expect(page.get_by_role("heading", name="Your bank wants to know that it is you")).to_be_visible()
+    expect(page.get_by_role("link", name="Use another card")).to_be_visible()
     page.get_by_role("link", name="Continue to your bank").click()
     page.wait_for_url("**/challenge/**")
     answer(page, yes=True)
     is_paid(page)
-    assert charges_of(shop, session["id"]) == ["succeeded"]
+    assert charges_of(shop, session["id"])[0] == "succeeded"
 
 
 @WITH_AND_WITHOUT_SCRIPT

@@ -45,7 +45,7 @@ async def page(world):
 async def test_a_buyer_on_the_way_is_taken_to_the_bank(page):
     """By the script at once, without one by an address to follow; there is a link for whoever stays."""
     _, _, look = page
-    html = await look("step=next")
+    html = await look("step=0")
     assert f'data-url="{CHALLENGE}" data-wait="0"' in html
     assert f'http-equiv="refresh" content="0;url={CHALLENGE}"' in html
     assert f'<a class="pay" href="{CHALLENGE}">' in html
@@ -54,8 +54,9 @@ async def test_a_buyer_on_the_way_is_taken_to_the_bank(page):
 async def test_a_buyer_who_goes_back_is_not_driven_away_again(page):
     """They find the way to the bank, and the form for another card."""
     _, session, look = page
-    html = await look()
-    assert "data-url" not in html and "http-equiv" not in html
+    for earlier in ("", "step=1", "step=next"):
+        html = await look(earlier)
+        assert "data-url" not in html and "http-equiv" not in html
     assert f'/c/{session.facts.id}?card=other' in html
     assert 'name="number"' not in html
     assert 'name="number"' in await look("card=other")
@@ -66,7 +67,11 @@ async def test_another_card_may_be_tried_while_the_bank_waits(world, page):
     services, session, look = page
     await tried(services, world, session)
     assert (await standing(services, session)).payment.facts.status == "succeeded"
-    assert "Payment complete" in await look()
+    for query, goes_on in {"step=1": True, "step=next&redirect_status=succeeded": True, "": False, "step=0": False,
+                           "step=next&redirect_status=failed": False}.items():  # fmt: skip
+        html = await look(query)
+        assert "Payment complete" in html
+        assert ('data-url="https://shop.example"' in html) is goes_on
 
 
 @pytest.mark.parametrize("by", ["merchant", "time"])
