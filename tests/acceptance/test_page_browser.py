@@ -203,6 +203,22 @@ def test_merchant_and_amount_stay_in_sight(shop: Shop, site: str, visit: Callabl
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("viewport", [NARROW, {"width": 375, "height": 667}, DESKTOP], ids=["narrow", "phone", "desktop"])
+def test_the_largest_amount_leaves_the_merchants_name_its_room(shop: Shop, site: str, visit: Callable[..., Page], viewport: dict[str, int]) -> None:
+    """One line, whole, before the amount appears in the bar and after; the bar stays as high as it was."""
+    line = {"price_data": {"currency": "eur", "unit_amount": 99_999_999, "product_data": {"name": "Everything"}}}
+    page = visit(order(shop, site, line_items=[line])["url"], viewport=viewport)
+    bar = page.locator(".bar").bounding_box()
+    for down in (0, 10_000):
+        page.evaluate(f"scrollTo(0, {down})")
+        amount = page.locator(".bar-amount" if down and viewport is not DESKTOP else ".amount")
+        expect(amount).to_be_in_viewport(ratio=1)
+        name = page.locator(".bar .merchant-name")
+        assert name.evaluate("name => name.offsetHeight < 24 && name.scrollHeight <= name.offsetHeight && name.scrollWidth <= name.offsetWidth")
+        assert page.locator(".bar").bounding_box()["height"] == bar["height"]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 @pytest.mark.needs("axe")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", ["form", "wrong", "declined", "paid", "expired", "missing"])
