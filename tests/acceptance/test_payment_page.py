@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import stripe
@@ -247,6 +248,26 @@ def test_what_is_not_there_is_a_page_too(shop: Shop) -> None:
     for path in ("/c/cs_test_000000000000000000000000", "/", "/c/", "/c/../etc/passwd", "/static/none.css", "/c/%00"):
         seen = fetch(origin + path)
         assert (seen.status, seen.title) == (404, "There is no such page"), path
+
+
+def test_a_look_changes_by_what_is_named_and_is_taken_away_by_name(shop: Shop, tmp_path: Path) -> None:
+    """What is not named stays; the command alone shows it; an option and its opposite are refused together."""
+
+    def look(*options: str) -> dict[str, object]:
+        return json.loads(shop.command("brand", *options, "--json").stdout)
+
+    logo = tmp_path / "logo.png"
+    logo.write_bytes(b"\x89PNG\r\n\x1a\n")
+    usual = {"name": "Sandbox", "color": None, "logo_type": None, "logo_bytes": None}
+    whole = {"name": "Coffee & Co", "color": "#0f6b4f", "logo_type": "image/png", "logo_bytes": 8}
+    assert look() == usual
+    assert look("--name", "Coffee & Co", "--logo", str(logo)) == whole | {"color": None}
+    assert look("--color", "#0f6b4f") == whole == look()
+    assert shop.command("brand").stdout.split()[4:] == ["color", "#0f6b4f", "logo", "image/png,", "8", "bytes"]
+    assert look("--no-logo") == whole | {"logo_type": None, "logo_bytes": None}
+    refused = shop.command("brand", "--name", "Other", "--no-name")
+    assert refused.returncode != 0 and "--no-name" in refused.stderr
+    assert look("--no-name", "--no-color") == usual
 
 
 def test_names_are_shown_as_text(shop: Shop) -> None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from api_world import Answer, ApiWorld, api_world, database_name, fresh_database
 
 from guilder.core.errors import Refusal
+from guilder.merchants import BrandChange
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -206,7 +207,7 @@ async def test_a_page_looks_like_its_merchant(page: ApiWorld) -> None:
     """Name, colour and logo, from our own origin; the usual look comes back."""
     shop = await page.merchant()
     url = (await asked(page, shop.secret))["url"]
-    await page.merchants.set_brand(shop.id, name="Coffee & Co", color="#FFE000", logo=PNG)
+    await page.merchants.set_brand(shop.id, BrandChange(name="Coffee & Co", color="#FFE000", logo=PNG))
     other = await asked(page, shop.secret)
     _, html = await browse(other["url"])
     assert "Coffee &amp; Co" in html and "/brand/ffe000.css" in html
@@ -225,4 +226,4 @@ async def test_a_look_that_cannot_be_is_refused(page: ApiWorld, wrong: dict[str,
     """What could run in a browser, what is too large, and what is no colour."""
     shop = await page.merchant()
     with pytest.raises(Refusal):
-        await page.merchants.set_brand(shop.id, **({"name": None, "color": None, "logo": None} | wrong))
+        await page.merchants.set_brand(shop.id, BrandChange(**wrong))
