@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from guilder.checkout import colors, money
 from guilder.checkout.fields import Typed
-from guilder.checkout.languages import LANGUAGES, NAMES
+from guilder.checkout.languages import LANGUAGES
 from guilder.checkout.services import Services
 from guilder.core.clock import SECOND
 from guilder.core.errors import ErrorFacts
@@ -106,7 +106,7 @@ async def html(services: Services, standing: Standing, shown: Shown) -> bytes:
     brand = await services.merchants.brand(session.account)
     known = await services.personal.open(session.account, facts.personal, livemode=facts.livemode)
     state = state_of(standing, services.clock.now(), other_card=shown.other_card)
-    texts = LANGUAGES[shown.language]
+    texts = LANGUAGES[shown.language].texts
     values = {
         **_frame(services, standing, brand, shown, texts),
         "state": state,
@@ -126,7 +126,7 @@ def _frame(
     return {
         "t": texts,
         "language": shown.language,
-        "languages": [(tag, name, f"{path}?{urlencode({'lang': tag})}") for tag, name in NAMES.items()],
+        "languages": [(tag, one.name, f"{path}?{urlencode({'lang': tag})}") for tag, one in LANGUAGES.items()],
         "merchant": brand.name,
         "initial": brand.name[:1].upper(),
         "logo": f"/logo/{facts.id}" if brand.logo else None,
