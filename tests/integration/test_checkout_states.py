@@ -8,6 +8,7 @@ from conftest import ACCOUNT
 from guilder.challenge import ChallengeWay, PageWay
 from guilder.checkout import Page, Services
 from guilder.core.clock import DAY
+from guilder.customers import Customers
 from guilder.http_server import Incoming
 from guilder.merchants import Merchants
 from guilder.orders import attend_sessions
@@ -30,7 +31,8 @@ async def page(world):
     waiting = replace(facts, status="requires_action", next_action_url=CHALLENGE)
     await world.db.execute("UPDATE payment SET state = 'requires_action', facts = $2 WHERE id = $1", facts.id, pack(waiting))
     known = Services(
-        orders=services, merchants=merchants, velocity=Velocity(world.clock), keys=KEYS, clock=world.clock, ids=world.ids, proxies=0,
+        orders=services, customers=Customers(world.db, None, services.personal, KEYS, world.clock, world.ids), merchants=merchants,
+        velocity=Velocity(world.clock), keys=KEYS, clock=world.clock, ids=world.ids, proxies=0,
     )  # fmt: skip
     app = Page(known, ChallengeWay(world.services), PageWay(world.services))
 

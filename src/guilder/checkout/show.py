@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from msgspec import Struct
 
 from guilder.checkout import colors, money
-from guilder.checkout.fields import Typed
+from guilder.checkout.fields import Typed, is_email
 from guilder.checkout.languages import LANGUAGES
 from guilder.checkout.services import Services
 from guilder.core.clock import SECOND
@@ -15,6 +15,7 @@ from guilder.core.errors import ErrorFacts
 from guilder.merchants import Brand
 from guilder.orders import Standing
 from guilder.orders.create import success_url
+from guilder.orders.model import Session
 from guilder.orders.pay import FROM_BANK
 from guilder.orders.states import SessionState
 from guilder.payments.states import PaymentState
@@ -104,8 +105,8 @@ async def html(services: Services, standing: Standing, shown: Shown) -> bytes:
     session = standing.session
     facts = session.facts
     brand = await services.merchants.brand(session.account)
-    known = await services.personal.open(session.account, facts.personal, livemode=facts.livemode)
     state = state_of(standing, services.clock.now(), other_card=shown.other_card)
+    known = await _known(services, session, state)
     texts = LANGUAGES[shown.language].texts
     values = {
         **_frame(services, standing, brand, shown, texts),
@@ -114,6 +115,16 @@ async def html(services: Services, standing: Standing, shown: Shown) -> bytes:
         **(_form(services, standing, known, shown, texts) if state == "form" else _outcome(standing, known, shown, brand, texts, state)),
     }
     return services.assets.render("form.html" if state == "form" else "state.html", values)
+
+
+async def _known(services: Services, session: Session, state: State) -> Mapping[str, Any]:
+    """What is known of the buyer. Of a customer the form has the mail address, in the place of one that the merchant has given."""
+    facts = session.facts
+    known = await services.personal.open(session.account, facts.personal, livemode=facts.livemode)
+    if state != "form" or facts.customer is None:
+        return known
+    email = await services.customers.email(session.account, facts.customer, livemode=facts.livemode)
+    return known if email is None or not is_email(email) else known | {"customer_email": email}
 
 
 def _frame(

@@ -130,6 +130,7 @@ async def _make_payment(services: Services, session: Session) -> None:
         description=wanted.description, metadata=wanted.metadata, personal=wanted.personal,
         statement_descriptor=wanted.statement_descriptor, statement_descriptor_suffix=wanted.statement_descriptor_suffix,
         setup_future_usage=wanted.setup_future_usage, return_url=f"{facts.url}?step={FROM_BANK}", checkout_session=facts.id,
+        request_three_d_secure=wanted.request_three_d_secure,
     ))  # fmt: skip
     change = Change(
         account=session.account, livemode=facts.livemode, payment=payment, expected=None,
