@@ -106,10 +106,17 @@ def test_two_tabs_are_one_payment(shop: Shop, site: str, visit: Callable[..., Pa
     assert charges_of(shop, session["id"]) == ["succeeded"]
 
 
-def test_back_and_reload_after_paying_show_that_it_is_paid(shop: Shop, site: str, visit: Callable[..., Page]) -> None:
+@pytest.mark.parametrize("declined_before", [False, True], ids=["first_try", "after_a_decline"])
+def test_back_and_reload_after_paying_show_that_it_is_paid(
+    shop: Shop, site: str, visit: Callable[..., Page], declined_before: bool,
+) -> None:  # fmt: skip
     """No form, no second payment, and no page that drives the buyer away again."""
     session = order(shop, site)
     page = visit(session["url"])
+    if declined_before:
+        fill(page, DECLINED)
+        press(page)
+        expect(page.get_by_role("alert")).to_be_visible()
     fill(page)
     press(page)
     page.wait_for_url(f"{site}/**")
@@ -117,8 +124,8 @@ def test_back_and_reload_after_paying_show_that_it_is_paid(shop: Shop, site: str
     expect(page.get_by_role("heading", name="Payment complete")).to_be_visible()
     page.reload()
     expect(page.get_by_role("link", name="Continue to Sandbox")).to_be_visible()
-    assert page.url == session["url"]
-    assert charges_of(shop, session["id"]) == ["succeeded"]
+    assert page.locator("#forward").count() == 0
+    assert charges_of(shop, session["id"]) == ["succeeded"] + ["failed"] * declined_before
 
 
 def test_a_reload_after_a_decline_sends_nothing(shop: Shop, site: str, visit: Callable[..., Page]) -> None:
