@@ -457,8 +457,8 @@ async def checkout(settings: Settings, context: Context) -> None:
         rooms = await Rooms.open(stack, settings, context, pools=_pools(settings, "checkout"))
         await _begin_to_accept(stack, rooms)
         services = Checkout(
-            orders=rooms.orders, merchants=rooms.merchants, velocity=Velocity(rooms.clock), keys=rooms.keys, clock=rooms.clock,
-            ids=rooms.ids, proxies=settings.proxies, must_be_writable=rooms.quarantine.refuse,
+            orders=rooms.orders, customers=rooms.customers, merchants=rooms.merchants, velocity=Velocity(rooms.clock), keys=rooms.keys,
+            clock=rooms.clock, ids=rooms.ids, proxies=settings.proxies, must_be_writable=rooms.quarantine.refuse,
         )  # fmt: skip
         listener = context.sockets.get("checkout") or listen_on(settings.host, settings.ports.checkout)
         app = Page(services, ChallengeWay(rooms.payments), PageWay(rooms.payments))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from buyer import CHALLENGED, charges_of, session_of
+from buyer import CHALLENGED, DECLINED, charges_of, session_of
 from chromium import PHONE, complaints_of_axe, order, press
 from payments_system import Shop, running_shop, wait
 from playwright.sync_api import Page, expect
@@ -14,6 +14,7 @@ from payment_page import PAYS
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
 
 GERMAN = {"locale": "de-DE"}
+BACK = re.compile("Back to the shop|Zurück zum Shop")
 PHONE_WITHOUT_SCRIPT = {"java_script_enabled": False, "viewport": PHONE}
 WITH_AND_WITHOUT_SCRIPT = pytest.mark.parametrize("buyer", [{}, PHONE_WITHOUT_SCRIPT], ids=["script", "no_script"])
 BUYERS = pytest.mark.parametrize("buyer", [{"viewport": PHONE}, PHONE_WITHOUT_SCRIPT, GERMAN], ids=["phone", "no_script", "german"])
@@ -61,7 +62,7 @@ def is_paid(page: Page, title: str = "Payment complete") -> None:
 
 def answer(page: Page, *, yes: bool) -> None:
     """The buyer's answer at his bank."""
-    page.get_by_role("button", name="Yes, it is me" if yes else "No, refuse it").click()
+    page.get_by_role("button", name=re.compile("^(Yes|Ja), " if yes else "^(No|Nein), ")).click()
 
 
 def fits(page: Page) -> bool:
@@ -74,6 +75,9 @@ def test_a_buyer_who_answers_yes_has_paid(shop: Shop, site: str, at_bank: Callab
     """From the form to the bank, back, and on to the shop, by itself."""
     session, page = at_bank(**buyer)
     assert fits(page)
+    expect(page.locator("html")).to_have_attribute("lang", "de" if buyer == GERMAN else "en")
+    expect(page.get_by_role("heading", name="Sind Sie das?" if buyer == GERMAN else "Is this you?")).to_be_visible()
+    expect(page.locator(".amount")).to_have_text("42,99 EUR" if buyer == GERMAN else "42.99 EUR")
     answer(page, yes=True)
     expect(page.get_by_role("heading", name="Bezahlt" if buyer == GERMAN else "Payment complete")).to_be_visible()
     page.wait_for_url(f"{site}/thanks?session={session['id']}")
@@ -100,7 +104,7 @@ def test_a_buyer_who_comes_back_without_an_answer_may_choose(
 ) -> None:  # fmt: skip
     """The page does not drive them to the bank again: there is the way to it, and another card, with which they pay."""
     session, page = at_bank(**buyer)
-    page.get_by_role("link", name="Back to the shop").click()
+    page.get_by_role("link", name=BACK).click()
     title, bank, other = (
         ("Ihre Bank möchte wissen, dass Sie es sind", "Weiter zu Ihrer Bank", "Eine andere Karte nehmen") if buyer == GERMAN
         else ("Your bank wants to know that it is you", "Continue to your bank", "Use another card")
@@ -113,18 +117,30 @@ def test_a_buyer_who_comes_back_without_an_answer_may_choose(
     assert charges_of(shop, session["id"])[0] == "succeeded"
 
 
+@WITH_AND_WITHOUT_SCRIPT
+@pytest.mark.parametrize("before", [None, DECLINED, CHALLENGED], ids=["first_try", "after_a_decline", "after_a_no"])
 def test_the_back_button_at_the_bank_leads_to_the_same_choice(
-    shop: Shop, site: str, at_bank: Callable[..., tuple[dict[str, str], Page]],
+    shop: Shop, site: str, visit: Callable[..., Page], buyer: dict[str, object], before: str | None,
 ) -> None:  # fmt: skip
-    """And who then goes on to the bank and answers has paid."""
-    session, page = at_bank()
+    """Whatever came before, the page that the buyer comes back to lets him stay; who then goes on to the bank and answers has paid."""
+    session = order(shop, site)
+    page = visit(session["url"], **buyer)
+    if before is not None:
+        pay(page, before)
+        if before == CHALLENGED:
+            page.wait_for_url("**/challenge/**")
+            answer(page, yes=False)
+        expect(page.get_by_role("alert")).to_be_visible()
+    pay(page, CHALLENGED)
+    page.wait_for_url("**/challenge/**")
     page.go_back()
-    page.goto(session["url"])
+    expect(page.get_by_role("heading", name="Your bank wants to know that it is you")).to_be_visible()
+    expect(page.get_by_role("link", name="Use another card")).to_be_visible()
     page.get_by_role("link", name="Continue to your bank").click()
     page.wait_for_url("**/challenge/**")
     answer(page, yes=True)
     is_paid(page)
-    assert charges_of(shop, session["id"]) == ["succeeded"]
+    assert charges_of(shop, session["id"])[0] == "succeeded"
 
 
 @WITH_AND_WITHOUT_SCRIPT
@@ -167,7 +183,7 @@ def test_without_a_shop_to_go_back_to_the_way_ends_with_us(shop: Shop, visit: Ca
 def test_who_has_not_answered_is_sent_back_to_the_bank(shop: Shop, visit: Callable[..., Page]) -> None:
     """From a page of ours, where there is no order to go back to."""
     page = visit(asked(shop), locale="de-DE")
-    page.get_by_role("link", name="Back to the shop").click()
+    page.get_by_role("link", name=BACK).click()
     expect(page.get_by_role("heading", name="Ihre Bank wartet noch auf Ihre Antwort")).to_be_visible()
     page.get_by_role("link", name="Weiter zu Ihrer Bank").click()
     answer(page, yes=True)
@@ -197,7 +213,7 @@ def test_axe_finds_nothing_on_the_way(
         answer(page, yes=state != "refused")
         expect(page.get_by_role("status")).to_be_visible()
     if state in ("unanswered", "order"):
-        page.get_by_role("link", name="Back to the shop").click()
+        page.get_by_role("link", name=BACK).click()
         expect(page.get_by_role("status")).to_be_visible()
     if state == "answered":
         page.goto(bank)

@@ -106,10 +106,17 @@ def test_two_tabs_are_one_payment(shop: Shop, site: str, visit: Callable[..., Pa
     assert charges_of(shop, session["id"]) == ["succeeded"]
 
 
-def test_back_and_reload_after_paying_show_that_it_is_paid(shop: Shop, site: str, visit: Callable[..., Page]) -> None:
+@pytest.mark.parametrize("declined_before", [False, True], ids=["first_try", "after_a_decline"])
+def test_back_and_reload_after_paying_show_that_it_is_paid(
+    shop: Shop, site: str, visit: Callable[..., Page], declined_before: bool,
+) -> None:  # fmt: skip
     """No form, no second payment, and no page that drives the buyer away again."""
     session = order(shop, site)
     page = visit(session["url"])
+    if declined_before:
+        fill(page, DECLINED)
+        press(page)
+        expect(page.get_by_role("alert")).to_be_visible()
     fill(page)
     press(page)
     page.wait_for_url(f"{site}/**")
@@ -117,8 +124,8 @@ def test_back_and_reload_after_paying_show_that_it_is_paid(shop: Shop, site: str
     expect(page.get_by_role("heading", name="Payment complete")).to_be_visible()
     page.reload()
     expect(page.get_by_role("link", name="Continue to Sandbox")).to_be_visible()
-    assert page.url == session["url"]
-    assert charges_of(shop, session["id"]) == ["succeeded"]
+    assert page.locator("#forward").count() == 0
+    assert charges_of(shop, session["id"]) == ["succeeded"] + ["failed"] * declined_before
 
 
 def test_a_reload_after_a_decline_sends_nothing(shop: Shop, site: str, visit: Callable[..., Page]) -> None:
@@ -203,6 +210,22 @@ def test_merchant_and_amount_stay_in_sight(shop: Shop, site: str, visit: Callabl
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("viewport", [NARROW, {"width": 375, "height": 667}, DESKTOP], ids=["narrow", "phone", "desktop"])
+def test_the_largest_amount_leaves_the_merchants_name_its_room(shop: Shop, site: str, visit: Callable[..., Page], viewport: dict[str, int]) -> None:
+    """One line, whole, before the amount appears in the bar and after; the bar stays as high as it was."""
+    line = {"price_data": {"currency": "eur", "unit_amount": 99_999_999, "product_data": {"name": "Everything"}}}
+    page = visit(order(shop, site, line_items=[line])["url"], viewport=viewport)
+    bar = page.locator(".bar").bounding_box()
+    for down in (0, 10_000):
+        page.evaluate(f"scrollTo(0, {down})")
+        amount = page.locator(".bar-amount" if down and viewport is not DESKTOP else ".amount")
+        expect(amount).to_be_in_viewport(ratio=1)
+        name = page.locator(".bar .merchant-name")
+        assert name.evaluate("name => name.offsetHeight < 24 && name.scrollHeight <= name.offsetHeight && name.scrollWidth <= name.offsetWidth")
+        assert page.locator(".bar").bounding_box()["height"] == bar["height"]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 @pytest.mark.needs("axe")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", ["form", "wrong", "declined", "paid", "expired", "missing"])
@@ -234,4 +257,4 @@ def test_any_colour_of_a_merchant_can_be_read(shop: Shop, site: str, visit: Call
     page = visit(order(shop, site)["url"], bypass_csp=True, color_scheme=scheme)
     page.reload()
     assert complaints_of_axe(page, "color-contrast") == []
-    assert shop.command("brand").returncode == 0
+    assert shop.command("brand", "--no-name", "--no-color").returncode == 0

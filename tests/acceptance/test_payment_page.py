@@ -1,13 +1,15 @@
 """The payment page by raw form posts, and its Checkout Session as the merchant sees it: one order, one payment, one charge."""
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import stripe
-from buyer import DECLINED, NO_FUNDS, asked, bought, charges_of, events_of, fetch, session_of
+from buyer import DECLINED, NO_FUNDS, asked, at_bank, bought, charges_of, come_back, events_of, fetch, session_of
 from canary import Canary, places
 from payments_system import Answer, Shop, running_shop, wait
 
@@ -17,6 +19,8 @@ from payment_page import PAYS, filled
 pytestmark = pytest.mark.slow
 
 PAGE_BYTES_MAX = 60_000
+# Pays without an authentication where nobody asks for one.
+OPTIONAL = "4000000000003055"
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +207,31 @@ def test_only_the_session_may_confirm_change_and_give_up_its_payment(shop: Shop)
     assert shop.insist("POST", path, {"metadata": {"a": "b"}}).status == 200
 
 
+@pytest.mark.parametrize("wish", ["any", "challenge", "automatic"])
+def test_the_issuer_is_asked_as_the_session_says(shop: Shop, wish: str) -> None:
+    """A card that pays without is challenged on demand, and the charge bears the proof."""
+    session, _ = bought(shop, OPTIONAL, payment_method_options={"card": {"request_three_d_secure": wish}})
+    if wish != "automatic":
+        come_back(at_bank(fetch(session["url"]).bank))
+    assert fetch(session["url"]).title == "Payment complete"
+    assert session_of(shop, session["id"])["payment_status"] == "paid"
+    payment = shop.get(f"/v1/payment_intents/{session_of(shop, session['id'])['payment_intent']['id']}?expand[]=latest_charge")
+    assert (payment["latest_charge"]["payment_method_details"]["card"]["three_d_secure"] is not None) is (wish != "automatic")
+
+
+def test_a_card_is_kept_for_a_customer_by_the_merchant_alone(shop: Shop) -> None:
+    """`setup_future_usage` attaches nothing; who attaches the card that has paid is paid with it again, without the buyer."""
+    customer = shop.insist("POST", "/v1/customers", {"email": "ada@example.com"}).body["id"]
+    session, _ = bought(shop, customer=customer, payment_intent_data={"setup_future_usage": "off_session"})
+    payment = session_of(shop, session["id"])["payment_intent"]
+    assert (payment["status"], payment["customer"], payment["setup_future_usage"]) == ("succeeded", customer, "off_session")
+    method = payment["payment_method"]
+    assert shop.get(f"/v1/payment_methods/{method}")["customer"] is None
+    assert shop.insist("POST", f"/v1/payment_methods/{method}/attach", {"customer": customer}).status == 200
+    again = shop.pay(customer=customer, payment_method=method, off_session=True).body
+    assert again["status"] == "succeeded"
+
+
 def test_whoever_is_declined_too_often_waits(shop: Shop) -> None:
     """429 with Retry-After and a clear text, and nothing is sent to the bank."""
     session = asked(shop)
@@ -249,6 +278,48 @@ def test_what_is_not_there_is_a_page_too(shop: Shop) -> None:
     for path in ("/c/cs_test_000000000000000000000000", "/", "/c/", "/c/../etc/passwd", "/static/none.css", "/c/%00"):
         seen = fetch(origin + path)
         assert (seen.status, seen.title) == (404, "There is no such page"), path
+
+
+def test_a_look_changes_by_what_is_named_and_is_taken_away_by_name(shop: Shop, tmp_path: Path) -> None:
+    """What is not named stays; the command alone shows it; an option and its opposite are refused together."""
+
+    def look(*options: str) -> dict[str, object]:
+        return json.loads(shop.command("brand", *options, "--json").stdout)
+
+    logo = tmp_path / "logo.png"
+    logo.write_bytes(b"\x89PNG\r\n\x1a\n")
+    usual = {"name": "Sandbox", "color": None, "logo_type": None, "logo_bytes": None}
+    whole = {"name": "Coffee & Co", "color": "#0f6b4f", "logo_type": "image/png", "logo_bytes": 8}
+    assert look() == usual
+    assert look("--name", "Coffee & Co", "--logo", str(logo)) == whole | {"color": None}
+    assert look("--color", "#0f6b4f") == whole == look()
+    assert shop.command("brand").stdout.split()[4:] == ["color", "#0f6b4f", "logo", "image/png,", "8", "bytes"]
+    assert look("--no-logo") == whole | {"logo_type": None, "logo_bytes": None}
+    refused = shop.command("brand", "--name", "Other", "--no-name")
+    assert refused.returncode != 0 and "--no-name" in refused.stderr
+    assert look("--no-name", "--no-color") == usual
+
+
+def test_a_customers_mail_address_stands_in_the_form(shop: Shop) -> None:
+    """As the customer has it now, and not to be changed there; what no form could hold, and a deleted customer's, is left to the buyer."""
+    customer = shop.insist("POST", "/v1/customers", {"email": "ada@example.com"}).body["id"]
+    url = asked(shop, customer=customer)["url"]
+
+    def field() -> str:
+        return re.search(r'<input id="email"[^>]*>', fetch(url).html)[0]
+
+    assert 'value="ada@example.com" readonly' in field()
+    shop.insist("POST", f"/v1/customers/{customer}", {"email": "augusta@example.com"})
+    assert 'value="augusta@example.com" readonly' in field()
+    shop.insist("POST", f"/v1/customers/{customer}", {"email": ""})
+    assert 'value=""' in field() and "readonly" not in field()
+    shop.insist("POST", f"/v1/customers/{customer}", {"email": f"{'a' * 200}@example.com"})
+    assert 'value=""' in field() and "readonly" not in field()
+    shop.insist("POST", f"/v1/customers/{customer}", {"email": "ada@example.com"})
+    assert fetch(url, filled(fetch(url), DECLINED)).status == 303
+    assert 'value="ada@example.com" readonly' in field()
+    shop.insist("DELETE", f"/v1/customers/{customer}")
+    assert 'value="ada@example.com"' in field() and "readonly" not in field()
 
 
 def test_names_are_shown_as_text(shop: Shop) -> None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from api_world import Answer, ApiWorld, api_world, database_name, fresh_database
 
 from guilder.core.errors import Refusal
+from guilder.merchants import BrandChange
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -73,7 +74,19 @@ async def test_a_session_shows_what_it_was_asked_for(world: ApiWorld) -> None:
         ({"customer": "cus_none"}, "customer", "resource_missing"),
         ({"expires_at": 1}, "expires_at", None),
         ({"discounts": [{"coupon": "c"}]}, "discounts", "parameter_unknown"),
-        ({"automatic_tax": {"enabled": True}}, "automatic_tax", "parameter_unknown"),
+        ({"automatic_tax": {"enabled": True}}, "automatic_tax[enabled]", None),
+        ({"allow_promotion_codes": True}, "allow_promotion_codes", None),
+        ({"phone_number_collection": {"enabled": True}}, "phone_number_collection[enabled]", None),
+        ({"invoice_creation": {"enabled": True}}, "invoice_creation[enabled]", None),
+        ({"tax_id_collection": {"enabled": True}}, "tax_id_collection[enabled]", None),
+        ({"line_items": [LINE, LINE | {"adjustable_quantity": {"enabled": True}}]}, "line_items[1][adjustable_quantity][enabled]", None),
+        ({"line_items": [LINE | {"adjustable_quantity": {"enabled": False, "maximum": 5}}]}, "line_items[0][adjustable_quantity][maximum]",
+         "parameter_unknown"),
+        ({"billing_address_collection": "required"}, "billing_address_collection", None),
+        ({"customer_creation": "always"}, "customer_creation", None),
+        ({"payment_method_options": {"card": {"request_three_d_secure": "never"}}}, "payment_method_options[card][request_three_d_secure]", None),
+        ({"payment_method_options": {"card": {"installments": {"enabled": True}}}}, "payment_method_options[card][installments]",
+         "parameter_unknown"),
         ({"shipping_options": [{"shipping_rate": "shr"}]}, "shipping_options", "parameter_unknown"),
         ({"payment_intent_data": {"application_fee_amount": 5}}, "payment_intent_data[application_fee_amount]", "parameter_unknown"),
         ({"payment_intent_data": {"transfer_data": {"destination": "acct"}}}, "payment_intent_data[transfer_data]", "parameter_unknown"),
@@ -87,6 +100,30 @@ async def test_what_cannot_be_is_refused_by_name(world: ApiWorld, changes: dict[
     assert answer.status == 400, answer.json
     assert (answer.error["param"], answer.error.get("code")) == (param, code)
     assert (await world.get("/v1/checkout/sessions", shop.secret))["data"] == []
+
+
+async def test_a_feature_that_is_not_there_may_be_declined_by_name(world: ApiWorld) -> None:
+    """As many integrations do; the session is the same as without."""
+    shop = await world.merchant()
+    off = {"enabled": False}
+    answer = await asked(
+        world, shop.secret, automatic_tax=off, allow_promotion_codes=False, phone_number_collection=off, invoice_creation=off,
+        tax_id_collection=off, billing_address_collection="auto", customer_creation="if_required",
+        line_items=[LINE | {"adjustable_quantity": off}],
+    )  # fmt: skip
+    assert answer.status == 200, answer.json
+    plain = (await asked(world, shop.secret)).json
+    different = {name for name, value in answer.json.items() if value != plain[name]}
+    assert different <= {"id", "url", "created", "expires_at"}
+
+
+@pytest.mark.parametrize("wish", [None, "automatic", "any", "challenge"])
+async def test_a_session_shows_what_it_asks_of_the_issuer(world: ApiWorld, wish: str | None) -> None:
+    """`automatic` when nothing is said."""
+    shop = await world.merchant()
+    options = {} if wish is None else {"payment_method_options": {"card": {"request_three_d_secure": wish}}}
+    answer = await asked(world, shop.secret, **options)
+    assert answer["payment_method_options"]["card"]["request_three_d_secure"] == (wish or "automatic")
 
 
 async def test_the_same_key_gives_the_same_session(world: ApiWorld) -> None:
@@ -206,7 +243,7 @@ async def test_a_page_looks_like_its_merchant(page: ApiWorld) -> None:
     """Name, colour and logo, from our own origin; the usual look comes back."""
     shop = await page.merchant()
     url = (await asked(page, shop.secret))["url"]
-    await page.merchants.set_brand(shop.id, name="Coffee & Co", color="#FFE000", logo=PNG)
+    await page.merchants.set_brand(shop.id, BrandChange(name="Coffee & Co", color="#FFE000", logo=PNG))
     other = await asked(page, shop.secret)
     _, html = await browse(other["url"])
     assert "Coffee &amp; Co" in html and "/brand/ffe000.css" in html
@@ -225,4 +262,4 @@ async def test_a_look_that_cannot_be_is_refused(page: ApiWorld, wrong: dict[str,
     """What could run in a browser, what is too large, and what is no colour."""
     shop = await page.merchant()
     with pytest.raises(Refusal):
-        await page.merchants.set_brand(shop.id, **({"name": None, "color": None, "logo": None} | wrong))
+        await page.merchants.set_brand(shop.id, BrandChange(**wrong))

@@ -9,6 +9,7 @@ from guilder.challenge import ChallengeWay, PageWay
 from guilder.checkout import Page, Services
 from guilder.core.clock import DAY
 from guilder.core.errors import Refusal
+from guilder.customers import Customers
 from guilder.http_server import Incoming
 from guilder.merchants import Merchants
 from guilder.metrics import Metrics
@@ -25,7 +26,8 @@ async def page_on(world, services):
     merchants = Merchants(world.db, KEYS, world.clock, world.ids)
     await merchants.create(name="Test Shop", account=ACCOUNT)
     known = Services(
-        orders=services, merchants=merchants, velocity=Velocity(world.clock), keys=KEYS, clock=world.clock, ids=world.ids, proxies=0,
+        orders=services, customers=Customers(world.db, None, services.personal, KEYS, world.clock, world.ids), merchants=merchants,
+        velocity=Velocity(world.clock), keys=KEYS, clock=world.clock, ids=world.ids, proxies=0,
     )  # fmt: skip
     return Page(known, ChallengeWay(world.services), PageWay(world.services))
 
@@ -52,7 +54,7 @@ async def page(world):
 async def test_a_buyer_on_the_way_is_taken_to_the_bank(page):
     """By the script at once, without one by an address to follow; there is a link for whoever stays."""
     _, _, look = page
-    html = await look("step=next")
+    html = await look("step=0")
     assert f'data-url="{CHALLENGE}" data-wait="0"' in html
     assert f'http-equiv="refresh" content="0;url={CHALLENGE}"' in html
     assert f'<a class="pay" href="{CHALLENGE}">' in html
@@ -61,8 +63,9 @@ async def test_a_buyer_on_the_way_is_taken_to_the_bank(page):
 async def test_a_buyer_who_goes_back_is_not_driven_away_again(page):
     """They find the way to the bank, and the form for another card."""
     _, session, look = page
-    html = await look()
-    assert "data-url" not in html and "http-equiv" not in html
+    for earlier in ("", "step=1", "step=next"):
+        html = await look(earlier)
+        assert "data-url" not in html and "http-equiv" not in html
     assert f'/c/{session.facts.id}?card=other' in html
     assert 'name="number"' not in html
     assert 'name="number"' in await look("card=other")
@@ -73,7 +76,11 @@ async def test_another_card_may_be_tried_while_the_bank_waits(world, page):
     services, session, look = page
     await tried(services, world, session)
     assert (await standing(services, session)).payment.facts.status == "succeeded"
-    assert "Payment complete" in await look()
+    for query, goes_on in {"step=1": True, "step=next&redirect_status=succeeded": True, "": False, "step=0": False,
+                           "step=next&redirect_status=failed": False}.items():  # fmt: skip
+        html = await look(query)
+        assert "Payment complete" in html
+        assert ('data-url="https://shop.example"' in html) is goes_on
 
 
 @pytest.mark.parametrize("by", ["merchant", "time"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from guilder.checkout import colors, money
 from guilder.checkout.fields import read_form
 from guilder.checkout.http import address_of, page, redirect
-from guilder.checkout.languages import LANGUAGES, NAMES, language
+from guilder.checkout.languages import LANGUAGES, language
 from guilder.core.clock import Micros
 from guilder.core.currencies import CURRENCIES
 from guilder.core.errors import Refusal
@@ -30,12 +30,12 @@ def problems(**changes: str) -> dict[str, str]:
 
 
 def test_all_languages_have_the_same_texts() -> None:
-    """The same keys, and the same places for what is put in; and each has a name and writes amounts."""
-    for tag, texts in LANGUAGES.items():
-        assert texts.keys() == LANGUAGES["en"].keys(), tag
-        for key, text in texts.items():
-            assert sorted(re.findall(r"{(\w+)}", text)) == sorted(re.findall(r"{(\w+)}", LANGUAGES["en"][key])), (tag, key)
-    assert LANGUAGES.keys() == NAMES.keys() == money.STYLES.keys()
+    """The same keys, and the same places for what is put in."""
+    english = LANGUAGES["en"].texts
+    for tag, one in LANGUAGES.items():
+        assert one.texts.keys() == english.keys(), tag
+        for key, text in one.texts.items():
+            assert sorted(re.findall(r"{(\w+)}", text)) == sorted(re.findall(r"{(\w+)}", english[key])), (tag, key)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_date_is_read_as_people_write_it(typed: str) -> None:
 def test_each_problem_stands_beside_its_field(changes: dict[str, str], expected: dict[str, str]) -> None:
     """All at once, each by a text that every language has."""
     assert problems(**changes) == expected
-    assert set(expected.values()) <= LANGUAGES["en"].keys()
+    assert set(expected.values()) <= LANGUAGES["en"].texts.keys()
 
 
 def test_what_is_shown_again_never_holds_the_card() -> None:

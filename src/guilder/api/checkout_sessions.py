@@ -10,10 +10,10 @@ from guilder.api import amounts
 from guilder.api.call import Call, page_of
 from guilder.api.http import Reply
 from guilder.api.params import Params, check_metadata
-from guilder.api.payment_params import DEFAULT_CAPTURE_METHOD
+from guilder.api.payment_params import DEFAULT_CAPTURE_METHOD, three_d_secure
 from guilder.api.personal import named
 from guilder.api.registry import Route
-from guilder.api.session_params import Create, LineItem, LinesListed, Listed, PaymentData, Update
+from guilder.api.session_params import Create, Feature, LineItem, LinesListed, Listed, PaymentData, Update
 from guilder.api.text import check_descriptor, check_email, check_url, pairs
 from guilder.core.errors import Refusal
 from guilder.orders import CreateSession, Line, UpdateSession
@@ -45,7 +45,7 @@ async def create(call: Call, p: Create) -> Reply:
         locale=p.locale or None,
         metadata=pairs(p.metadata),
         submit_type=p.submit_type or None,
-        payment=_payment(data),
+        payment=_payment(data, three_d_secure(p.payment_method_options) or "automatic"),
         payment_personal=named(receipt_email=data.receipt_email, shipping=data.shipping),
     )
     return await call.result(await orders.create(call.services.orders, call.claim, command))
@@ -147,6 +147,7 @@ def _check(p: Create, currency: str) -> None:
         raise Refusal(
             "You may only specify one of these parameters: customer, customer_email.", code="parameters_exclusive", param="customer_email",
         )  # fmt: skip
+    _check_unwanted(p)
     check_url(p.success_url, "success_url")
     check_url(p.cancel_url, "cancel_url")
     _check_web(p.success_url, "success_url")
@@ -161,13 +162,27 @@ def _check(p: Create, currency: str) -> None:
             check_metadata(data.metadata)
 
 
+def _check_unwanted(p: Create) -> None:
+    """What the page does not do may be named in order to do without it, and not be asked for."""
+    lines = {f"line_items[{index}][adjustable_quantity]": item.adjustable_quantity for index, item in enumerate(p.line_items)}
+    features = lines | {
+        "automatic_tax": p.automatic_tax, "invoice_creation": p.invoice_creation, "phone_number_collection": p.phone_number_collection,
+        "tax_id_collection": p.tax_id_collection,
+    }  # fmt: skip
+    wanted = [f"{name}[enabled]" for name, one in features.items() if isinstance(one, Feature) and one.enabled]
+    if p.allow_promotion_codes:
+        wanted.append("allow_promotion_codes")
+    if wanted:
+        raise Refusal(f"`{wanted[0]}` `true` is not supported: leave it out, or send false.", param=wanted[0])
+
+
 def _check_web(value: str | UnsetType | None, param: str) -> None:
     """A browser is sent there."""
     if isinstance(value, str) and not value.lower().startswith(("http://", "https://")):
         raise Refusal(f"Not a valid URL: '{param}' must begin with http:// or https://.", code="url_invalid", param=param)
 
 
-def _payment(data: PaymentData) -> OrderedPaymentFacts:
+def _payment(data: PaymentData, secure: str) -> OrderedPaymentFacts:
     def given(value: Any) -> Any:
         return value or None
 
@@ -178,6 +193,7 @@ def _payment(data: PaymentData) -> OrderedPaymentFacts:
         statement_descriptor=given(data.statement_descriptor),
         statement_descriptor_suffix=given(data.statement_descriptor_suffix),
         setup_future_usage=given(data.setup_future_usage),
+        request_three_d_secure=secure,
     )
 
 

@@ -18,9 +18,9 @@ from guilder.api.payment_params import (
     Confirm,
     Create,
     Listed,
-    MethodOptions,
     Retrieve,
     Update,
+    three_d_secure,
 )
 from guilder.api.personal import named, sealed_for_payment
 from guilder.api.registry import Route
@@ -72,7 +72,7 @@ async def create(call: Call, p: Create) -> Reply:
         return_url=p.return_url or None,
         off_session=p.off_session,
         error_on_requires_action=p.error_on_requires_action,
-        request_three_d_secure=_three_d_secure(p.payment_method_options) or "automatic",
+        request_three_d_secure=three_d_secure(p.payment_method_options) or "automatic",
     )
     return await call.result(await payments.create(call.services.payments, call.claim, command))
 
@@ -98,7 +98,7 @@ async def confirm(call: Call, p: Confirm) -> Reply:
         personal=await _personal_after(call, id_, fields) if fields else UNSET,
         off_session=p.off_session,
         error_on_requires_action=p.error_on_requires_action,
-        request_three_d_secure=_three_d_secure(p.payment_method_options),
+        request_three_d_secure=three_d_secure(p.payment_method_options),
     )
     return await call.result(await payments.confirm(call.services.payments, call.claim, command))
 
@@ -130,7 +130,7 @@ async def update(call: Call, p: Update) -> Reply:
         statement_descriptor=p.statement_descriptor,
         statement_descriptor_suffix=p.statement_descriptor_suffix,
         setup_future_usage=p.setup_future_usage,
-        request_three_d_secure=_three_d_secure(p.payment_method_options),
+        request_three_d_secure=three_d_secure(p.payment_method_options),
     )
     return await call.result(await payments.update(call.services.payments, call.claim, command))
 
@@ -231,10 +231,6 @@ def _automatic(p: Create) -> str | None:
     if isinstance(automatic, AutomaticMethods):
         return (automatic.allow_redirects or "") if automatic.enabled else None
     return None if isinstance(p.payment_method_types, tuple) else ""
-
-
-def _three_d_secure(options: MethodOptions | UnsetType | None) -> Any:
-    return options.card.request_three_d_secure if options and options.card else UNSET
 
 
 def _personal_fields(p: Create | Confirm | Update) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class MethodOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     card: CardOptions | UnsetType | None = UNSET
 
 
+def three_d_secure(options: MethodOptions | UnsetType | None) -> str | UnsetType:
+    """What is asked of the issuer; UNSET when the request says nothing of it."""
+    return options.card.request_three_d_secure if options and options.card else UNSET
+
+
 class _Confirming(Params, frozen=True, kw_only=True):
     """What create and confirm share."""
 

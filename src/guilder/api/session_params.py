@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from guilder.api.params import EpochSeconds, Id, ListParams, Metadata, PageParams, Params, ShortText, Text
-from guilder.api.payment_params import CaptureMethod, Currency, Url, Usage
+from guilder.api.payment_params import CaptureMethod, Currency, MethodOptions, Url, Usage
 from guilder.api.personal import Shipping
 from guilder.orders.model import LINES_MAX
 
@@ -39,11 +39,18 @@ class PriceData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     product_data: ProductData
 
 
+class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that the page does not do; clients say by themselves that they do not want it."""
+
+    enabled: bool
+
+
 class LineItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of the order."""
 
     price_data: PriceData
     quantity: Annotated[int, Meta(ge=1, le=QUANTITY_MAX)] = 1
+    adjustable_quantity: Feature | UnsetType | None = UNSET
 
 
 class PaymentData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +72,8 @@ class Create(Params, frozen=True, kw_only=True):
     success_url: Url
     line_items: Annotated[tuple[LineItem, ...], Meta(min_length=1, max_length=LINES_MAX)]
     mode: Literal["payment"]
+    allow_promotion_codes: bool | UnsetType | None = UNSET
+    automatic_tax: Feature | UnsetType | None = UNSET
     cancel_url: Url | UnsetType | None = UNSET
     client_reference_id: Annotated[str, Meta(max_length=REFERENCE_CHARACTERS_MAX)] | UnsetType | None = UNSET
     currency: Currency | UnsetType = UNSET
@@ -72,12 +81,16 @@ class Create(Params, frozen=True, kw_only=True):
     customer_creation: Literal["if_required"] | UnsetType | None = UNSET
     customer_email: ShortText | UnsetType | None = UNSET
     expires_at: EpochSeconds | UnsetType = UNSET
+    invoice_creation: Feature | UnsetType | None = UNSET
     locale: Locale | UnsetType | None = UNSET
     metadata: Metadata = UNSET
     payment_intent_data: PaymentData | UnsetType | None = UNSET
+    payment_method_options: MethodOptions | UnsetType | None = UNSET
     payment_method_types: Annotated[tuple[Literal["card"], ...], Meta(max_length=10)] | UnsetType = UNSET
+    phone_number_collection: Feature | UnsetType | None = UNSET
     billing_address_collection: Literal["auto"] | UnsetType | None = UNSET
     submit_type: Literal["auto", "book", "donate", "pay"] | UnsetType | None = UNSET
+    tax_id_collection: Feature | UnsetType | None = UNSET
     ui_mode: Literal["hosted_page", "hosted"] | UnsetType | None = UNSET
 
 

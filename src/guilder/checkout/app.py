@@ -14,7 +14,7 @@ from guilder.checkout.http import file, page
 from guilder.checkout.languages import USUAL, language
 from guilder.checkout.notice import notice, on_the_way
 from guilder.checkout.services import Services
-from guilder.checkout.show import STEP, Shown, html
+from guilder.checkout.show import Shown, html
 from guilder.checkout.submit import submit
 from guilder.core.errors import Refusal, ResultUnknown, Unavailable
 from guilder.db.errors import Again
@@ -105,8 +105,7 @@ class Page:
             return None
         query = _query(incoming)
         shown = Shown(
-            language=_language(incoming, standing, query.get("lang")), step=query.get("step") == STEP,
-            other_card=query.get("card") == "other",
+            language=_language(incoming, standing, query.get("lang")), step=_step(query), other_card=query.get("card") == "other",
         )  # fmt: skip
         body = await html(self._services, standing, shown)
         return page(body, https=self._services.https, language=shown.language)
@@ -149,6 +148,11 @@ def _language(incoming: Incoming, standing: Standing, asked: str | None) -> str:
 
 def _accepted(incoming: Incoming) -> str:
     return incoming.headers.get(b"accept-language", b"").decode("latin-1")
+
+
+def _step(query: Mapping[str, str]) -> str | None:
+    """Where the buyer comes from; who comes from a bank that has refused him stays and pays otherwise."""
+    return None if query.get("redirect_status") == "failed" else query.get("step")
 
 
 def _query(incoming: Incoming) -> Mapping[str, str]:

@@ -81,6 +81,11 @@ def read_form(body: bytes, now: Micros) -> Form:
     return Form(**form, card=card, buyer=buyer)  # type: ignore[arg-type]
 
 
+def is_email(text: str) -> bool:
+    """Whether the form takes this as a mail address."""
+    return len(text) <= TEXT_CHARACTERS_MAX and _EMAIL.fullmatch(text) is not None
+
+
 def _bears_card_number(text: str) -> bool:
     """Whether a card number was typed where none belongs: the shop is told that field, and the page shows it again."""
     return any(check_number(Pan(_BLANKS.sub("", found))) is None for found in _CARD_NUMBER.findall(text))

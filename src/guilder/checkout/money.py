@@ -3,23 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec import Struct
-
+from guilder.checkout.languages import LANGUAGES
 from guilder.core.money import format_minor
 
 NO_BREAK: Final = "\u00a0"
 
-
-class Style(Struct, frozen=True):
-    """How a language writes an amount."""
-
-    thousands: str
-    decimal: str
-    symbol_first: bool
-
-
-STYLES: Final[Mapping[str, Style]] = {"en": Style(",", ".", symbol_first=True), "de": Style(".", ",", symbol_first=False)}
-"""For each language of the page."""
 
 SYMBOLS: Final[Mapping[str, str]] = {
     "usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "krw": "₩", "ils": "₪", "vnd": "₫", "brl": "R$", "cad": "CA$",
@@ -30,7 +18,7 @@ SYMBOLS: Final[Mapping[str, str]] = {
 
 def shown(amount_minor: int, currency: str, language: str) -> str:
     """1050 eur is €10.50 in English and 10,50 € in German, with blanks that do not break."""
-    style = STYLES[language]
+    style = LANGUAGES[language].style
     plain = format_minor(amount_minor, currency)
     number = plain.translate({ord(","): style.thousands, ord("."): style.decimal})
     symbol = SYMBOLS.get(currency)

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from guilder.challenge import Leads, Tells
 from guilder.checkout import colors, money
 from guilder.checkout.http import page, redirect
-from guilder.checkout.languages import LANGUAGES, NAMES
+from guilder.checkout.languages import LANGUAGES
 from guilder.checkout.services import Services
 from guilder.checkout.show import declined, page_path
 from guilder.http_server import Outgoing
@@ -26,7 +26,7 @@ def notice(services: Services, kind: str, status: int, tongue: str, *, look: str
         look: an address at which the buyer sees how it stands.
         again: an address that the page loads by itself after a moment.
     """
-    texts = LANGUAGES[tongue]
+    texts = LANGUAGES[tongue].texts
     more = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if status == 503 else []
     body = _html(
         services, tongue, {"kind": kind, "title": texts[f"{kind}_title"], "text": texts[f"{kind}_text"], "again": again},
@@ -43,13 +43,13 @@ async def on_the_way(services: Services, step: Leads | Tells, path: str, tongue:
     if step.news == "unanswered" and facts.checkout_session is not None:
         return redirect(page_path(facts.checkout_session), https=services.https)
     brand = await services.merchants.brand(step.payment.account)
-    texts = LANGUAGES[tongue]
+    texts = LANGUAGES[tongue].texts
     title, text = _words(step, brand.name, tongue)
     here = f"{path}?{urlencode({'lang': tongue})}"
     values = {
         "kind": "action" if step.there else step.news, "title": title, "text": text, "merchant": brand.name,
         "again": here if step.news == "waiting" else None, "testmode": not facts.livemode,
-        "languages": [(tag, name, f"{path}?{urlencode({'lang': tag})}") for tag, name in NAMES.items()],
+        "languages": [(tag, one.name, f"{path}?{urlencode({'lang': tag})}") for tag, one in LANGUAGES.items()],
     }  # fmt: skip
     links = {
         "unanswered": (step.there, texts["action_go"]), "elsewhere": (step.there, texts["elsewhere_go"]),
@@ -61,7 +61,7 @@ async def on_the_way(services: Services, step: Leads | Tells, path: str, tongue:
 
 def _words(step: Tells, merchant: str, tongue: str) -> tuple[str, str]:
     """Title and text: how the payment stands, and what the buyer can do about it."""
-    texts, facts = LANGUAGES[tongue], step.payment.facts
+    texts, facts = LANGUAGES[tongue].texts, step.payment.facts
     amount = money.shown(facts.amount, facts.currency, tongue)
     match step.news:
         case "unanswered" | "elsewhere":
@@ -85,6 +85,6 @@ def _failed(payment: Payment, texts: Mapping[str, str], merchant: str) -> tuple[
 def _html(
     services: Services, tongue: str, values: Mapping[str, Any], *, color: str | None = None, link: tuple[str, str] | None,
 ) -> bytes:  # fmt: skip
-    usual: dict[str, Any] = {"t": LANGUAGES[tongue], "language": tongue, "merchant": None, "testmode": False, "languages": []}
+    usual: dict[str, Any] = {"t": LANGUAGES[tongue].texts, "language": tongue, "merchant": None, "testmode": False, "languages": []}
     brand_css = f"/brand/{(color or colors.USUAL).removeprefix('#')}.css"
     return services.assets.render("notice.html", {**usual, **values, "link": link, "brand_css": brand_css})

@@ -6,6 +6,7 @@ from typing import Final
 from guilder.checkout.assets import Assets
 from guilder.core.clock import Clock
 from guilder.core.ids import Ids
+from guilder.customers import Customers
 from guilder.merchants import Merchants
 from guilder.orders import Services as Orders
 from guilder.risk import Velocity
@@ -21,10 +22,11 @@ class Services:
     """
 
     def __init__(
-        self, *, orders: Orders, merchants: Merchants, velocity: Velocity, keys: PurposeKeys, clock: Clock, ids: Ids, proxies: int,
-        must_be_writable: Callable[[], None] = lambda: None,
+        self, *, orders: Orders, customers: Customers, merchants: Merchants, velocity: Velocity, keys: PurposeKeys, clock: Clock, ids: Ids,
+        proxies: int, must_be_writable: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.orders = orders
+        self.customers = customers
         self.merchants = merchants
         self.personal = orders.personal
         self.velocity = velocity

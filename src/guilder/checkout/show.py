@@ -7,23 +7,21 @@ from urllib.parse import urlencode
 from msgspec import Struct
 
 from guilder.checkout import colors, money
-from guilder.checkout.fields import Typed
-from guilder.checkout.languages import LANGUAGES, NAMES
+from guilder.checkout.fields import Typed, is_email
+from guilder.checkout.languages import LANGUAGES
 from guilder.checkout.services import Services
 from guilder.core.clock import SECOND
 from guilder.core.errors import ErrorFacts
 from guilder.merchants import Brand
 from guilder.orders import Standing
 from guilder.orders.create import success_url
-from guilder.orders.pay import ON_THE_WAY
+from guilder.orders.model import Session
+from guilder.orders.pay import FROM_BANK
 from guilder.orders.states import SessionState
 from guilder.payments.states import PaymentState
 from guilder.shapes.facts import CheckoutSessionFacts
 
 State = Literal["form", "paid", "waiting", "action", "expired", "canceled"]
-
-STEP: Final = ON_THE_WAY.partition("=")[2]
-"""`?step=next` in an address: the buyer is on the way, so the page takes them on by itself. Without it a back button stays."""
 
 # Lines that stand open; the rest opens by a click.
 LINES_OPEN: Final = 4
@@ -51,7 +49,7 @@ class Shown(Struct, frozen=True, kw_only=True):
     """What this request wants to see, beside how things stand.
 
     Args:
-        step: whether the page takes the buyer on by itself.
+        step: what the address says of where the buyer comes from; see `taken_on`.
         other_card: the form, although the bank waits for the buyer.
         typed, problems: of a form that was not sent on.
         notice: a text about what has just happened.
@@ -59,7 +57,7 @@ class Shown(Struct, frozen=True, kw_only=True):
     """
 
     language: str
-    step: bool = False
+    step: str | None = None
     other_card: bool = False
     typed: Typed | None = None
     problems: Mapping[str, str] = {}
@@ -85,16 +83,33 @@ def state_of(standing: Standing, now: int, *, other_card: bool = False) -> State
     return "form"
 
 
+def taken_on(standing: Standing, state: State, step: str | None) -> bool:
+    """Whether the page takes the buyer on by itself: from the submit of the latest try, and from his bank to the shop.
+
+    An address that an earlier try has left in the browser's history stays where it is, so a back button is no trap.
+    """
+    return state == "paid" if step == FROM_BANK else step == _latest(standing)
+
+
+def next_step(standing: Standing, language: str) -> str:
+    """The address at which whoever has made the latest try sees what came of it, and is taken on."""
+    return f"{page_path(standing.session.facts.id)}?{urlencode({'step': _latest(standing), 'lang': language})}"
+
+
+def _latest(standing: Standing) -> str:
+    return str(standing.number - 1)
+
+
 async def html(services: Services, standing: Standing, shown: Shown) -> bytes:
     """The whole page."""
     session = standing.session
     facts = session.facts
     brand = await services.merchants.brand(session.account)
-    known = await services.personal.open(session.account, facts.personal, livemode=facts.livemode)
     state = state_of(standing, services.clock.now(), other_card=shown.other_card)
-    texts = LANGUAGES[shown.language]
+    known = await _known(services, session, state)
+    texts = LANGUAGES[shown.language].texts
     values = {
-        **_frame(services, facts, brand, shown, texts),
+        **_frame(services, standing, brand, shown, texts),
         "state": state,
         **_order(facts, shown.language, texts),
         **(_form(services, standing, known, shown, texts) if state == "form" else _outcome(standing, known, shown, brand, texts, state)),
@@ -102,16 +117,27 @@ async def html(services: Services, standing: Standing, shown: Shown) -> bytes:
     return services.assets.render("form.html" if state == "form" else "state.html", values)
 
 
+async def _known(services: Services, session: Session, state: State) -> Mapping[str, Any]:
+    """What is known of the buyer. Of a customer the form has the mail address, in the place of one that the merchant has given."""
+    facts = session.facts
+    known = await services.personal.open(session.account, facts.personal, livemode=facts.livemode)
+    if state != "form" or facts.customer is None:
+        return known
+    email = await services.customers.email(session.account, facts.customer, livemode=facts.livemode)
+    return known if email is None or not is_email(email) else known | {"customer_email": email}
+
+
 def _frame(
-    services: Services, facts: CheckoutSessionFacts, brand: Brand, shown: Shown, texts: Mapping[str, str],
+    services: Services, standing: Standing, brand: Brand, shown: Shown, texts: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
     """What every state has: merchant, language, the way back."""
+    facts = standing.session.facts
     path = page_path(facts.id)
     color = (brand.color or colors.USUAL).removeprefix("#")
     return {
         "t": texts,
         "language": shown.language,
-        "languages": [(tag, name, f"{path}?{urlencode({'lang': tag})}") for tag, name in NAMES.items()],
+        "languages": [(tag, one.name, f"{path}?{urlencode({'lang': tag})}") for tag, one in LANGUAGES.items()],
         "merchant": brand.name,
         "initial": brand.name[:1].upper(),
         "logo": f"/logo/{facts.id}" if brand.logo else None,
@@ -119,7 +145,7 @@ def _frame(
         "cancel_url": facts.cancel_url,
         "testmode": not facts.livemode,
         "path": path,
-        "here": f"{path}?{urlencode({'step': STEP, 'lang': shown.language})}",
+        "here": next_step(standing, shown.language),
         "https": services.https,
     }
 
@@ -214,7 +240,7 @@ def _outcome(
         "text": texts[f"{state}_text"].format(merchant=brand.name),
         "rows": rows,
         "forward": forward,
-        "auto": shown.step and forward is not None,
+        "auto": forward is not None and taken_on(standing, state, shown.step),
         "waiting": state == "waiting",
     }
 

@@ -1,14 +1,13 @@
 """The buyer has pressed the button: check, pay once, and see there (303). An old form charges nothing."""
 
 from collections.abc import Callable
-from urllib.parse import urlencode
 
 from msgspec.structs import replace
 
 from guilder.checkout.fields import Form, read_form
 from guilder.checkout.http import BODY_BYTES_MAX, address_of, page, redirect
 from guilder.checkout.services import Services
-from guilder.checkout.show import STEP, Shown, html, page_path, state_of
+from guilder.checkout.show import Shown, html, next_step, state_of
 from guilder.core.errors import Refusal
 from guilder.http_server import Incoming, Outgoing
 from guilder.orders import Pay, Standing, pay, stand
@@ -31,7 +30,7 @@ async def submit(services: Services, incoming: Incoming, session: str, language_
     if _foreign(incoming) or form.token != services.form_token(session, str(form.number)):
         return await _again(services, standing, replace(shown, notice="closed_form"), 403)
     if form.number != standing.number or state_of(standing, services.clock.now(), other_card=True) != "form":
-        return _see(services, session, shown.language)
+        return _see(services, standing, shown.language)
     if form.problems:
         return await _again(services, standing, replace(shown, problems=form.problems), 422)
     address = address_of(incoming, services.proxies)
@@ -59,7 +58,7 @@ async def _pay(services: Services, standing: Standing, form: Form, shown: Shown,
     error = None if after.payment is None else after.payment.facts.last_payment_error
     if after.number > form.number and error is not None and is_a_decline(error):
         services.velocity.count(address, session.id, livemode=session.livemode)
-    return _see(services, session.id, shown.language)
+    return _see(services, after, shown.language)
 
 
 async def _again(services: Services, standing: Standing, shown: Shown, status: int) -> Outgoing:
@@ -69,8 +68,8 @@ async def _again(services: Services, standing: Standing, shown: Shown, status: i
     return page(body, status=status, https=services.https, language=shown.language, more=more)
 
 
-def _see(services: Services, session: str, language: str) -> Outgoing:
-    return redirect(f"{page_path(session)}?{urlencode({'step': STEP, 'lang': language})}", https=services.https)
+def _see(services: Services, standing: Standing, language: str) -> Outgoing:
+    return redirect(next_step(standing, language), https=services.https)
 
 
 def _foreign(incoming: Incoming) -> bool:

@@ -130,6 +130,13 @@ class Customers:
             raise missing("customer", id_, param=param)
         return found
 
+    async def email(self, account: str, id_: str, *, livemode: bool) -> str | None:
+        """A customer's mail address; None where it has none, also when the customer is deleted or was never there."""
+        found = (await self.load(account, [id_], livemode=livemode)).get(id_)
+        if found is None or found.deleted:
+            return None
+        return (await self._personal.open(account, found.personal, livemode=livemode)).get("email")
+
     async def load(
         self, account: str, ids: Collection[str], *, livemode: bool, connection: Connection | None = None,
     ) -> dict[str, CustomerFacts]:

@@ -6,8 +6,8 @@ May import: db, security, config, shapes, core.
 Start with: model.py, then merchants.py.
 """
 
-from guilder.merchants.brand import Brand
+from guilder.merchants.brand import Brand, BrandChange
 from guilder.merchants.merchants import Merchants
 from guilder.merchants.model import ApiKey, Caller, KeyKind, MerchantFacts, Terms
 
-__all__ = ["ApiKey", "Brand", "Caller", "KeyKind", "MerchantFacts", "Merchants", "Terms"]
+__all__ = ["ApiKey", "Brand", "BrandChange", "Caller", "KeyKind", "MerchantFacts", "Merchants", "Terms"]

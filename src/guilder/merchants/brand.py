@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from guilder.core.errors import Refusal
 from guilder.db import Database
@@ -18,7 +18,11 @@ _KINDS: Final = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/j
 
 _SET: Final = """
 INSERT INTO merchant_brand (account, name, color, logo, logo_type) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (account) DO UPDATE SET name = excluded.name, color = excluded.color, logo = excluded.logo, logo_type = excluded.logo_type
+ON CONFLICT (account) DO UPDATE SET
+    name = CASE WHEN $6 THEN excluded.name ELSE merchant_brand.name END,
+    color = CASE WHEN $7 THEN excluded.color ELSE merchant_brand.color END,
+    logo = CASE WHEN $8 THEN excluded.logo ELSE merchant_brand.logo END,
+    logo_type = CASE WHEN $8 THEN excluded.logo_type ELSE merchant_brand.logo_type END
 """
 _SELECT: Final = """
 SELECT m.name AS merchant, b.name, b.color, b.logo, b.logo_type FROM merchant m
@@ -69,7 +73,19 @@ async def select_brand(db: Database, account: str) -> Brand | None:
     return Brand(name=row["name"] or row["merchant"], color=row["color"], logo=row["logo"], logo_type=row["logo_type"])
 
 
-async def set_brand(db: Database, account: str, *, name: str | None, color: str | None, logo: bytes | None) -> None:
-    """Store a merchant's looks, whole. Raises Refusal for what cannot be."""
+class BrandChange(Struct, frozen=True, kw_only=True):
+    """What is to change of a merchant's looks: None is the usual look, UNSET leaves it as it is."""
+
+    name: str | UnsetType | None = UNSET
+    color: str | UnsetType | None = UNSET
+    logo: bytes | UnsetType | None = UNSET
+
+
+async def set_brand(db: Database, account: str, change: BrandChange) -> None:
+    """Change a merchant's looks, in one statement. Raises Refusal for what cannot be."""
+    name = check_name(change.name) if isinstance(change.name, str) else None
+    color = check_color(change.color) if isinstance(change.color, str) else None
+    logo = change.logo if isinstance(change.logo, bytes) else None
     kind = None if logo is None else logo_type(logo)
-    await db.execute(_SET, account, check_name(name) if name else None, check_color(color) if color else None, logo, kind)
+    named = (one is not UNSET for one in (change.name, change.color, change.logo))
+    await db.execute(_SET, account, name, color, logo, kind, *named)

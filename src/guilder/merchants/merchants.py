@@ -10,7 +10,7 @@ from guilder.core.errors import Refusal, missing
 from guilder.core.ids import Ids
 from guilder.db import Database
 from guilder.merchants import store
-from guilder.merchants.brand import Brand, select_brand, set_brand
+from guilder.merchants.brand import Brand, BrandChange, select_brand, set_brand
 from guilder.merchants.cache import Fresh
 from guilder.merchants.model import KEY_PREFIXES, ApiKey, Caller, KeyKind, MerchantFacts, Terms
 from guilder.security import PurposeKeys, Secret
@@ -79,10 +79,10 @@ class Merchants:
             raise missing("account", account)
         return brand
 
-    async def set_brand(self, account: str, *, name: str | None, color: str | None, logo: bytes | None) -> None:
-        """Set how a merchant's page looks; None is the usual look. Raises Refusal for what cannot be."""
+    async def set_brand(self, account: str, change: BrandChange) -> None:
+        """Change how a merchant's page looks; what the change does not name stays. Raises Refusal for what cannot be."""
         await self.retrieve(account)
-        await set_brand(self._db, account, name=name, color=color, logo=logo)
+        await set_brand(self._db, account, change)
         self._brands.forget(account)
 
     async def create(

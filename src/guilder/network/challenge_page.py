@@ -1,4 +1,4 @@
-"""The issuer's page at which a buyer answers a challenge: plain HTML, one form, no script, no cookie.
+"""The issuer's page at which a buyer answers a challenge: plain HTML, one form, no script, no cookie, in his browser's language.
 
 The address is the whole secret, as at a real issuer: whoever has it may answer, once. The browser is told where to go
 back to and nothing else; what the answer was, the merchant's side asks the bank.
@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 from guilder.iso8583 import Authenticated
 from guilder.network.currencies import BY_LETTERS, BY_NUMBER
 from guilder.network.http import Request, Response
+from guilder.network.words import ENGLISH, Words, words_for
 from guilder.network.world import Challenge, World
 
 CHALLENGES: Final = "/challenge/"
@@ -35,49 +36,51 @@ class ChallengePage:
     def answer(self, request: Request) -> Response:
         """GET shows the challenge, POST answers it and sends the buyer back."""
         challenge = self._world.challenge(request.path.removeprefix(CHALLENGES))
+        words = words_for(request.headers.get("accept-language", ""))
         if challenge is None:
-            return html_page("Nothing to confirm", "<p>This address is not one of ours, or it is too old.</p>", 404)
+            return html_page(words.nothing, f"<p>{words.nothing_text}</p>", 404, words)
         if request.method == "POST":
-            return self._answered(challenge, request)
+            return self._answered(challenge, request, words)
         if request.method != "GET":
-            return html_page("Not possible", "<p>Open this address in a browser.</p>", 405)
+            return html_page(words.impossible, f"<p>{words.impossible_text}</p>", 405, words)
         if challenge.standing.result != Authenticated.CHALLENGE:
-            return html_page("Already answered", f"<p>You have answered this.</p>{_back(challenge)}")
-        return html_page("Is this you?", _question(challenge))
+            return html_page(words.answered, f"<p>{words.answered_text}</p>{_back(challenge, words)}", 200, words)
+        return html_page(words.question, _question(challenge, words), 200, words)
 
-    def _answered(self, challenge: Challenge, request: Request) -> Response:
+    def _answered(self, challenge: Challenge, request: Request, words: Words) -> Response:
         given = parse_qs(request.body.decode("latin-1")).get("answer", [""])[0]
         if given not in _ANSWERS:
-            return html_page("Is this you?", _question(challenge), 400)
+            return html_page(words.question, _question(challenge, words), 400, words)
         self._world.answer_challenge(challenge, passed=_ANSWERS[given])
         if not self._world.truth.sync():
-            return html_page("One moment", "<p>The bank cannot store your answer now. Reload this page.</p>", 503)
+            return html_page(words.moment, f"<p>{words.moment_text}</p>", 503, words)
         location = ("Location", challenge.standing.returns_to)
         return Response(b"", 303, HTML, (location, *HEADERS))
 
 
-def _question(challenge: Challenge) -> str:
+def _question(challenge: Challenge, words: Words) -> str:
     operation = challenge.operation
     account = operation.account
+    waits = words.waits.format(card=escape(account.masked[-4:] if account else ""))
     return (
-        f'<p class="amount">{amount_of(operation.amount, operation.currency)}</p>'
-        f"<p>A payment over the internet with your card {escape(account.masked[-4:] if account else '')} waits for your yes.</p>"
-        '<form method="post"><button name="answer" value="pass" class="yes">Yes, it is me</button>'
-        '<button name="answer" value="fail">No, refuse it</button></form>'
-        f"{_back(challenge)}"
+        f'<p class="amount">{amount_of(operation.amount, operation.currency, words)}</p>'
+        f"<p>{waits}</p>"
+        f'<form method="post"><button name="answer" value="pass" class="yes">{words.yes}</button>'
+        f'<button name="answer" value="fail">{words.no}</button></form>'
+        f"{_back(challenge, words)}"
     )
 
 
-def amount_of(amount_minor: int, letters: str) -> str:
+def amount_of(amount_minor: int, letters: str, words: Words = ENGLISH) -> str:
     """An amount as a buyer reads it."""
     currency = BY_NUMBER[BY_LETTERS[letters]]
     whole, part = divmod(amount_minor, 10**currency.decimals)
-    amount = f"{whole:,}" + (f".{part:0{currency.decimals}d}" if currency.decimals else "")
+    amount = f"{whole:,}".replace(",", words.thousands) + (f"{words.decimal}{part:0{currency.decimals}d}" if currency.decimals else "")
     return f"{amount} {letters.upper()}"
 
 
-def _back(challenge: Challenge) -> str:
-    return f'<p><a href="{escape(challenge.standing.returns_to, quote=True)}">Back to the shop</a></p>'
+def _back(challenge: Challenge, words: Words) -> str:
+    return f'<p><a href="{escape(challenge.standing.returns_to, quote=True)}">{words.back}</a></p>'
 
 
 _STYLE: Final = (
@@ -91,12 +94,13 @@ _STYLE: Final = (
 )
 
 
-def html_page(title: str, content: str, status: int = 200) -> Response:
+def html_page(title: str, content: str, status: int = 200, words: Words = ENGLISH) -> Response:
     """One page, in the bank's own look."""
     text = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<!doctype html><html lang="{words.tag}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{title} - Sandbox Bank</title><style>{_STYLE}</style></head><body><main>"
-        f'<p class="bank">Sandbox Bank</p><h1>{title}</h1>{content}<small>A bank of the sandbox. No money moves here.</small>'
+        f'<p class="bank">Sandbox Bank</p><h1>{title}</h1>{content}<small>{words.sandbox}</small>'
         "</main></body></html>"
     )
     return Response(text.encode(), status, HTML, HEADERS)

@@ -28,8 +28,8 @@ from guilder.payments.services import lock_timeout
 from guilder.payments.states import PAYMENT, PaymentEvent, PaymentState, after, allows
 from guilder.security import bind
 
-ON_THE_WAY: Final = "step=next"
-"""In the page's address: the buyer comes from somewhere and is to be taken on."""
+FROM_BANK: Final = "next"
+"""`step` in the page's address when the buyer comes back from his bank. From a submit of the form it is the number of that try."""
 
 # Two tabs may each need a second look; more is a session that is hammered.
 DECISIONS_MAX: Final = 5
@@ -129,7 +129,8 @@ async def _make_payment(services: Services, session: Session) -> None:
         amount=facts.amount_total, currency=facts.currency, capture_method=wanted.capture_method, customer=facts.customer,
         description=wanted.description, metadata=wanted.metadata, personal=wanted.personal,
         statement_descriptor=wanted.statement_descriptor, statement_descriptor_suffix=wanted.statement_descriptor_suffix,
-        setup_future_usage=wanted.setup_future_usage, return_url=f"{facts.url}?{ON_THE_WAY}", checkout_session=facts.id,
+        setup_future_usage=wanted.setup_future_usage, return_url=f"{facts.url}?step={FROM_BANK}", checkout_session=facts.id,
+        request_three_d_secure=wanted.request_three_d_secure,
     ))  # fmt: skip
     change = Change(
         account=session.account, livemode=facts.livemode, payment=payment, expected=None,

@@ -288,7 +288,7 @@ class LineItemFacts(Struct, frozen=True, array_like=True):
 
 
 class OrderedPaymentFacts(Struct, frozen=True, array_like=True):
-    """What the PaymentIntent of a Checkout Session is to be made with (`payment_intent_data`)."""
+    """What the PaymentIntent of a Checkout Session is to be made with (`payment_intent_data`, `payment_method_options`)."""
 
     capture_method: str = "automatic_async"
     description: str | None = None
@@ -297,6 +297,7 @@ class OrderedPaymentFacts(Struct, frozen=True, array_like=True):
     statement_descriptor: str | None = None
     statement_descriptor_suffix: str | None = None
     setup_future_usage: str | None = None
+    request_three_d_secure: str = "automatic"
 
 
 class CheckoutSessionFacts(Struct, frozen=True, array_like=True, tag_field="object", tag="checkout.session"):

@@ -1,21 +1,21 @@
-"""The page's languages: one file each, all with the same keys. A new one is a file and a line here.
+"""The page's languages: one file each, all with the same keys. A new one is a file, and its place in the table here.
 
 Owns:       nothing.
 Announces:  nothing.
 May import: core.
-Start with: en.py.
+Start with: model.py, then en.py.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-from guilder.checkout.languages import de, en
+from guilder.checkout.languages.de import GERMAN
+from guilder.checkout.languages.en import ENGLISH
+from guilder.checkout.languages.model import Language
 
-Texts = Mapping[str, str]
-
-LANGUAGES: Final[Mapping[str, Texts]] = {"en": en.TEXTS, "de": de.TEXTS}
-NAMES: Final[Mapping[str, str]] = {"en": "English", "de": "Deutsch"}
-USUAL: Final = "en"
+LANGUAGES: Final[Mapping[str, Language]] = {one.tag: one for one in (ENGLISH, GERMAN)}
+"""By their tags, in the order in which the page offers them."""
+USUAL: Final = ENGLISH.tag
 
 # More preferences than any browser sends.
 PREFERENCES_MAX: Final = 20

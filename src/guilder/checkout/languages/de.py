@@ -1,9 +1,10 @@
 """German."""
 
-from collections.abc import Mapping
 from typing import Final
 
-TEXTS: Final[Mapping[str, str]] = {
+from guilder.checkout.languages.model import Language, Style, Texts
+
+TEXTS: Final[Texts] = {
     "skip": "Zur Zahlung springen",
     "title_pay": "Zahlung an {merchant}",
     "pay_to": "Zahlung an {merchant}",
@@ -98,3 +99,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "unknown_text": "Bei uns ist während der Zahlung etwas schiefgegangen. Sehen Sie nach, wie Ihre Zahlung steht, bevor Sie es wieder versuchen: Es wird nichts doppelt abgebucht.",
     "look": "Nachsehen",
 }
+
+GERMAN: Final = Language(tag="de", name="Deutsch", style=Style(".", ",", symbol_first=False), texts=TEXTS)

@@ -1,9 +1,10 @@
 """English."""
 
-from collections.abc import Mapping
 from typing import Final
 
-TEXTS: Final[Mapping[str, str]] = {
+from guilder.checkout.languages.model import Language, Style, Texts
+
+TEXTS: Final[Texts] = {
     "skip": "Skip to payment",
     "title_pay": "Pay {merchant}",
     "pay_to": "Pay {merchant}",
@@ -98,3 +99,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "unknown_text": "Something went wrong on our side while you paid. Look at how your payment stands before you try again: you will not be charged twice.",
     "look": "See how it stands",
 }
+
+ENGLISH: Final = Language(tag="en", name="English", style=Style(",", ".", symbol_first=True), texts=TEXTS)

@@ -52,7 +52,7 @@ def checkout_session(facts: CheckoutSessionFacts, personal: Personal) -> dict[st
         "payment_link": None,
         "payment_method_collection": "if_required",
         "payment_method_configuration_details": None,
-        "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
+        "payment_method_options": {"card": {"request_three_d_secure": facts.payment.request_three_d_secure}},
         "payment_method_types": ["card"],
         "payment_status": facts.payment_status,
         "permissions": None,
