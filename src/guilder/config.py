@@ -38,8 +38,9 @@ _OF_FIELDS: Final[Mapping[str, str]] = {"data_dir": "GUILDER_DATA", "tuning_file
 """Variables that are not called as their field of Settings is."""
 _NO_VARIABLE: Final = frozenset({"ports", "tuning", "kafka"})
 """Fields of Settings that other ones lead to."""
-# What Kubernetes gives to every process beside a service that is called `guilder`.
-_OF_OTHERS: Final = re.compile(_OURS + r"SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|" + _OURS + r"PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?")
+# What Kubernetes gives to every process beside a service that is called `guilder`, or `guilder-` and something.
+_OF_OTHERS: Final = re.compile(_OURS + r"([A-Z0-9_]+_)?(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)")
+_OTHERS_PLACE: Final = re.compile(r"(tcp|udp|sctp)://.*")
 # `guilder up` reads one of its own; core/crash.py reads the file; the others are of tests/conftest.py and keep_server.py,
 # chaos/entry.py and benchmarks/load.lua, whose variables the processes that they start inherit.
 _BESIDE: Final = re.compile(_OURS + r"(USER|CRASH_FILE|REQUIRE|TEST_[A-Z_]+|CHAOS_[A-Z_]+|LOAD|LOAD_CONTAINS)")
@@ -275,7 +276,7 @@ def _refuse_unknown(env: Mapping[str, str]) -> None:
         # Kafka's are looked at where they are read.
         if not name.startswith(_OURS) or not env[name] or name in known or name.startswith(_KAFKA):
             continue
-        if _BESIDE.fullmatch(name) or _OF_OTHERS.fullmatch(name):
+        if _BESIDE.fullmatch(name) or _OF_OTHERS.fullmatch(name) or _OTHERS_PLACE.fullmatch(env[name]):
             continue
         from difflib import get_close_matches
 

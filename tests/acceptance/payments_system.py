@@ -337,8 +337,10 @@ class Doing:
         if undone is None:
             undone = payment["status"] != DONE[self.operation]
             if undone and self.operation in ("capture", "void"):
-                # Certainly not sent: a PSP that is away when it is their turn.
+                # Certainly not sent: the PSP was away when it was their turn, and the attempt says so.
                 assert (answer.status, answer.body["error"]["code"]) == (402, "processing_error")
+                ended = self.shop.rows("SELECT state FROM attempt WHERE payment = $1 ORDER BY id DESC LIMIT 1", payment["id"])
+                assert [one["state"] for one in ended] == ["not_sent"]
                 assert payment["status"] == "requires_capture"
                 return payment
         if undone:

@@ -262,7 +262,7 @@ async def test_the_first_events_of_a_merchant_are_all_shown_as_they_come(api: Ap
     """`guilder events tail --follow`, with more of them at once than a page holds."""
     words = ["events", "tail", "--follow", "--json", "-n", "0", "--account", merchant.id, "--data", str(api.settings.data_dir)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "guilder.cli", *words, stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-m", "guilder", *words, stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "GUILDER_DATABASE_URL": str(api.settings.database_url)},
     )  # fmt: skip
     try:

@@ -103,11 +103,13 @@ def test_the_api_is_reachable_under_loopback_when_it_listens_everywhere() -> Non
     assert Settings.load({"GUILDER_HOST": "::1"}).api_url == "http://[::1]:8420"
 
 
-def test_what_kubernetes_adds_for_a_service_of_our_name_is_passed_over() -> None:
+def test_what_kubernetes_adds_for_services_whose_names_begin_as_ours_is_passed_over() -> None:
     """Nobody has written these, and nobody means a setting by them."""
     added = {
         "GUILDER_SERVICE_HOST": "10.0.0.7", "GUILDER_SERVICE_PORT": "8420", "GUILDER_SERVICE_PORT_API": "8420",
         "GUILDER_PORT_8420_TCP": "tcp://10.0.0.7:8420", "GUILDER_PORT_8420_TCP_PROTO": "tcp", "GUILDER_PORT_8420_TCP_ADDR": "10.0.0.7",
+        "GUILDER_POSTGRES_SERVICE_HOST": "10.0.0.8", "GUILDER_POSTGRES_PORT": "tcp://10.0.0.8:5432",
+        "GUILDER_POSTGRES_PORT_5432_TCP": "tcp://10.0.0.8:5432",
     }  # fmt: skip
     assert Settings.load(added) == Settings.load({})
 

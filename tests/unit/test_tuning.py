@@ -168,7 +168,9 @@ def test_config_show_tells_where_kafka_and_the_rules_are_and_no_way_in(tmp_path:
     [
         ("https://risk.example.com/score?key=pw1&v=2#pw2", "https://risk.example.com/score?key=***&v=***"),
         ("https://risk.example.com/score?pw1", "https://risk.example.com/score?***"),
-        ("https://us:pw1/pw2@risk.example.com/score?mail=pw3@x", "https://***@risk.example.com/score?mail=***"),
+        ("https://us:pw1/pw2@risk.example.com/score?key=pw3", "https://***@risk.example.com/score?key=***"),
+        ("https://us:pw1/pw2@risk.example.com/score?mail=pw3@x", "https://***"),
+        ("https://us@a:pw1?pw2@risk.example.com", "https://***"),
         ("https://us:pw1?pw2@risk.example.com", "https://***"),
         ("https://us:pw1#pw2@risk.example.com", "https://***"),
     ],

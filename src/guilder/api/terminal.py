@@ -281,7 +281,7 @@ async def present(call: Call, p: Present) -> Reply:
 async def _asked(call: Call) -> tuple[Till, ReaderActionFacts] | Result:
     """Where a card is asked for, and for what; or what stands under the key: that nobody asks, unless it has an answer already.
 
-    All under the reader's lock: while this request is refused, the same one cannot be on its way to the bank.
+    All under the reader's lock: whoever was refused under this key is never charged under it, also when it is sent twice at once.
     """
     found: Answer | Pending | None
     async with call.services.db.transaction() as connection:

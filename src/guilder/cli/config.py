@@ -20,7 +20,6 @@ app = typer.Typer(help="Show the configuration.", no_args_is_help=True, rich_mar
 _SECRET: Final = re.compile(r"secret|password|token", re.IGNORECASE)
 # Of what is passed on to Kafka's client only this is no secret for sure.
 _KAFKA_OPEN: Final = re.compile(r"bootstrap|prefix|security\.protocol|sasl\.mechanisms?|ssl\.[a-z.]+\.location")
-_BEHIND: Final = re.compile(r"[?#].*", re.DOTALL)
 MASKED: Final = "***"
 DEFAULT: Final = "default"
 FILE: Final = "file"
@@ -117,6 +116,8 @@ def _leaves(content: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, 
 
 
 def _masked(name: str, value: object) -> object:
+    from guilder.security import mask_url
+
     match value:
         case None | int() | float():
             return value
@@ -126,21 +127,7 @@ def _masked(name: str, value: object) -> object:
             return MASKED
         case [*several]:
             return [_masked(name, one) for one in several]
-    return _without_secrets(str(value)) if "://" in str(value) else str(value)
-
-
-def _without_secrets(url: str) -> str:
-    """The address without who asks and what is said with it: passwords and keys stand in either."""
-    scheme, _, rest = url.partition("://")
-    place = _BEHIND.sub("", rest)
-    query = rest[len(place) :]
-    who, at, host = place.rpartition("@")
-    if "@" in query and not at:
-        # A password with a question mark in it, as it may be, is not told from a query.
-        return f"{scheme}://{MASKED}"
-    names = (one.partition("=") for one in query[1:].split("&"))
-    said = "&".join(f"{name}={MASKED}" if equals else MASKED for name, equals, _ in names) if query else ""
-    return f"{scheme}://{MASKED if who else ''}{at}{host}{query[:1]}{said}"
+    return mask_url(str(value)) if "://" in str(value) else str(value)
 
 
 def _text(one: Shown) -> str:

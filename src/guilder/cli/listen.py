@@ -90,7 +90,8 @@ class _Teller:
     def ready(self, secret: str) -> None:
         """Everything that happens from now on is told."""
         if self._as_json:
-            self._write({"ready": True, "secret": secret, "forward_to": self._url})
+            # Nothing is signed where nothing is forwarded, and what is shown is often kept.
+            self._write({"ready": True, "forward_to": self._url} | ({"secret": secret} if self._url else {}))
         elif self._url is None:
             self._say("Ready. Events are shown as they happen; --forward-to sends them to a receiver (Ctrl-C ends it)")
         else:

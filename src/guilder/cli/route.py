@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from guilder.integrity import Moment
     from guilder.psp import Asked, Choice, Considered
 
-class WrongOption(GuilderError):
-    """An option of the command line that no payment could have; the message names it and says what would be right."""
-
-
 app = typer.Typer(help="Which payment provider a payment goes to.", no_args_is_help=True, rich_markup_mode=None)
 
 # What an operator who only wants to see the rules at work need not say.
 AMOUNT: Final = 1_000
 CURRENCY: Final = "eur"
 BRAND: Final = "visa"
+
+
+class WrongOption(GuilderError):
+    """An option of the command line that no payment could have; the message names it and says what would be right."""
 
 
 @app.callback()

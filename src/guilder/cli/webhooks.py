@@ -90,11 +90,15 @@ async def _sealed(_account: str, _ids: Collection[str], _livemode: bool) -> Mapp
 
 def _show(found: "Delivery", body: bytes, *, as_json: bool) -> None:
     import msgspec
+    from msgspec import structs
 
     from guilder.api.webhook_deliveries import delivery_json, request_json
     from guilder.cli.output import write_json, write_lines, write_table
     from guilder.cli.times import instant
+    from guilder.security import mask_url
 
+    # An address may have a key in its query, and a terminal is looked at by many.
+    found = structs.replace(found, attempts=tuple(structs.replace(one, url=one.url and mask_url(one.url)) for one in found.attempts))
     request = request_json(found, _masked(msgspec.json.decode(body)))
     if as_json:
         write_json(delivery_json(found, request))

@@ -11,8 +11,6 @@ from guilder.security import Pan, Secret
 from guilder.shapes.facts import CustomerFacts, Metadata, PaymentMethodFacts
 from guilder.shapes.metadata import MetadataChange
 
-"""What a request says of metadata: None (or "") as a value deletes the key, None as a whole clears all, UNSET says nothing."""
-
 CUSTOMER_FIELDS: Final = frozenset({"name", "email", "phone", "address", "shipping", "description", "preferred_locales", "tax_exempt"})
 """What a customer's personal record holds."""
 BILLING_FIELDS: Final = frozenset({"name", "email", "phone", "address", "tax_id"})

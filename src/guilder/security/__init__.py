@@ -9,7 +9,7 @@ Start with: secret.py, then keys.py.
 from guilder.core.card_numbers import luhn_valid
 from guilder.security.aead import KEY_BYTES, Aead, NotAuthentic, bind
 from guilder.security.keys import FileKeyProvider, KeyFileError, KeyProvider, PurposeKeys, Wrapped, make_key_file
-from guilder.security.mask import LOG_FIELDS, mask_text, masking
+from guilder.security.mask import LOG_FIELDS, mask_text, mask_url, masking
 from guilder.security.secret import Pan, Secret
 from guilder.security.sign import SECRET_BYTES, Signer, webhook_secret
 
@@ -31,6 +31,7 @@ __all__ = [
     "luhn_valid",
     "make_key_file",
     "mask_text",
+    "mask_url",
     "masking",
     "webhook_secret",
 ]

@@ -17,6 +17,9 @@ DEPTH_MAX: Final = 4
 ITEMS_MAX: Final = 50
 TEXT_MAX: Final = 8_000
 
+HIDDEN: Final = "***"
+_BEHIND: Final = re.compile(r"[?#].*", re.DOTALL)
+
 LOG_FIELDS: Final = frozenset({
     # structlog's own
     "event", "level", "timestamp", "logger", "exception", "stack",
@@ -41,6 +44,20 @@ _API_KEY: Final = re.compile(r"\b((?:sk|rk|pk)_(?:test|live)_|whsec_)[A-Za-z0-9_
 _CLIENT_SECRET: Final = re.compile(r"(_secret_)[A-Za-z0-9]{4,}")
 _AUTHORIZATION: Final = re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9_\-.~+/=]{8,}")
 _PASSWORD: Final = re.compile(r"(?i)((?:postgres(?:ql)?|redis|amqp)://[^:/@\s]*:)[^@\s]+@")
+
+
+def mask_url(url: str) -> str:
+    """The address without who asks and what is said with it, since passwords and keys stand in either."""
+    scheme, _, rest = url.partition("://")
+    place = _BEHIND.sub("", rest)
+    query = rest[len(place) :]
+    if "@" in query:
+        # A password with a question mark in it, as it may be, is not told from a query.
+        return f"{scheme}://{HIDDEN}"
+    who, at, host = place.rpartition("@")
+    names = (one.partition("=") for one in query[1:].split("&"))
+    said = "&".join(f"{name}={HIDDEN}" if equals else HIDDEN for name, equals, _ in names) if query else ""
+    return f"{scheme}://{HIDDEN if who else ''}{at}{host}{query[:1]}{said}"
 
 
 def mask_text(text: str) -> str:

@@ -96,7 +96,7 @@ def target_url(text: str) -> str:
     wrong = _wrong(url)
     if wrong is not None:
         # Without what stands before an @: it may be a password.
-        raise WrongTarget(f"nothing can be forwarded to {text.rpartition('@')[2]}: {wrong}; {_RIGHT}")
+        raise WrongTarget(f"nothing can be forwarded to {text.rpartition('@')[2]!r}: {wrong}; {_RIGHT}")
     return url
 
 

@@ -6,8 +6,6 @@ from guilder.core.clock import Micros
 from guilder.shapes.facts import Metadata, WebhookEndpointFacts
 from guilder.shapes.metadata import MetadataChange
 
-"""None (or "") as a value deletes the key, None as a whole clears all, UNSET says nothing."""
-
 
 class CreateEndpoint(Struct, frozen=True, kw_only=True):
     """Make an endpoint. The url and the types have not been looked at yet."""

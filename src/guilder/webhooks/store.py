@@ -99,11 +99,14 @@ SELECT DISTINCT x.event FROM (
 ORDER BY x.event DESC LIMIT $3
 """
 
-# Added up from what the lanes say of themselves, however much waits: one that is on its way while later ones have landed counts with them.
+# Added up from what the lanes say of themselves: one that is on its way while later ones have landed counts with them. Retries are
+# counted, as many of an endpoint as $1.
 WAITING: Final = """
 SELECT coalesce(sum(l.head - l.done_to), 0)::bigint AS untried, coalesce(sum(r.count), 0)::bigint AS retried
 FROM webhook_lane l JOIN webhook_endpoint e ON e.id = l.endpoint AND e.state = 'enabled'
-CROSS JOIN LATERAL (SELECT count(*) AS count FROM webhook_retry q WHERE q.endpoint = l.endpoint AND q.due_at IS NOT NULL) r
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count FROM (
+        SELECT 1 FROM webhook_retry z WHERE z.endpoint = l.endpoint AND z.due_at IS NOT NULL LIMIT $1) q) r
 """
 
 # Deliveries of deleted endpoints are called off in pieces; the lane goes last.
