@@ -92,6 +92,7 @@ def table(found: list[Found]) -> str:
     caught = sum(bool(one.found_by) for one in found)
     return "\n".join((
         "# The bug bank", "",
-        f"{len(found)} seeded defects, {caught} of them found. Made by `make chaos-bugs`; the seconds include the start of the system.", "",
+        f"{len(found)} seeded defects, {caught} of them found. Made by `make chaos-bugs`, each line by the last run of its defect; the",
+        "seconds include the start of the system.", "",
         "| name | defect | drill | found by | seconds |", "|---|---|---|---|---|", *rows, "",
     ))  # fmt: skip
