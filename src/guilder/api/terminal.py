@@ -20,7 +20,7 @@ from guilder.core.errors import Refusal
 from guilder.customers import NewCard
 from guilder.db import Connection
 from guilder.db.errors import may_be_stored
-from guilder.idempotency import Claim, Pending, Result, find, in_use, settled_first
+from guilder.idempotency import Claim, Pending, Result, in_use, settled_first
 from guilder.payments.answers import refused
 from guilder.payments.model import Till
 from guilder.payments.read import retrieve_payment
@@ -278,22 +278,32 @@ async def present(call: Call, p: Present) -> Reply:
         return await call.once(lambda connection: _ended(call, connection, action.id, result.answer))
 
 
+class _Asks(Exception):  # noqa: N818 - no error: it gives the key back
+    """The reader asks for a card: here, and for this."""
+
+    def __init__(self, till: Till, action: ReaderActionFacts) -> None:
+        super().__init__()
+        self.till = till
+        self.action = action
+
+
 async def _asked(call: Call) -> tuple[Till, ReaderActionFacts] | Result:
     """Where a card is asked for, and for what; or what stands under the key: that nobody asks, unless it has an answer already.
 
-    All under the reader's lock: whoever was refused under this key is never charged under it, also when it is sent twice at once.
+    The key is held while the reader is looked at, and before it, as everywhere: whoever was refused under this key is never charged
+    under it, also when it is sent twice at once.
     """
-    found: Answer | Pending | None
-    async with call.services.db.transaction() as connection:
-        terminal, [id_] = call.services.terminal, call.ids
-        reader = await terminal.reader(call.account, id_, livemode=call.livemode, connection=connection, lock=True)
-        action = reader.action
-        if action is not None and action.status == IN_PROGRESS:
-            found = await find(connection, call.claim)
-            if found is None:
-                return Till(reader.id, reader.location), action
-        else:
+    try:
+        async with call.services.db.transaction() as connection:
             found = await settled_first(connection, call.claim, call.services.clock.now(), _NOT_ASKED)
+            if found is _NOT_ASKED:
+                reader = await call.services.terminal.reader(
+                    call.account, call.ids[0], livemode=call.livemode, connection=connection, lock=True,
+                )  # fmt: skip
+                if reader.action is not None and reader.action.status == IN_PROGRESS:
+                    raise _Asks(Till(reader.id, reader.location), reader.action)
+    except _Asks as asks:
+        return asks.till, asks.action
     if isinstance(found, Pending):
         raise in_use(call.claim.key)
     return Result(found, replayed=found is not _NOT_ASKED)
